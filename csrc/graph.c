@@ -1,0 +1,312 @@
+#include "graph.h"
+
+const pth_dtype pth_dtypes[PTH_N_DTYPES] = {
+#define X(ID, name, storage, itemsize, packing, swap, numpy, ml) {name, storage, numpy, itemsize, packing, swap, ml},
+#include "defs/dtypes.def"
+#undef X
+};
+
+typedef struct known_global {
+  const char *module, *name;
+  enum pth_meaning meaning;
+} known_global;
+
+static const known_global KNOWN[] = {
+#define X(module, name, MEANING) {module, name, PTH_G_##MEANING},
+#include "defs/globals.def"
+#undef X
+};
+#define N_KNOWN (sizeof KNOWN / sizeof KNOWN[0])
+
+void pth_graph_init(pth_graph *g, pth_arena *a) {
+  *g = (pth_graph){.arena = a,
+                   .nodes = PTH_POOL(pth_node),
+                   .kids = PTH_POOL(uint32_t),
+                   .chunks = PTH_POOL(pth_chunk),
+                   .exts = PTH_POOL(pth_ext),
+                   .globals = PTH_POOL(pth_global),
+                   .text = PTH_POOL(uint8_t),
+                   .root = PTH_NONE};
+}
+
+void pth_graph_free(pth_graph *g) {
+  pth_pool_free(g->arena, &g->nodes);
+  pth_pool_free(g->arena, &g->kids);
+  pth_pool_free(g->arena, &g->chunks);
+  pth_pool_free(g->arena, &g->exts);
+  pth_pool_free(g->arena, &g->globals);
+  pth_pool_free(g->arena, &g->text);
+}
+
+pth_bytes pth_slice(const pth_graph *g, const pth_node *n) {
+  const uint8_t *base = n->flags & PTH_IN_TEXT ? (const uint8_t *)g->text.data : g->in.data;
+  uint64_t len = (uint64_t)n->hi << 32 | n->a;
+  return (pth_bytes){len ? base + n->b : NULL, len};
+}
+
+bool pth_text_is(const pth_graph *g, uint32_t id, const char *s) {
+  if (id == PTH_NONE) return false;
+  const pth_node *n = pth_node_at(g, id);
+  return pth_is_text(n) && pth_bytes_equal(pth_slice(g, n), pth_text(s));
+}
+
+pth_bytes pth_global_module(const pth_graph *g, const pth_global *row) {
+  const uint8_t *base = row->flags & 1 ? (const uint8_t *)g->text.data : g->in.data;
+  return (pth_bytes){row->module_len ? base + row->module_off : NULL, row->module_len};
+}
+
+pth_bytes pth_global_name(const pth_graph *g, const pth_global *row) {
+  const uint8_t *base = row->flags & 2 ? (const uint8_t *)g->text.data : g->in.data;
+  return (pth_bytes){row->name_len ? base + row->name_off : NULL, row->name_len};
+}
+
+const pth_ext *pth_ext_of(const pth_graph *g, const pth_node *object) {
+  uint32_t ext = (uint32_t)(object->b >> 32);
+  return ext == PTH_NONE ? NULL : &PTH_AT(pth_ext, g->exts, ext);
+}
+
+uint64_t pth_utf8_valid(const uint8_t *p, uint64_t len) {
+  uint64_t i = 0;
+  while (i < len) {
+    if (i + 8 <= len && (pth_u64(p + i) & UINT64_C(0x8080808080808080)) == 0) {
+      i += 8;
+      continue;
+    }
+    uint8_t c = p[i];
+    if (c < 0x80) {
+      i++;
+      continue;
+    }
+    uint32_t more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
+    if (c < 0xc2 || c > 0xf4 || more >= len - i) return i;
+    for (uint32_t k = 1; k <= more; k++) {
+      if ((p[i + k] & 0xc0) != 0x80) return i;
+    }
+    if ((c == 0xe0 && p[i + 1] < 0xa0) || (c == 0xf0 && p[i + 1] < 0x90) || (c == 0xf4 && p[i + 1] > 0x8f)) return i;
+    i += more + 1;
+  }
+  return len;
+}
+
+/* ---- globals ---- */
+
+static int compare(pth_bytes a, const char *s) {
+  pth_bytes b = pth_text(s);
+  size_t n = (size_t)(a.len < b.len ? a.len : b.len);
+  int c = n ? memcmp(a.data, b.data, n) : 0;
+  return c ? c : (a.len > b.len) - (a.len < b.len);
+}
+
+static bool starts_with(pth_bytes a, const char *s) {
+  size_t n = strlen(s);
+  return a.len >= n && memcmp(a.data, s, n) == 0;
+}
+
+/* Storage classes, dtypes and the old tensor classes: families by dtypes.def, so that no row has to repeat them. */
+static enum pth_meaning family_of(pth_bytes module, pth_bytes name, uint8_t *dtype) {
+  bool torch = compare(module, "torch") == 0;
+  bool cuda = compare(module, "torch.cuda") == 0;
+  if (!torch && !cuda && compare(module, "torch.storage") != 0) return PTH_G_UNKNOWN;
+  if (compare(name, "_UntypedStorage") == 0) {
+    *dtype = PTH_DT_UNTYPED;
+    return PTH_G_STORAGE;
+  }
+  for (uint8_t i = 0; i < PTH_N_DTYPES; i++) {
+    const char *storage = pth_dtypes[i].storage;
+    *dtype = i;
+    if (torch && i != PTH_DT_UNTYPED && compare(name, pth_dtypes[i].name) == 0) return PTH_G_DTYPE;
+    if (storage[0] == 0) continue;
+    if (compare(name, storage) == 0) return PTH_G_STORAGE;
+    size_t stem = strlen(storage) - strlen("Storage");
+    if (i != PTH_DT_UNTYPED && name.len == stem + 6 && memcmp(name.data, storage, stem) == 0 &&
+        memcmp(name.data + stem, "Tensor", 6) == 0)
+      return PTH_G_TENSOR_CLASS;
+  }
+  *dtype = 0;
+  return PTH_G_UNKNOWN;
+}
+
+enum pth_meaning pth_meaning_of(pth_bytes module, pth_bytes name, uint8_t *dtype) {
+  *dtype = 0;
+  size_t low = 0, high = N_KNOWN;
+  while (low < high) {
+    size_t mid = low + (high - low) / 2;
+    int c = compare(module, KNOWN[mid].module);
+    if (c == 0) c = compare(name, KNOWN[mid].name);
+    if (c == 0) return KNOWN[mid].meaning;
+    if (c < 0)
+      high = mid;
+    else
+      low = mid + 1;
+  }
+  if (compare(module, "__torch__") == 0 || starts_with(module, "__torch__.")) return PTH_G_SCRIPT;
+  return family_of(module, name, dtype);
+}
+
+enum pth_meaning pth_meaning_of_node(const pth_graph *g, uint32_t id, uint8_t *dtype) {
+  if (id == PTH_NONE || pth_node_at(g, id)->kind != PTH_NODE_GLOBAL) return PTH_G_UNKNOWN;
+  const pth_global *row = &PTH_AT(pth_global, g->globals, pth_node_at(g, id)->a);
+  if (dtype != NULL) *dtype = row->dtype;
+  return (enum pth_meaning)row->meaning;
+}
+
+/* ---- items ---- */
+
+pth_items pth_items_of_list(const pth_graph *g, pth_list list) {
+  return (pth_items){.g = g, .next_chunk = list.n ? list.head : 0};
+}
+
+pth_items pth_items_of(const pth_graph *g, uint32_t id) {
+  const pth_node *n = pth_node_at(g, id);
+  switch (n->kind) {
+    case PTH_NODE_TUPLE:
+    case PTH_NODE_FROZENSET:
+      return (pth_items){.g = g, .at = (uint32_t)n->b, .left = n->a};
+    case PTH_NODE_LIST:
+    case PTH_NODE_SET:
+    case PTH_NODE_DICT:
+      return (pth_items){.g = g, .next_chunk = n->a};
+    default:
+      return (pth_items){.g = g};
+  }
+}
+
+bool pth_items_next(pth_items *it, uint32_t *kid) {
+  while (it->left == 0) {
+    if (it->next_chunk == 0) return false;
+    const pth_chunk *c = &PTH_AT(pth_chunk, it->g->chunks, it->next_chunk);
+    it->at = c->at;
+    it->left = c->n;
+    it->next_chunk = c->next;
+  }
+  it->left--;
+  *kid = PTH_AT(uint32_t, it->g->kids, it->at++);
+  return true;
+}
+
+uint32_t pth_n_items(const pth_graph *g, uint32_t id) {
+  const pth_node *n = pth_node_at(g, id);
+  switch (n->kind) {
+    case PTH_NODE_TUPLE:
+    case PTH_NODE_FROZENSET:
+      return n->a;
+    case PTH_NODE_LIST:
+    case PTH_NODE_SET:
+    case PTH_NODE_DICT:
+      return (uint32_t)(n->b >> 32);
+    default:
+      return 0;
+  }
+}
+
+uint32_t pth_item(const pth_graph *g, uint32_t id, uint32_t index) {
+  if (id == PTH_NONE) return PTH_NONE;
+  const pth_node *n = pth_node_at(g, id);
+  if (index >= pth_n_items(g, id) || n->kind == PTH_NODE_DICT) return PTH_NONE;
+  if (n->kind == PTH_NODE_TUPLE) return PTH_AT(uint32_t, g->kids, (uint32_t)n->b + index);
+  pth_items it = pth_items_of(g, id);
+  uint32_t kid = PTH_NONE;
+  for (uint32_t i = 0; i <= index && pth_items_next(&it, &kid); i++) {
+  }
+  return kid;
+}
+
+/* ---- pairs ---- */
+
+bool pth_pairs_of(const pth_graph *g, uint32_t id, pth_pairs *out) {
+  if (id == PTH_NONE) return false;
+  const pth_node *n = pth_node_at(g, id);
+  *out = (pth_pairs){.it = {.g = g}, .later = {.g = g}};
+  if (n->kind == PTH_NODE_DICT) {
+    out->it = pth_items_of(g, id);
+    return true;
+  }
+  if (n->kind != PTH_NODE_OBJECT) return false;
+  enum pth_meaning m = pth_meaning_of_node(g, n->a, NULL);
+  if (m != PTH_G_ORDERED_DICT && m != PTH_G_DEFAULT_DICT && m != PTH_G_COUNTER && m != PTH_G_DICT) return false;
+  const pth_ext *ext = pth_ext_of(g, n);
+  if (ext != NULL) out->later = pth_items_of_list(g, ext->pairs);
+  uint32_t made_from = pth_item(g, pth_args_of(n), m == PTH_G_DEFAULT_DICT ? 1 : 0);
+  if (made_from == PTH_NONE) return true;
+  uint8_t kind = pth_node_at(g, made_from)->kind;
+  out->from_list = kind == PTH_NODE_LIST || kind == PTH_NODE_TUPLE;
+  if (out->from_list || kind == PTH_NODE_DICT) out->it = pth_items_of(g, made_from);
+  return true;
+}
+
+bool pth_pairs_next(pth_pairs *it, uint32_t *key, uint32_t *value) {
+  if (it->from_list) {
+    for (uint32_t pair; pth_items_next(&it->it, &pair);) {
+      *key = pth_item(it->it.g, pair, 0);
+      *value = pth_item(it->it.g, pair, 1);
+      if (*key != PTH_NONE && *value != PTH_NONE) return true;
+    }
+  } else if (pth_items_next(&it->it, key)) {
+    return pth_items_next(&it->it, value);
+  }
+  return pth_items_next(&it->later, key) && pth_items_next(&it->later, value);
+}
+
+uint32_t pth_lookup(const pth_graph *g, uint32_t mapping, const char *key) {
+  pth_pairs it;
+  uint32_t found = PTH_NONE;
+  if (!pth_pairs_of(g, mapping, &it)) return PTH_NONE;
+  for (uint32_t k, v; pth_pairs_next(&it, &k, &v);) {
+    if (pth_text_is(g, k, key)) found = v;
+  }
+  return found;
+}
+
+uint32_t pth_attribute(const pth_graph *g, uint32_t object, const char *key) {
+  if (object == PTH_NONE || pth_node_at(g, object)->kind != PTH_NODE_OBJECT) return PTH_NONE;
+  const pth_ext *ext = pth_ext_of(g, pth_node_at(g, object));
+  if (ext == NULL) return PTH_NONE;
+  uint32_t found = PTH_NONE;
+  pth_items states = pth_items_of_list(g, ext->states);
+  for (uint32_t state; pth_items_next(&states, &state);) {
+    uint32_t v = pth_lookup(g, state, key);
+    if (v == PTH_NONE && pth_node_at(g, state)->kind == PTH_NODE_TUPLE && pth_n_items(g, state) == 2) {
+      v = pth_lookup(g, pth_item(g, state, 1), key);
+      if (v == PTH_NONE) v = pth_lookup(g, pth_item(g, state, 0), key);
+    }
+    if (v != PTH_NONE) found = v;
+  }
+  return found;
+}
+
+bool pth_as_i64(const pth_graph *g, uint32_t id, int64_t *value) {
+  if (id == PTH_NONE) return false;
+  const pth_node *n = pth_node_at(g, id);
+  if (n->kind == PTH_NODE_FALSE || n->kind == PTH_NODE_TRUE) {
+    *value = n->kind == PTH_NODE_TRUE;
+    return true;
+  }
+  if (n->kind != PTH_NODE_INT) return false;
+  *value = pth_i64_of(n->b);
+  return true;
+}
+
+bool pth_as_bool(const pth_graph *g, uint32_t id, bool *value) {
+  int64_t v;
+  if (!pth_as_i64(g, id, &v) || (v != 0 && v != 1)) return false;
+  *value = v == 1;
+  return true;
+}
+
+bool pth_same_key(const pth_graph *g, uint32_t a, uint32_t b) {
+  if (a == b) return true;
+  const pth_node *x = pth_node_at(g, a), *y = pth_node_at(g, b);
+  if (pth_is_text(x)) return pth_is_text(y) && pth_bytes_equal(pth_slice(g, x), pth_slice(g, y));
+  int64_t v, w;
+  return pth_as_i64(g, a, &v) && pth_as_i64(g, b, &w) && v == w;
+}
+
+uint64_t pth_key_hash(const pth_graph *g, uint32_t id, uint64_t seed) {
+  const pth_node *n = pth_node_at(g, id);
+  if (pth_is_text(n)) return pth_hash(pth_slice(g, n), seed);
+  int64_t v = (int64_t)id;
+  bool number = pth_as_i64(g, id, &v);
+  uint8_t b[9] = {number ? 1 : 2};
+  memcpy(b + 1, &v, sizeof v);
+  return pth_hash((pth_bytes){b, sizeof b}, seed);
+}

@@ -1,0 +1,1129 @@
+/* Design
+ *   walk      an explicit stack of frames. A frame goes through the phases of its node (a dict has one, an object up to five), and each phase
+ *             gives children with the component that names them.
+ *   seen      one word per node: how often-shared containers stay cheap. EMPTY = finished, no tensor below: never entered again.
+ *   rebuild   one call -> one row. Wrappers (a parameter, a subclass, a type tag) are peeled off in a loop, so their nesting is bounded. */
+#include "tensor.h"
+
+#include "legacy.h"
+
+const char *const pth_layouts[PTH_N_LAYOUTS] = {"strided",    "sparse_coo", "sparse_csr", "sparse_csc",
+                                                "sparse_bsr", "sparse_bsc", "jagged"};
+
+enum { MAX_WRAPPERS = 16 };
+
+typedef struct walk {
+  pth_tensors *t;
+  const pth_graph *g;
+  const pth_limits *lim;
+  pth_err *err;
+  uint64_t seed;
+  pth_pool frames;
+  pth_pool seen;     /* uint8_t by node */
+  pth_pool span_row; /* span -> storage row */
+  pth_pool slots;    /* keys of the dict at hand */
+  pth_pool dropped;  /* bit set of the kids that a later equal key overwrote */
+  uint64_t name_bytes;
+  uint64_t steps, max_steps; /* children looked at: what sharing can multiply */
+} walk;
+
+/* ---- rows ---- */
+
+static int wrong(pth_tensor *r, uint16_t code, uint64_t want, uint64_t have) {
+  r->code = code;
+  r->want = want;
+  r->have = have;
+  return code;
+}
+
+static uint64_t capacity(const pth_dtype *d, uint64_t nbytes) { return nbytes / d->itemsize * d->packing; }
+
+/* Extent and overflow of sizes, strides and offset against a storage of `elements`. */
+static int check_extent(pth_tensor *r, const int64_t *size, const int64_t *stride, uint64_t itemsize, uint64_t elements) {
+  bool empty = false;
+  uint64_t numel = 1, last;
+  for (uint32_t i = 0; i < r->n_dims; i++) {
+    if (size[i] < 0 || stride[i] < 0) return wrong(r, PTH_E_TENSOR_NEGATIVE, 0, 0);
+    empty = empty || size[i] == 0;
+  }
+  if (r->offset < 0) return wrong(r, PTH_E_TENSOR_NEGATIVE, 0, 0);
+  r->numel = 0;
+  if (empty) return 0;
+  last = (uint64_t)r->offset;
+  for (uint32_t i = 0; i < r->n_dims; i++) {
+    uint64_t step;
+    if (!pth_mul(numel, (uint64_t)size[i], &numel) || !pth_mul((uint64_t)size[i] - 1, (uint64_t)stride[i], &step) ||
+        !pth_add(last, step, &last))
+      return wrong(r, PTH_E_TENSOR_OVERFLOW, 0, 0);
+  }
+  uint64_t nbytes;
+  if (!pth_mul(numel, itemsize, &nbytes) || nbytes > (uint64_t)INT64_MAX) return wrong(r, PTH_E_TENSOR_OVERFLOW, 0, 0);
+  if (last >= elements) return wrong(r, PTH_E_TENSOR_BOUNDS, last + 1, elements);
+  r->numel = numel;
+  return 0;
+}
+
+static int push_i64(pth_tensors *t, int64_t v, pth_err *err) {
+  int rc = pth_pool_room(t->arena, &t->dims, err);
+  if (rc == 0) PTH_AT(int64_t, t->dims, t->dims.len++) = v;
+  return rc;
+}
+
+/* Type tags and list builders of TorchScript wrap a value: the value is their first argument. */
+static uint32_t unwrap(const pth_graph *g, uint32_t id) {
+  for (int i = 0; i < MAX_WRAPPERS && id != PTH_NONE && pth_node_at(g, id)->kind == PTH_NODE_OBJECT; i++) {
+    if (pth_meaning_of_node(g, pth_node_at(g, id)->a, NULL) != PTH_G_UNWRAP) break;
+    id = pth_item(g, pth_args_of(pth_node_at(g, id)), 0);
+  }
+  return id;
+}
+
+/* A tuple, list or torch.Size of integers, onto dims. */
+static int push_ints(walk *w, uint32_t id, uint32_t *n, pth_tensor *r) {
+  const pth_graph *g = w->g;
+  id = unwrap(g, id);
+  if (id != PTH_NONE && pth_node_at(g, id)->kind == PTH_NODE_OBJECT && pth_meaning_of_node(g, pth_node_at(g, id)->a, NULL) == PTH_G_TORCH_SIZE)
+    id = pth_item(g, pth_args_of(pth_node_at(g, id)), 0);
+  if (id == PTH_NONE) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+  uint8_t kind = pth_node_at(g, id)->kind;
+  if (kind != PTH_NODE_TUPLE && kind != PTH_NODE_LIST) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+  *n = pth_n_items(g, id);
+  if (*n > w->lim->max_ndim) return wrong(r, PTH_E_LIMIT_NDIM, *n, w->lim->max_ndim);
+  pth_items it = pth_items_of(g, id);
+  for (uint32_t kid; pth_items_next(&it, &kid);) {
+    int64_t v;
+    if (pth_node_at(g, kid)->kind != PTH_NODE_INT || !pth_as_i64(g, kid, &v)) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+    int rc = push_i64(w->t, v, w->err);
+    if (rc) return -rc;
+  }
+  return 0;
+}
+
+/* Sizes and strides; strides of a tensor that gives none are those of a contiguous one. Negative result: the core's own failure. */
+static int shape_of(walk *w, pth_tensor *r, uint32_t size, uint32_t stride) {
+  pth_tensors *t = w->t;
+  uint32_t n_strides = 0;
+  r->dims = t->dims.len;
+  int rc = push_ints(w, size, &r->n_dims, r);
+  if (rc == 0 && stride != PTH_NONE) {
+    rc = push_ints(w, stride, &n_strides, r);
+    if (rc == 0 && n_strides != r->n_dims) rc = wrong(r, PTH_E_TENSOR_ARGS, r->n_dims, n_strides);
+  } else if (rc == 0) {
+    uint64_t step = 1;
+    for (uint32_t i = 0; i < r->n_dims && !rc; i++) rc = -push_i64(t, 0, w->err);
+    for (uint32_t i = r->n_dims; i-- > 0 && !rc;) {
+      int64_t n = PTH_AT(int64_t, t->dims, r->dims + i);
+      PTH_AT(int64_t, t->dims, r->dims + r->n_dims + i) = (int64_t)(step & INT64_MAX);
+      if (n > 0 && !pth_mul(step, (uint64_t)n, &step)) step = (uint64_t)INT64_MAX;
+    }
+  }
+  if (rc) {
+    t->dims.len = r->dims;
+    r->n_dims = 0;
+  }
+  return rc;
+}
+
+static int new_storage(pth_tensors *t, const pth_storage *s, uint32_t *row, pth_err *err) {
+  int rc = pth_pool_room(t->arena, &t->storages, err);
+  if (rc) return -rc;
+  *row = t->storages.len++;
+  PTH_AT(pth_storage, t->storages, *row) = *s;
+  return 0;
+}
+
+/* ---- storages ---- */
+
+/* The i-th part of ('storage', class, key, location, numel[, view]). */
+static uint32_t pid_item(const pth_graph *g, uint32_t pid, uint32_t i) { return pth_item(g, pid, i); }
+
+static bool storage_class(const pth_graph *g, uint32_t node, uint8_t *dtype) {
+  return pth_meaning_of_node(g, node, dtype) == PTH_G_STORAGE;
+}
+
+/* A key as text; integers are written out into `buf`. */
+static bool key_text(const pth_graph *g, uint32_t id, uint8_t buf[21], pth_bytes *key) {
+  int64_t v;
+  if (id == PTH_NONE) return false;
+  const pth_node *n = pth_node_at(g, id);
+  if (pth_is_text(n)) {
+    *key = pth_slice(g, n);
+    return true;
+  }
+  if (n->kind != PTH_NODE_INT || !pth_as_i64(g, id, &v) || v < 0) return false;
+  uint8_t *p = buf + 21;
+  do *--p = (uint8_t)('0' + v % 10);
+  while ((v /= 10) != 0);
+  *key = (pth_bytes){p, (uint64_t)(buf + 21 - p)};
+  return true;
+}
+
+/* A storage that is a part of another one: (view_key, offset, numel), old legacy files only. */
+static int view_of(walk *w, uint32_t view, pth_storage *s, pth_tensor *r) {
+  int64_t offset, numel;
+  const pth_dtype *d = &pth_dtypes[s->dtype];
+  uint64_t base, len, end;
+  if (!pth_as_i64(w->g, pth_item(w->g, view, 1), &offset) || !pth_as_i64(w->g, pth_item(w->g, view, 2), &numel) || offset < 0 || numel < 0)
+    return wrong(r, PTH_E_STORAGE_ID, 0, 0);
+  if (!pth_mul((uint64_t)offset, d->itemsize, &base) || !pth_mul((uint64_t)numel, d->itemsize, &len) || !pth_add(base, len, &end) ||
+      end > s->nbytes)
+    return wrong(r, PTH_E_TENSOR_BOUNDS, (uint64_t)offset + (uint64_t)numel, capacity(d, s->nbytes));
+  s->base = base;
+  s->nbytes = len;
+  return 0;
+}
+
+static int storage_of_pid(walk *w, uint32_t pid, pth_tensor *r) {
+  const pth_graph *g = w->g;
+  pth_tensors *t = w->t;
+  uint8_t buf[21], dtype = 0;
+  pth_bytes key;
+  int64_t numel;
+  uint64_t need;
+  uint32_t n = pth_node_at(g, pid)->kind == PTH_NODE_TUPLE ? pth_n_items(g, pid) : 0;
+  if ((n != 5 && n != 6) || !pth_text_is(g, pid_item(g, pid, 0), "storage") || !key_text(g, pid_item(g, pid, 2), buf, &key) ||
+      !pth_as_i64(g, pid_item(g, pid, 4), &numel) || numel < 0)
+    return wrong(r, PTH_E_STORAGE_ID, 0, 0);
+  if (!storage_class(g, pid_item(g, pid, 1), &dtype)) return wrong(r, PTH_E_STORAGE_CLASS, 0, 0);
+  r->dtype = dtype;
+  if (!pth_mul((uint64_t)numel, pth_dtypes[dtype].itemsize, &need)) return wrong(r, PTH_E_TENSOR_OVERFLOW, 0, 0);
+
+  pth_storage s = {.key = pid_item(g, pid, 2), .location = pid_item(g, pid, 3), .dtype = dtype, .nbytes = need};
+  s.span = t->store != NULL ? pth_store_find(t->store, key) : PTH_NONE;
+  uint32_t view = n == 6 ? pid_item(g, pid, 5) : PTH_NONE;
+  bool viewed = view != PTH_NONE && pth_node_at(g, view)->kind == PTH_NODE_TUPLE;
+  if (s.span == PTH_NONE) {
+    bool meta = pth_text_is(g, s.location, "meta");
+    s.flags = meta ? PTH_S_META : 0;
+    s.code = meta ? 0 : PTH_E_STORAGE_MISSING;
+    return new_storage(t, &s, &r->storage, w->err);
+  }
+  const pth_span *span = &PTH_AT(pth_span, t->store->spans, s.span);
+  uint32_t *row = &PTH_AT(uint32_t, w->span_row, s.span);
+  if (*row != PTH_NONE && !viewed) {
+    pth_storage *first = &PTH_AT(pth_storage, t->storages, *row);
+    if (first->dtype != dtype || first->nbytes != need) first->flags |= PTH_S_MIXED;
+    r->storage = *row;
+    if (need > span->len) return wrong(r, PTH_E_STORAGE_SIZE, need, span->len);
+    return 0;
+  }
+  s.code = span->code;
+  if (!s.code && need > span->len) {
+    s.code = PTH_E_STORAGE_SIZE;
+    s.want = need;
+    s.have = span->len;
+  }
+  if (need < span->len) s.flags |= PTH_S_LARGER;
+  if (viewed && !s.code) {
+    int rc = view_of(w, view, &s, r);
+    if (rc) return rc;
+  }
+  int rc = new_storage(t, &s, &r->storage, w->err);
+  if (rc == 0 && !viewed) *row = r->storage;
+  return rc;
+}
+
+/* A storage pickled by value: the bytes of a whole legacy file, whose one object is the storage. */
+static int storage_of_bytes(walk *w, uint32_t call, pth_tensor *r) {
+  const pth_graph *g = w->g;
+  uint32_t arg = pth_item(g, pth_args_of(pth_node_at(g, call)), 0);
+  if (arg == PTH_NONE || pth_node_at(g, arg)->kind != PTH_NODE_BYTES || pth_node_at(g, arg)->flags & PTH_IN_TEXT)
+    return wrong(r, PTH_E_STORAGE_NESTED, 0, 0);
+  pth_nested nested;
+  int rc = pth_legacy_nested(pth_slice(g, pth_node_at(g, arg)), w->t->arena, w->lim, &nested);
+  if (rc == PTH_E_BUDGET || rc == PTH_E_MEMORY) return -pth_fail(w->err, rc, 0, 0, w->t->arena->budget);
+  if (rc) return wrong(r, PTH_E_STORAGE_NESTED, 0, 0);
+  r->dtype = nested.dtype;
+  pth_storage s = {.span = PTH_NONE,
+                   .key = PTH_NONE,
+                   .location = PTH_NONE,
+                   .dtype = nested.dtype,
+                   .flags = PTH_S_IN_PICKLE,
+                   .off = pth_node_at(g, arg)->b + nested.off,
+                   .nbytes = nested.nbytes};
+  return new_storage(w->t, &s, &r->storage, w->err);
+}
+
+static int storage_of(walk *w, uint32_t id, pth_tensor *r) {
+  const pth_graph *g = w->g;
+  id = unwrap(g, id);
+  if (id == PTH_NONE) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+  const pth_node *n = pth_node_at(g, id);
+  if (n->kind == PTH_NODE_PERSID) return storage_of_pid(w, n->a, r);
+  if (n->kind == PTH_NODE_OBJECT && pth_meaning_of_node(g, n->a, NULL) == PTH_G_LOAD_FROM_BYTES) return storage_of_bytes(w, id, r);
+  return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+}
+
+static const int64_t *dims_of(const pth_tensors *t, const pth_tensor *r) {
+  static const int64_t none[1] = {0};
+  return r->n_dims ? &PTH_AT(int64_t, t->dims, r->dims) : none;
+}
+
+/* A shape alone, of a tensor whose elements lie elsewhere or nowhere. */
+static int check_shape(const walk *w, pth_tensor *r, uint64_t itemsize) {
+  const int64_t *dims = dims_of(w->t, r);
+  return check_extent(r, dims, dims + r->n_dims, itemsize, INT64_MAX);
+}
+
+/* Everything is known: does the tensor lie inside of its storage? */
+static int check_dense(walk *w, pth_tensor *r) {
+  pth_tensors *t = w->t;
+  const pth_dtype *d = &pth_dtypes[r->dtype];
+  const int64_t *dims = dims_of(t, r);
+  const pth_storage *s = &PTH_AT(pth_storage, t->storages, r->storage);
+  if (s->flags & PTH_S_META) r->kind = PTH_T_META;
+  uint64_t have = s->code == PTH_E_STORAGE_SIZE ? s->have : s->nbytes;
+  int rc = check_extent(r, dims, dims + r->n_dims, d->itemsize, capacity(d, have));
+  if (s->code && !rc) rc = wrong(r, s->code, s->want, s->have);
+  return rc;
+}
+
+/* ---- calls that rebuild a tensor ---- */
+
+static bool is_tensor_call(enum pth_meaning m) {
+  switch (m) {
+    case PTH_G_TENSOR:
+    case PTH_G_TENSOR_V3:
+    case PTH_G_TENSOR_CLASS:
+    case PTH_G_PARAMETER_CALL:
+    case PTH_G_PARAMETER_CLASS:
+    case PTH_G_FROM_TYPE:
+    case PTH_G_QTENSOR:
+    case PTH_G_SPARSE:
+    case PTH_G_NESTED:
+    case PTH_G_NESTED_JAGGED:
+    case PTH_G_META:
+    case PTH_G_WRAPPER:
+    case PTH_G_UNINITIALIZED:
+    case PTH_G_DEVICE_FROM_CPU:
+    case PTH_G_FROM_NUMPY:
+      return true;
+    default:
+      return false;
+  }
+}
+
+static uint32_t last_state(const pth_graph *g, uint32_t object) {
+  const pth_ext *ext = pth_ext_of(g, pth_node_at(g, object));
+  if (ext == NULL) return PTH_NONE;
+  if (ext->states.n == 0) return PTH_NONE;
+  const pth_chunk *last = &PTH_AT(pth_chunk, g->chunks, ext->states.tail);
+  return PTH_AT(uint32_t, g->kids, last->at + last->n - 1);
+}
+
+static bool named_tensor_pid(const walk *w, uint32_t id) {
+  return w->t->store != NULL && w->t->store->named != NULL && pth_node_at(w->g, id)->kind == PTH_NODE_PERSID &&
+         pth_is_text(pth_node_at(w->g, pth_node_at(w->g, id)->a));
+}
+
+bool pth_rebuilds_tensor(const pth_graph *g, uint32_t node) {
+  const pth_node *n = pth_node_at(g, node);
+  if (n->kind != PTH_NODE_OBJECT) return false;
+  enum pth_meaning m = pth_meaning_of_node(g, n->a, NULL);
+  /* A class alone is no tensor yet: FloatTensor() and Parameter() get theirs from BUILD or an argument. */
+  if (m == PTH_G_TENSOR_CLASS) return last_state(g, node) != PTH_NONE;
+  if (m == PTH_G_PARAMETER_CLASS) return last_state(g, node) != PTH_NONE || pth_n_items(g, pth_args_of(n)) > 0;
+  if (m == PTH_G_FROM_TYPE) return is_tensor_call(pth_meaning_of_node(g, pth_item(g, pth_args_of(n), 0), NULL));
+  return is_tensor_call(m);
+}
+
+static void flag(pth_tensor *r, uint8_t bit, bool on) { r->flags = (uint8_t)(on ? r->flags | bit : r->flags & ~bit); }
+
+static void grad_of(const pth_graph *g, uint32_t id, pth_tensor *r) {
+  bool on;
+  if (pth_as_bool(g, id, &on)) flag(r, PTH_F_GRAD, on);
+}
+
+static void view_flags(const pth_graph *g, uint32_t metadata, pth_tensor *r) {
+  bool on;
+  metadata = unwrap(g, metadata);
+  if (pth_as_bool(g, pth_lookup(g, metadata, "conj"), &on)) flag(r, PTH_F_CONJ, on);
+  if (pth_as_bool(g, pth_lookup(g, metadata, "neg"), &on)) flag(r, PTH_F_NEG, on);
+}
+
+static int dtype_of(walk *w, uint32_t id, pth_tensor *r) {
+  uint8_t dtype = 0;
+  if (pth_meaning_of_node(w->g, id, &dtype) != PTH_G_DTYPE) return wrong(r, PTH_E_TENSOR_DTYPE, 0, 0);
+  r->dtype = dtype;
+  return 0;
+}
+
+/* (storage, offset, size, stride, ...): what all dense calls begin with. */
+static int dense(walk *w, uint32_t args, pth_tensor *r) {
+  const pth_graph *g = w->g;
+  int rc = storage_of(w, pth_item(g, args, 0), r);
+  int shaped = shape_of(w, r, pth_item(g, args, 2), pth_item(g, args, 3));
+  if (shaped < 0) return shaped;
+  if (rc) return rc;
+  if (shaped) return shaped;
+  if (!pth_as_i64(g, pth_item(g, args, 1), &r->offset)) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+  return 0;
+}
+
+static int tensor_v2(walk *w, uint32_t args, pth_tensor *r) {
+  int rc = dense(w, args, r);
+  grad_of(w->g, pth_item(w->g, args, 4), r);
+  view_flags(w->g, pth_item(w->g, args, 6), r);
+  return rc ? rc : check_dense(w, r);
+}
+
+static int tensor_v3(walk *w, uint32_t args, pth_tensor *r) {
+  int rc = dense(w, args, r);
+  int typed = dtype_of(w, pth_item(w->g, args, 6), r);
+  grad_of(w->g, pth_item(w->g, args, 4), r);
+  view_flags(w->g, pth_item(w->g, args, 7), r);
+  if (rc == 0) rc = typed;
+  return rc ? rc : check_dense(w, r);
+}
+
+static int quantized(walk *w, uint32_t args, pth_tensor *r) {
+  r->kind = PTH_T_QUANTIZED;
+  r->part = unwrap(w->g, pth_item(w->g, args, 4));
+  grad_of(w->g, pth_item(w->g, args, 5), r);
+  int rc = dense(w, args, r);
+  return rc ? rc : check_dense(w, r);
+}
+
+static int meta(walk *w, uint32_t args, pth_tensor *r) {
+  r->kind = PTH_T_META;
+  int rc = dtype_of(w, pth_item(w->g, args, 0), r);
+  int shaped = shape_of(w, r, pth_item(w->g, args, 1), pth_item(w->g, args, 2));
+  grad_of(w->g, pth_item(w->g, args, 3), r);
+  if (shaped) return shaped;
+  return rc ? rc : check_shape(w, r, 1);
+}
+
+/* (class, dtype, size, stride, offset, layout, device, requires_grad): an outside; the insides are in the state. */
+static int wrapper(walk *w, uint32_t args, pth_tensor *r) {
+  const pth_graph *g = w->g;
+  r->kind = PTH_T_SUBCLASS;
+  r->cls = pth_item(g, args, 0);
+  int rc = dtype_of(w, pth_item(g, args, 1), r);
+  int shaped = shape_of(w, r, pth_item(g, args, 2), pth_item(g, args, 3));
+  (void)pth_as_i64(g, pth_item(g, args, 4), &r->offset);
+  r->device = pth_item(g, args, 6);
+  grad_of(g, pth_item(g, args, 7), r);
+  if (shaped) return shaped;
+  return rc ? rc : check_shape(w, r, 1);
+}
+
+static int layout_of(walk *w, uint32_t id, pth_tensor *r) {
+  const pth_graph *g = w->g;
+  uint32_t name = id;
+  int64_t number;
+  if (id != PTH_NONE && pth_node_at(g, id)->kind == PTH_NODE_OBJECT && pth_meaning_of_node(g, pth_node_at(g, id)->a, NULL) == PTH_G_LAYOUT)
+    name = pth_item(g, pth_args_of(pth_node_at(g, id)), 0);
+  for (uint8_t i = PTH_L_SPARSE_COO; i <= PTH_L_SPARSE_BSC; i++) {
+    char text[24] = "torch.";
+    memcpy(text + 6, pth_layouts[i], strlen(pth_layouts[i]) + 1);
+    if (pth_text_is(g, name, text)) {
+      r->layout = i;
+      return 0;
+    }
+  }
+  /* TorchScript writes the number of c10::Layout. */
+  static const uint8_t by_number[] = {0, PTH_L_SPARSE_COO, PTH_L_SPARSE_CSR, 0, PTH_L_SPARSE_CSC, PTH_L_SPARSE_BSR, PTH_L_SPARSE_BSC};
+  if (pth_as_i64(g, id, &number) && number > 0 && number < 7 && by_number[number]) {
+    r->layout = by_number[number];
+    return 0;
+  }
+  return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+}
+
+/* torch.save: (layout, parts). TorchScript: (layout number, size, requires_grad, parts..., hooks). */
+static int sparse(walk *w, uint32_t args, pth_tensor *r) {
+  const pth_graph *g = w->g;
+  r->kind = PTH_T_SPARSE;
+  int rc = layout_of(w, pth_item(g, args, 0), r);
+  if (rc) return rc;
+  bool script = pth_n_items(g, args) > 2;
+  r->part = script ? args : pth_item(g, args, 1);
+  if (script) grad_of(g, pth_item(g, args, 2), r);
+  uint32_t size = script ? pth_item(g, args, 1) : pth_item(g, r->part, r->layout == PTH_L_SPARSE_COO ? 2 : 3);
+  rc = shape_of(w, r, size, PTH_NONE);
+  return rc ? rc : check_shape(w, r, 1);
+}
+
+static int array(walk *w, uint32_t args, pth_tensor *r) {
+  const pth_graph *g = w->g;
+  r->kind = PTH_T_ARRAY;
+  r->part = pth_item(g, args, 0);
+  r->device = pth_item(g, args, 2);
+  grad_of(g, pth_item(g, args, 3), r);
+  int rc = dtype_of(w, pth_item(g, args, 1), r);
+  if (rc) return rc;
+  if (r->part == PTH_NONE || pth_node_at(g, r->part)->kind != PTH_NODE_OBJECT) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+  /* The state of an ndarray is (version, shape, dtype, is_fortran, data); _frombuffer has (data, dtype, shape, order). */
+  uint32_t state = last_state(g, r->part);
+  uint32_t size = state != PTH_NONE ? pth_item(g, state, 1) : pth_item(g, pth_args_of(pth_node_at(g, r->part)), 2);
+  rc = shape_of(w, r, size, PTH_NONE);
+  return rc ? rc : check_shape(w, r, 16);
+}
+
+static bool is_parameter_class(const pth_graph *g, uint32_t cls) { return pth_meaning_of_node(g, cls, NULL) == PTH_G_PARAMETER_CLASS; }
+
+/* Fills a row from a call. 0 or a code of the row; negative: the core's own failure. */
+static int rebuild(walk *w, uint32_t node, pth_tensor *r) {
+  const pth_graph *g = w->g;
+  int grad = -1; /* of the outermost wrapper that says */
+  bool on;
+  int rc = -1;
+  for (int depth = 0; depth < MAX_WRAPPERS; depth++) {
+    node = unwrap(g, node);
+    if (node == PTH_NONE || pth_node_at(g, node)->kind != PTH_NODE_OBJECT) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+    uint8_t dtype = 0;
+    enum pth_meaning m = pth_meaning_of_node(g, pth_node_at(g, node)->a, &dtype);
+    uint32_t args = pth_args_of(pth_node_at(g, node)), state = last_state(g, node);
+    if (m == PTH_G_FROM_TYPE) {
+      uint32_t cls = pth_item(g, args, 1);
+      if (is_parameter_class(g, cls))
+        flag(r, PTH_F_PARAMETER, true);
+      else
+        r->cls = cls;
+      m = pth_meaning_of_node(g, pth_item(g, args, 0), &dtype);
+      r->part = pth_item(g, args, 3);
+      args = pth_item(g, args, 2);
+      if (args == PTH_NONE) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+    }
+    switch (m) {
+      case PTH_G_PARAMETER_CALL:
+      case PTH_G_PARAMETER_CLASS: {
+        flag(r, PTH_F_PARAMETER, true);
+        uint32_t inner = pth_item(g, args, 0), says = pth_item(g, args, 1);
+        if (m == PTH_G_PARAMETER_CLASS && state != PTH_NONE) {
+          bool whole = pth_n_items(g, state) == 5; /* (data, grad, hooks, requires_grad, volatile) */
+          if (whole) inner = pth_item(g, state, 0);
+          says = pth_item(g, state, whole ? 3 : 0);
+        }
+        if (grad < 0 && pth_as_bool(g, says, &on)) grad = on;
+        if (m == PTH_G_PARAMETER_CLASS && grad < 0) grad = 1; /* Parameter(data) */
+        node = inner;
+        continue;
+      }
+      case PTH_G_DEVICE_FROM_CPU:
+        r->device = pth_item(g, args, 2);
+        if (grad < 0 && pth_as_bool(g, pth_item(g, args, 3), &on)) grad = on;
+        node = pth_item(g, args, 0);
+        continue;
+      case PTH_G_TENSOR:
+        rc = tensor_v2(w, args, r);
+        break;
+      case PTH_G_TENSOR_V3:
+        rc = tensor_v3(w, args, r);
+        break;
+      case PTH_G_TENSOR_CLASS:
+        rc = dense(w, state, r);
+        if (rc == 0) rc = check_dense(w, r);
+        break;
+      case PTH_G_QTENSOR:
+        rc = quantized(w, args, r);
+        break;
+      case PTH_G_SPARSE:
+        rc = sparse(w, args, r);
+        break;
+      case PTH_G_NESTED:
+      case PTH_G_NESTED_JAGGED:
+        r->kind = PTH_T_NESTED;
+        r->layout = m == PTH_G_NESTED ? PTH_L_STRIDED : PTH_L_JAGGED;
+        r->part = m == PTH_G_NESTED ? args : pth_item(g, args, 0);
+        r->cls = m == PTH_G_NESTED ? r->cls : PTH_NONE;
+        grad_of(g, pth_lookup(g, r->part, "requires_grad"), r);
+        rc = 0;
+        break;
+      case PTH_G_META:
+        rc = meta(w, args, r);
+        break;
+      case PTH_G_WRAPPER:
+        rc = wrapper(w, args, r);
+        break;
+      case PTH_G_FROM_NUMPY:
+        rc = array(w, args, r);
+        break;
+      case PTH_G_UNINITIALIZED:
+        r->kind = PTH_T_UNINITIALIZED;
+        grad_of(g, pth_item(g, args, 0), r);
+        rc = 0;
+        break;
+      default:
+        return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+    }
+    if (grad >= 0) flag(r, PTH_F_GRAD, grad == 1);
+    return rc;
+  }
+  return wrong(r, PTH_E_TENSOR_NESTING, MAX_WRAPPERS + 1, MAX_WRAPPERS);
+}
+
+/* A tensor that the container itself describes: ancient tar files. */
+static int named_tensor(walk *w, uint32_t node, pth_tensor *r) {
+  pth_tensors *t = w->t;
+  uint32_t at = pth_store_find(t->store->named, pth_slice(w->g, pth_node_at(w->g, pth_node_at(w->g, node)->a)));
+  if (at == PTH_NONE) return wrong(r, PTH_E_STORAGE_MISSING, 0, 0);
+  const pth_named_tensor *n =
+      &PTH_AT(pth_named_tensor, t->store->tensors, PTH_AT(pth_span, t->store->named->spans, at).off);
+  if (n->n_dims > w->lim->max_ndim) return wrong(r, PTH_E_LIMIT_NDIM, n->n_dims, w->lim->max_ndim);
+  r->dims = t->dims.len;
+  r->n_dims = n->n_dims;
+  r->offset = n->offset;
+  for (uint32_t i = 0; i < n->n_dims * 2; i++) {
+    int rc = push_i64(t, PTH_AT(int64_t, t->store->dims, n->dims + i), w->err);
+    if (rc) return -rc;
+  }
+  if (n->span == PTH_NONE) return 0;
+  const pth_span *span = &PTH_AT(pth_span, t->store->spans, n->span);
+  r->dtype = span->dtype;
+  uint32_t *row = &PTH_AT(uint32_t, w->span_row, n->span);
+  if (*row == PTH_NONE) {
+    pth_storage s = {.span = n->span, .key = PTH_NONE, .location = PTH_NONE, .dtype = span->dtype, .nbytes = span->len};
+    int rc = new_storage(t, &s, row, w->err);
+    if (rc) return rc;
+  }
+  r->storage = *row;
+  return check_dense(w, r);
+}
+
+/* The row of a tensor's node, made on the first meeting. */
+static int row_of(walk *w, uint32_t node, uint32_t *row) {
+  pth_tensors *t = w->t;
+  *row = PTH_AT(uint32_t, t->by_node, node);
+  if (*row != PTH_NONE) return 0;
+  pth_tensor r = {.node = node, .storage = PTH_NONE, .part = PTH_NONE, .cls = PTH_NONE, .device = PTH_NONE, .dims = t->dims.len};
+  int rc = pth_node_at(w->g, node)->kind == PTH_NODE_PERSID ? named_tensor(w, node, &r) : rebuild(w, node, &r);
+  if (rc < 0) return -rc;
+  if ((rc = pth_pool_room(t->arena, &t->tensors, w->err)) != 0) return rc;
+  *row = t->tensors.len++;
+  PTH_AT(pth_tensor, t->tensors, *row) = r;
+  PTH_AT(uint32_t, t->by_node, node) = *row;
+  return 0;
+}
+
+/* ---- names ---- */
+
+static uint32_t decimal_len(uint64_t v) {
+  uint32_t n = 1;
+  while (v >= 10) v /= 10, n++;
+  return n;
+}
+
+/* The bytes of one component; written if `out` is not NULL. Text in no encoding is taken for Latin-1. */
+static uint64_t component(const pth_graph *g, const pth_path *p, uint8_t *out) {
+  static const char strange[] = "<key ";
+  int64_t v = p->key;
+  bool negative = false;
+  uint64_t n = 0;
+  if (p->kind == PTH_P_ROOT) return 0;
+  if (p->kind == PTH_P_KEY) {
+    const pth_node *node = pth_node_at(g, p->key);
+    if (pth_is_text(node)) {
+      pth_bytes b = pth_slice(g, node);
+      if (node->kind == PTH_NODE_STR || pth_utf8_valid(b.data, b.len) == b.len) {
+        if (out && b.len) memcpy(out, b.data, (size_t)b.len);
+        return b.len;
+      }
+      for (uint64_t i = 0; i < b.len; i++) {
+        if (b.data[i] < 0x80) {
+          if (out) out[n] = b.data[i];
+          n++;
+        } else {
+          if (out) out[n] = (uint8_t)(0xc0 | b.data[i] >> 6), out[n + 1] = (uint8_t)(0x80 | (b.data[i] & 0x3f));
+          n += 2;
+        }
+      }
+      return n;
+    }
+    static const char *const words[] = {"None", "False", "True"};
+    if (node->kind <= PTH_NODE_TRUE) {
+      n = strlen(words[node->kind]);
+      if (out) memcpy(out, words[node->kind], (size_t)n);
+      return n;
+    }
+    v = pth_i64_of(node->b);
+    negative = v < 0;
+  }
+  uint64_t magnitude = negative ? (uint64_t)0 - (uint64_t)v : (uint64_t)v;
+  uint32_t digits = decimal_len(magnitude);
+  uint64_t before = p->kind == PTH_P_STRANGE ? sizeof strange - 1 : negative ? 1 : 0;
+  n = before + digits + (p->kind == PTH_P_STRANGE ? 1 : 0);
+  if (out == NULL) return n;
+  if (before) memcpy(out, p->kind == PTH_P_STRANGE ? strange : "-", (size_t)before);
+  for (uint32_t i = digits; i-- > 0; magnitude /= 10) out[before + i] = (uint8_t)('0' + magnitude % 10);
+  if (p->kind == PTH_P_STRANGE) out[n - 1] = '>';
+  return n;
+}
+
+void pth_path_write(const pth_tensors *t, uint32_t path, uint8_t *out) {
+  const pth_path *p = &PTH_AT(pth_path, t->paths, path);
+  for (uint32_t end = p->len;; p = &PTH_AT(pth_path, t->paths, p->parent)) {
+    uint32_t len = (uint32_t)component(t->graph, p, NULL);
+    component(t->graph, p, out + end - len);
+    end -= len;
+    if (p->sep) out[--end] = p->sep;
+    if (p->parent == PTH_NONE) return;
+  }
+}
+
+static int new_path(walk *w, pth_path p, uint32_t *id) {
+  pth_tensors *t = w->t;
+  int rc = pth_pool_room(t->arena, &t->paths, w->err);
+  if (rc) return rc;
+  uint64_t len = component(w->g, &p, NULL) + (p.sep != 0) + (p.parent == PTH_NONE ? 0 : PTH_AT(pth_path, t->paths, p.parent).len);
+  p.len = len > UINT32_MAX ? UINT32_MAX : (uint32_t)len;
+  if (len >= UINT32_MAX) return pth_fail(w->err, PTH_E_LIMIT_NAME_BYTES, 0, len, w->lim->max_name_bytes);
+  *id = t->paths.len++;
+  PTH_AT(pth_path, t->paths, *id) = p;
+  return 0;
+}
+
+static int new_name(walk *w, uint32_t path, uint32_t row) {
+  pth_tensors *t = w->t;
+  if (t->names.len >= w->lim->max_names) return pth_fail(w->err, PTH_E_LIMIT_NAMES, 0, t->names.len, w->lim->max_names);
+  const pth_path *p = &PTH_AT(pth_path, t->paths, path);
+  if (p->kind != PTH_P_KEY || p->parent != 0 || pth_node_at(w->g, p->key)->kind != PTH_NODE_STR ||
+      p->owner != w->g->root)
+    t->flat = false;
+  w->name_bytes += p->len;
+  if (w->name_bytes > w->lim->max_name_bytes)
+    return pth_fail(w->err, PTH_E_LIMIT_NAME_BYTES, 0, w->name_bytes, w->lim->max_name_bytes);
+  int rc = pth_pool_room(t->arena, &t->names, w->err);
+  if (rc == 0) PTH_AT(pth_name, t->names, t->names.len++) = (pth_name){path, row};
+  return rc;
+}
+
+/* ---- the walk ---- */
+
+enum seen { UNSEEN, ON_PATH, DONE_EMPTY, DONE_FULL };
+enum frame_kind { WALK_PLAIN, WALK_MODULE, WALK_SCRIPT, WALK_STATE };
+enum source_kind { FROM_NOTHING, FROM_ITEMS, FROM_PAIRS, FROM_PAIR_LIST, FROM_STATES };
+
+typedef struct frame {
+  uint32_t node, path;
+  uint32_t next_chunk, at, left; /* pth_items */
+  uint32_t index;                /* of the child to come */
+  uint8_t kind, phase, source;
+  bool full;                     /* a tensor lies below */
+  bool outermost; /* of a module: its own names join what stands above by '/', not by '.' */
+} frame;
+
+static frame *top_frame(walk *w) { return &PTH_AT(frame, w->frames, w->frames.len - 1); }
+
+/* Values in the states of an object: what one look-up of an attribute costs. */
+static uint64_t state_size(const pth_graph *g, uint32_t id) {
+  const pth_ext *ext = pth_ext_of(g, pth_node_at(g, id));
+  uint64_t n = 0;
+  if (ext == NULL) return 0;
+  pth_items it = pth_items_of_list(g, ext->states);
+  for (uint32_t state; pth_items_next(&it, &state);) n += 1 + pth_n_items(g, state);
+  return n;
+}
+
+static bool is_module(const pth_graph *g, uint32_t id) {
+  return pth_attribute(g, id, "_parameters") != PTH_NONE && pth_attribute(g, id, "_modules") != PTH_NONE;
+}
+
+static bool is_script(const pth_graph *g, uint32_t id) {
+  const pth_node *n = pth_node_at(g, id);
+  return n->kind == PTH_NODE_OBJECT && pth_meaning_of_node(g, n->a, NULL) == PTH_G_SCRIPT;
+}
+
+static void set_items(frame *f, pth_items it, uint8_t source) {
+  f->next_chunk = it.next_chunk;
+  f->at = it.at;
+  f->left = it.left;
+  f->source = source;
+  f->index = 0;
+}
+
+static void set_mapping(walk *w, frame *f, uint32_t mapping, uint32_t stage) {
+  pth_pairs p;
+  if (mapping == PTH_NONE || !pth_pairs_of(w->g, mapping, &p)) return;
+  if (stage == 0)
+    set_items(f, p.it, p.from_list ? FROM_PAIR_LIST : FROM_PAIRS);
+  else
+    set_items(f, p.later, FROM_PAIRS);
+}
+
+/* Opens the next phase of a frame; false: there is none. */
+static bool next_phase(walk *w, frame *f) {
+  const pth_graph *g = w->g;
+  const pth_node *n = pth_node_at(g, f->node);
+  uint8_t phase = f->phase++;
+  f->source = FROM_NOTHING;
+  if (f->kind == WALK_MODULE) {
+    static const char *const parts[] = {"_parameters", "_buffers", "_modules"};
+    if (phase >= 6) return false;
+    set_mapping(w, f, pth_attribute(g, f->node, parts[phase / 2]), phase % 2);
+    return true;
+  }
+  if (n->kind != PTH_NODE_OBJECT) {
+    if (phase) return false;
+    bool pairs = n->kind == PTH_NODE_DICT;
+    set_items(f, pth_items_of(g, f->node), pairs ? FROM_PAIRS : f->kind == WALK_STATE ? FROM_STATES : FROM_ITEMS);
+    return true;
+  }
+  pth_pairs p;
+  const pth_ext *ext = pth_ext_of(g, n);
+  bool mapping = pth_pairs_of(g, f->node, &p);
+  switch (phase) {
+    case 0:
+      if (mapping)
+        set_mapping(w, f, f->node, 0);
+      else
+        set_items(f, pth_items_of(g, pth_args_of(n)), FROM_ITEMS);
+      if (!mapping || f->next_chunk || f->left) w->t->flat = false; /* two runs of names: equal ones are possible */
+      return true;
+    case 1:
+      if (mapping)
+        set_mapping(w, f, f->node, 1);
+      else if (ext)
+        set_items(f, pth_items_of_list(g, ext->pairs), FROM_PAIRS);
+      return true;
+    case 2:
+      if (ext) set_items(f, pth_items_of_list(g, ext->items), FROM_ITEMS);
+      return true;
+    case 3:
+      if (ext && ext->kwargs != PTH_NONE) set_mapping(w, f, ext->kwargs, 0);
+      return true;
+    case 4:
+      if (ext && !mapping) set_items(f, pth_items_of_list(g, ext->states), FROM_STATES);
+      return true;
+    default:
+      return false;
+  }
+}
+
+/* Remembers which pairs of a run of pairs a later equal key overwrites: those are in no dict that Python would build. */
+static int drop_overwritten(walk *w, const frame *f) {
+  pth_items it = {.g = w->g, .next_chunk = f->next_chunk, .at = f->at, .left = f->left};
+  uint32_t n = 0, key, value;
+  for (pth_items count = it; pth_items_next(&count, &key) && pth_items_next(&count, &value);) n++;
+  if (n < 2) return 0;
+  uint64_t size = 4;
+  while (size < (uint64_t)n * 2) size *= 2;
+  w->slots.len = 0;
+  int rc = pth_pool_reserve(w->t->arena, &w->slots, size, w->err);
+  if (rc) return rc;
+  uint32_t *slot = w->slots.data, mask = (uint32_t)(size - 1);
+  memset(slot, 0xff, (size_t)size * sizeof *slot);
+  for (uint32_t i = 0; i < n; i++) {
+    (void)pth_items_next(&it, &key);
+    uint32_t value_at = it.left ? it.at : it.next_chunk ? PTH_AT(pth_chunk, w->g->chunks, it.next_chunk).at : 0;
+    (void)pth_items_next(&it, &value);
+    uint32_t at = (uint32_t)pth_key_hash(w->g, key, w->seed) & mask;
+    for (; slot[at] != PTH_NONE; at = (at + 1) & mask) {
+      uint32_t other = PTH_AT(uint32_t, w->g->kids, slot[at] - 1);
+      if (pth_same_key(w->g, other, key)) break;
+    }
+    if (slot[at] != PTH_NONE && slot[at] != value_at) {
+      uint32_t gone = slot[at];
+      if (w->dropped.len == 0) {
+        if ((rc = pth_pool_reserve(w->t->arena, &w->dropped, w->g->kids.len / 8 + 1, w->err)) != 0) return rc;
+        w->dropped.len = w->g->kids.len / 8 + 1;
+        memset(w->dropped.data, 0, w->dropped.len);
+      }
+      PTH_AT(uint8_t, w->dropped, gone / 8) |= (uint8_t)(1u << gone % 8);
+    }
+    slot[at] = value_at;
+  }
+  return 0;
+}
+
+static bool is_dropped(const walk *w, uint32_t value_at) {
+  return w->dropped.len && (PTH_AT(uint8_t, w->dropped, value_at / 8) >> value_at % 8 & 1) != 0;
+}
+
+/* The next child of a frame's phase: its node, and the path that names it (not made yet). False: the phase is over. */
+static bool next_child(walk *w, frame *f, uint32_t *child, pth_path *name) {
+  const pth_graph *g = w->g;
+  pth_items it = {.g = g, .next_chunk = f->next_chunk, .at = f->at, .left = f->left};
+  uint32_t key = PTH_NONE;
+  bool more = false, pair = f->source == FROM_PAIRS || f->source == FROM_PAIR_LIST;
+  while (!more) {
+    uint32_t first;
+    if (f->source == FROM_NOTHING || !pth_items_next(&it, &first)) break;
+    *child = first;
+    if (f->source == FROM_PAIRS) {
+      key = first;
+      uint32_t value_at = it.left ? it.at : it.next_chunk ? PTH_AT(pth_chunk, g->chunks, it.next_chunk).at : 0;
+      if (!pth_items_next(&it, child)) break;
+      f->index++;
+      more = !is_dropped(w, value_at);
+    } else if (f->source == FROM_PAIR_LIST) {
+      key = pth_item(g, first, 0);
+      *child = pth_item(g, first, 1);
+      f->index++;
+      more = key != PTH_NONE && *child != PTH_NONE;
+    } else {
+      f->index++;
+      more = true;
+    }
+  }
+  f->next_chunk = it.next_chunk;
+  f->at = it.at;
+  f->left = it.left;
+  if (!more) return false;
+  uint8_t kind = PTH_P_INDEX;
+  if (pair) {
+    uint8_t k = pth_node_at(g, key)->kind;
+    bool plain = pth_is_text(pth_node_at(g, key)) || k == PTH_NODE_INT || k <= PTH_NODE_TRUE;
+    kind = plain ? PTH_P_KEY : PTH_P_STRANGE;
+  }
+  bool dotted = f->kind == WALK_MODULE || f->kind == WALK_SCRIPT;
+  uint8_t above = PTH_AT(pth_path, w->t->paths, f->path).kind;
+  *name = (pth_path){.parent = f->path,
+                     .key = kind == PTH_P_KEY ? key : f->index - 1,
+                     .owner = f->node,
+                     .kind = kind,
+                     .sep = above == PTH_P_ROOT ? 0 : dotted && !f->outermost ? '.' : '/'};
+  return true;
+}
+
+/* In the set of buffer names that are not saved? A set, or set([...]) of old protocols. */
+static bool is_listed(walk *w, uint32_t set, uint32_t key) {
+  const pth_graph *g = w->g;
+  if (set != PTH_NONE && pth_node_at(g, set)->kind == PTH_NODE_OBJECT) set = pth_item(g, pth_args_of(pth_node_at(g, set)), 0);
+  if (set == PTH_NONE) return false;
+  w->steps += pth_n_items(g, set);
+  pth_items it = pth_items_of(g, set);
+  for (uint32_t kid; pth_items_next(&it, &kid);) {
+    if (pth_same_key(g, kid, key)) return true;
+  }
+  return false;
+}
+
+static bool is_container(const pth_graph *g, uint32_t id) {
+  uint8_t k = pth_node_at(g, id)->kind;
+  return k == PTH_NODE_OBJECT || (k >= PTH_NODE_TUPLE && k <= PTH_NODE_DICT);
+}
+
+static int enter(walk *w, uint32_t node, uint32_t path, uint8_t kind, bool outermost) {
+  int rc = pth_pool_room(w->t->arena, &w->frames, w->err);
+  if (rc) return rc;
+  PTH_AT(uint8_t, w->seen, node) = ON_PATH;
+  frame f = {.node = node, .path = path, .kind = kind, .outermost = outermost};
+  PTH_AT(frame, w->frames, w->frames.len++) = f;
+  return 0;
+}
+
+/* A child was found under a name: a tensor, a container to enter, or a plain value. */
+static int visit(walk *w, frame *f, uint32_t child, const pth_path *name) {
+  const pth_graph *g = w->g;
+  bool parent_dotted = f->kind == WALK_MODULE || f->kind == WALK_SCRIPT;
+  uint8_t parent_kind = f->kind;
+  uint32_t path = f->path, row;
+  bool same_path = f->source == FROM_STATES;
+  int rc;
+  child = unwrap(g, child);
+  if (child == PTH_NONE) return 0;
+  if (parent_kind == WALK_MODULE) {
+    uint8_t part = (uint8_t)((f->phase - 1) / 2);
+    if (part == 1 && name->kind == PTH_P_KEY && is_listed(w, pth_attribute(g, f->node, "_non_persistent_buffers_set"), name->key)) return 0;
+    if (part == 2 && !is_module(g, child) && !is_script(g, child)) return 0;
+  }
+  bool tensor = pth_rebuilds_tensor(g, child) || named_tensor_pid(w, child);
+  if (!tensor) {
+    if (!is_container(g, child)) return 0;
+    uint8_t seen = PTH_AT(uint8_t, w->seen, child);
+    if (seen == ON_PATH || seen == DONE_EMPTY) return 0;
+    if (pth_node_at(g, child)->kind == PTH_NODE_OBJECT) w->steps += state_size(g, child);
+  }
+  if (!same_path && (rc = new_path(w, *name, &path)) != 0) return rc;
+  if (tensor) {
+    top_frame(w)->full = true;
+    if ((rc = row_of(w, child, &row)) != 0) return rc;
+    return new_name(w, path, row);
+  }
+  uint8_t kind = WALK_PLAIN;
+  if (pth_node_at(g, child)->kind == PTH_NODE_OBJECT) kind = is_module(g, child) ? WALK_MODULE : is_script(g, child) ? WALK_SCRIPT : WALK_PLAIN;
+  if (same_path && pth_node_at(g, child)->kind == PTH_NODE_TUPLE && pth_n_items(g, child) == 2 && parent_kind != WALK_STATE) kind = WALK_STATE;
+  if (same_path && pth_node_at(g, child)->kind == PTH_NODE_DICT) kind = parent_kind == WALK_SCRIPT ? WALK_SCRIPT : kind;
+  bool dotted = kind == WALK_MODULE || kind == WALK_SCRIPT;
+  bool first = dotted && (same_path ? f->outermost : !parent_dotted);
+  return enter(w, child, path, kind, first);
+}
+
+static int walk_all(walk *w) {
+  w->max_steps = UINT64_C(64) * w->g->kids.len + 1000000;
+  while (w->frames.len) {
+    frame *f = top_frame(w);
+    uint32_t child;
+    pth_path name;
+    if (++w->steps > w->max_steps) return pth_fail(w->err, PTH_E_LIMIT_NAMES, 0, w->t->names.len, w->lim->max_names);
+    if (next_child(w, f, &child, &name)) {
+      int rc = visit(w, f, child, &name);
+      if (rc) return rc;
+      continue;
+    }
+    if (next_phase(w, f)) {
+      int rc = f->source == FROM_PAIRS ? drop_overwritten(w, f) : 0;
+      if (rc) return rc;
+      continue;
+    }
+    bool full = f->full;
+    PTH_AT(uint8_t, w->seen, f->node) = full ? DONE_FULL : DONE_EMPTY;
+    w->frames.len--;
+    if (full && w->frames.len) top_frame(w)->full = true;
+  }
+  return 0;
+}
+
+/* Tensors that no name leads to (parts of others, attributes of modules) get rows too, so that the whole graph can show them. */
+static int rest_of_graph(walk *w) {
+  const pth_graph *g = w->g;
+  for (uint32_t id = PTH_N_FIXED; id < g->nodes.len; id++) {
+    if (pth_node_at(g, id)->kind != PTH_NODE_OBJECT || PTH_AT(uint32_t, w->t->by_node, id) != PTH_NONE) continue;
+    uint32_t row;
+    if (!pth_rebuilds_tensor(g, id)) continue;
+    int rc = row_of(w, id, &row);
+    if (rc) return rc;
+  }
+  return 0;
+}
+
+/* What only the parts know: the dtype of a sparse or nested tensor, the shape of a nested one. */
+static int finish_parts(walk *w) {
+  pth_tensors *t = w->t;
+  const pth_graph *g = w->g;
+  for (uint32_t i = 0; i < t->tensors.len; i++) {
+    pth_tensor *r = &PTH_AT(pth_tensor, t->tensors, i);
+    if (r->code || (r->kind != PTH_T_SPARSE && r->kind != PTH_T_NESTED)) continue;
+    bool script = r->kind == PTH_T_SPARSE && pth_n_items(g, r->part) > 4;
+    uint32_t values, sizes = PTH_NONE;
+    if (r->kind == PTH_T_SPARSE) {
+      uint32_t at = r->layout == PTH_L_SPARSE_COO ? 1 : 2;
+      values = pth_item(g, r->part, script ? at + 3 : at);
+    } else if (r->layout == PTH_L_JAGGED) {
+      values = pth_lookup(g, r->part, "values");
+    } else {
+      values = pth_item(g, r->part, 0);
+      sizes = pth_item(g, r->part, 1);
+    }
+    uint32_t row = values == PTH_NONE ? PTH_NONE : PTH_AT(uint32_t, t->by_node, values);
+    if (row == PTH_NONE) {
+      wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+      continue;
+    }
+    r->dtype = PTH_AT(pth_tensor, t->tensors, row).dtype;
+    if (sizes == PTH_NONE) continue;
+    uint32_t of = PTH_AT(uint32_t, t->by_node, sizes);
+    const pth_tensor *s = of == PTH_NONE ? NULL : &PTH_AT(pth_tensor, t->tensors, of);
+    if (s == NULL || s->n_dims != 2) {
+      wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+    } else {
+      r->numel = PTH_AT(pth_tensor, t->tensors, row).numel;
+    }
+  }
+  return 0;
+}
+
+int pth_tensors_init(pth_tensors *t, pth_arena *a, const pth_graph *g, const pth_store *s, pth_err *err) {
+  (void)err;
+  *t = (pth_tensors){.arena = a,
+                     .graph = g,
+                     .store = s,
+                     .tensors = PTH_POOL(pth_tensor),
+                     .storages = PTH_POOL(pth_storage),
+                     .dims = PTH_POOL(int64_t),
+                     .paths = PTH_POOL(pth_path),
+                     .names = PTH_POOL(pth_name),
+                     .by_node = PTH_POOL(uint32_t)};
+  return 0;
+}
+
+void pth_tensors_free(pth_tensors *t) {
+  pth_pool_free(t->arena, &t->tensors);
+  pth_pool_free(t->arena, &t->storages);
+  pth_pool_free(t->arena, &t->dims);
+  pth_pool_free(t->arena, &t->paths);
+  pth_pool_free(t->arena, &t->names);
+  pth_pool_free(t->arena, &t->by_node);
+}
+
+static int fill_pool(walk *w, pth_pool *p, uint32_t n, int byte) {
+  int rc = pth_pool_reserve(w->t->arena, p, n, w->err);
+  if (rc) return rc;
+  p->len = n;
+  if (n) memset(p->data, byte, (size_t)n * p->item);
+  return 0;
+}
+
+static int read_all(walk *w) {
+  const pth_graph *g = w->g;
+  w->t->flat = true;
+  int rc = fill_pool(w, &w->t->by_node, g->nodes.len, 0xff);
+  if (rc == 0) rc = fill_pool(w, &w->seen, g->nodes.len, UNSEEN);
+  if (rc == 0) rc = fill_pool(w, &w->span_row, w->t->store ? w->t->store->spans.len : 0, 0xff);
+  uint32_t path, row, root = unwrap(g, g->root);
+  if (rc == 0) rc = new_path(w, (pth_path){.parent = PTH_NONE, .kind = PTH_P_ROOT, .owner = g->root}, &path);
+  if (rc) return rc;
+  if (root == PTH_NONE) return 0;
+  if (pth_rebuilds_tensor(g, root) || named_tensor_pid(w, root)) {
+    rc = row_of(w, root, &row);
+    if (rc == 0) rc = new_name(w, path, row);
+  } else if (is_container(g, root)) {
+    bool module = is_module(g, root);
+    w->t->whole_module = module || is_script(g, root);
+    rc = enter(w, root, path, module ? WALK_MODULE : is_script(g, root) ? WALK_SCRIPT : WALK_PLAIN, true);
+    if (rc == 0) rc = walk_all(w);
+  }
+  if (rc == 0) rc = rest_of_graph(w);
+  return rc ? rc : finish_parts(w);
+}
+
+int pth_tensors_read(pth_tensors *t, const pth_graph *g, const pth_store *s, uint64_t seed, const pth_limits *lim, pth_err *err) {
+  int rc = pth_tensors_init(t, g->arena, g, s, err);
+  walk w = {.t = t,
+            .g = g,
+            .lim = lim,
+            .err = err,
+            .seed = seed,
+            .frames = PTH_POOL(frame),
+            .seen = PTH_POOL(uint8_t),
+            .span_row = PTH_POOL(uint32_t),
+            .slots = PTH_POOL(uint32_t),
+            .dropped = PTH_POOL(uint8_t)};
+  if (rc == 0) rc = read_all(&w);
+  pth_pool_free(t->arena, &w.frames);
+  pth_pool_free(t->arena, &w.seen);
+  pth_pool_free(t->arena, &w.span_row);
+  pth_pool_free(t->arena, &w.slots);
+  pth_pool_free(t->arena, &w.dropped);
+  return rc;
+}
+
+int pth_tensors_add(pth_tensors *t, const pth_dense *d, const pth_limits *lim, uint32_t *row, pth_err *err) {
+  int rc = 0;
+  pth_tensor r = {.node = PTH_NONE,
+                  .storage = PTH_NONE,
+                  .part = PTH_NONE,
+                  .cls = PTH_NONE,
+                  .device = PTH_NONE,
+                  .dtype = (uint8_t)d->dtype,
+                  .flags = d->requires_grad ? PTH_F_GRAD : 0,
+                  .offset = d->offset,
+                  .dims = t->dims.len};
+  if (d->n_dims > lim->max_ndim) {
+    wrong(&r, PTH_E_LIMIT_NDIM, d->n_dims, lim->max_ndim);
+  } else {
+    r.n_dims = d->n_dims;
+    for (uint32_t i = 0; i < d->n_dims && !rc; i++) rc = push_i64(t, d->sizes[i], err);
+    for (uint32_t i = 0; i < d->n_dims && !rc; i++) rc = push_i64(t, d->strides[i], err);
+    if (rc) return rc;
+    const pth_span *span = d->span == PTH_NONE ? NULL : &PTH_AT(pth_span, t->store->spans, d->span);
+    pth_storage s = {.span = d->span, .key = PTH_NONE, .location = PTH_NONE, .dtype = (uint8_t)d->dtype};
+    if (span != NULL) s.nbytes = span->len;
+    s.code = span != NULL ? span->code : PTH_E_STORAGE_MISSING;
+    for (uint32_t i = t->storages.len; i-- > 0 && r.storage == PTH_NONE && d->span != PTH_NONE;) {
+      if (PTH_AT(pth_storage, t->storages, i).span == d->span) r.storage = i;
+      if (t->storages.len - i > 64) break; /* tensors that share lie near each other in such files */
+    }
+    if (r.storage == PTH_NONE && (rc = new_storage(t, &s, &r.storage, err)) != 0) return -rc;
+    const pth_dtype *type = &pth_dtypes[d->dtype];
+    if (s.code)
+      wrong(&r, s.code, 0, 0);
+    else
+      check_extent(&r, d->sizes, d->strides, type->itemsize, capacity(type, s.nbytes));
+  }
+  if ((rc = pth_pool_room(t->arena, &t->tensors, err)) != 0) return rc;
+  *row = t->tensors.len++;
+  PTH_AT(pth_tensor, t->tensors, *row) = r;
+  return 0;
+}

@@ -1,0 +1,279 @@
+#include "zip.h"
+
+enum { SIG_LOCAL = 0x04034b50, SIG_ENTRY = 0x02014b50, SIG_END = 0x06054b50, SIG_END64 = 0x06064b50, SIG_LOCATOR = 0x07064b50 };
+
+enum { ENTRY_SIZE = 46, END64_SIZE = 56, LOCATOR_SIZE = 20 };
+enum { FLAG_ENCRYPTED = 0x1, FLAG_DESCRIPTOR = 0x8, FLAG_PATCH = 0x20, FLAG_MASKED = 0x2000 };
+
+/* ---- end records ---- */
+
+static int read_end64(pth_bytes tail, uint64_t tail_off, pth_zip_end *out, pth_err *err) {
+  if (out->eocd_off < tail_off + LOCATOR_SIZE) return 0;
+  const uint8_t *p = tail.data + (out->eocd_off - tail_off - LOCATOR_SIZE);
+  if (pth_u32(p) != SIG_LOCATOR) return 0;
+  uint64_t at = pth_u64(p + 8), stop = out->eocd_off - LOCATOR_SIZE;
+  if (at < tail_off || at > stop || stop - at < END64_SIZE || pth_u32(tail.data + (at - tail_off)) != SIG_END64)
+    return pth_fail(err, PTH_E_ZIP_END64, out->eocd_off - LOCATOR_SIZE, at, stop);
+  const uint8_t *e = tail.data + (at - tail_off);
+  if (pth_u32(e + 16) != 0 || pth_u32(e + 20) != 0) return pth_fail(err, PTH_E_ZIP_SPAN, at, pth_u32(e + 16), 0);
+  out->end64_off = at;
+  out->n_entries = pth_u64(e + 32);
+  out->dir_len = pth_u64(e + 40);
+  out->dir_off = pth_u64(e + 48);
+  return 0;
+}
+
+int pth_zip_find(pth_bytes tail, uint64_t tail_off, uint64_t file_len, pth_zip_end *out, pth_err *err) {
+  *out = (pth_zip_end){0};
+  if (tail.len < PTH_ZIP_EOCD) return pth_fail(err, PTH_E_ZIP_END, tail_off, PTH_ZIP_EOCD, tail.len);
+  uint64_t at = tail.len - PTH_ZIP_EOCD;
+  while (pth_u32(tail.data + at) != SIG_END) {
+    if (at-- == 0) return pth_fail(err, PTH_E_ZIP_END, tail_off, PTH_ZIP_EOCD, tail.len);
+  }
+  const uint8_t *p = tail.data + at;
+  out->eocd_off = tail_off + at;
+  out->n_entries = pth_u16(p + 10);
+  out->dir_len = pth_u32(p + 12);
+  out->dir_off = pth_u32(p + 16);
+  uint64_t behind = file_len - out->eocd_off - PTH_ZIP_EOCD;
+  out->comment_len = pth_u16(p + 20);
+  if (out->comment_len > behind) out->comment_len = behind;
+  out->trailing = behind - out->comment_len;
+  uint64_t n16 = out->n_entries, len32 = out->dir_len, off32 = out->dir_off;
+  int rc = read_end64(tail, tail_off, out, err);
+  if (rc) return rc;
+  if (out->end64_off) {
+    /* Both records count only where they agree, or where the old one says that it cannot hold the number. */
+    if ((n16 != 0xffff && n16 != out->n_entries) || (len32 != UINT32_MAX && len32 != out->dir_len) ||
+        (off32 != UINT32_MAX && off32 != out->dir_off))
+      return pth_fail(err, PTH_E_ZIP_END64, out->end64_off, out->n_entries, n16);
+  } else if (pth_u16(p + 4) != 0 || pth_u16(p + 6) != 0) {
+    return pth_fail(err, PTH_E_ZIP_SPAN, out->eocd_off, pth_u16(p + 4), 0);
+  }
+  uint64_t end, stop = out->end64_off ? out->end64_off : out->eocd_off;
+  if (!pth_add(out->dir_off, out->dir_len, &end) || end > stop)
+    return pth_fail(err, PTH_E_ZIP_DIRECTORY, out->eocd_off, end, stop);
+  if (end != stop) return pth_fail(err, PTH_E_ZIP_PREFIX, out->eocd_off, stop - end, 0);
+  return 0;
+}
+
+/* ---- directory ---- */
+
+/* The zip64 extra field holds those numbers, in this order, that are all ones in the entry itself. */
+static bool read_extra64(pth_bytes extra, pth_zip_entry *e) {
+  pth_cursor c = pth_cursor_of(extra);
+  bool need_usize = e->usize == UINT32_MAX, need_csize = e->csize == UINT32_MAX, need_lho = e->lho == UINT32_MAX;
+  if (!need_usize && !need_csize && !need_lho) return true;
+  for (const uint8_t *p; (p = pth_take(&c, 4)) != NULL;) {
+    uint16_t id = pth_u16(p), len = pth_u16(p + 2);
+    pth_cursor field = {.data = pth_take(&c, len), .len = len};
+    if (field.data == NULL) return false;
+    if (id != 1) continue;
+    uint64_t *numbers[3] = {need_usize ? &e->usize : NULL, need_csize ? &e->csize : NULL, need_lho ? &e->lho : NULL};
+    for (int i = 0; i < 3; i++) {
+      if (numbers[i] == NULL) continue;
+      const uint8_t *q = pth_take(&field, 8);
+      if (q == NULL) return false;
+      *numbers[i] = pth_u64(q);
+    }
+    return true;
+  }
+  return false;
+}
+
+static uint16_t judge(const pth_zip_entry *e, uint64_t dir_off) {
+  uint64_t end;
+  if (e->flags & (FLAG_ENCRYPTED | FLAG_PATCH | FLAG_MASKED)) return PTH_E_ZIP_ENCRYPTED;
+  if (e->method != PTH_ZIP_STORED && e->method != PTH_ZIP_DEFLATED) return PTH_E_ZIP_METHOD;
+  if (!pth_add(e->lho, (uint64_t)PTH_ZIP_LOCAL + e->name_len, &end) || !pth_add(end, e->csize, &end) || end > dir_off)
+    return PTH_E_ZIP_EXTENT;
+  if (e->method == PTH_ZIP_STORED && e->csize != e->usize) return PTH_E_ZIP_SIZES;
+  return 0;
+}
+
+static int read_entries(pth_zip *z, const pth_zip_end *end, pth_err *err) {
+  pth_cursor c = pth_cursor_of(z->dir);
+  for (uint64_t i = 0; i < end->n_entries; i++) {
+    uint64_t at = c.pos;
+    const uint8_t *p = pth_take(&c, ENTRY_SIZE);
+    if (p == NULL || pth_u32(p) != SIG_ENTRY) return pth_fail(err, PTH_E_ZIP_HEADER, end->dir_off + at, i, end->n_entries);
+    pth_zip_entry e = {.flags = pth_u16(p + 8),
+                       .method = pth_u16(p + 10),
+                       .crc = pth_u32(p + 16),
+                       .csize = pth_u32(p + 20),
+                       .usize = pth_u32(p + 24),
+                       .name_len = pth_u16(p + 28),
+                       .lho = pth_u32(p + 42),
+                       .name_at = (uint32_t)c.pos};
+    uint64_t extra_len = pth_u16(p + 30), comment_len = pth_u16(p + 32);
+    const uint8_t *name = pth_take(&c, e.name_len), *extra = pth_take(&c, extra_len);
+    if (name == NULL || extra == NULL || pth_take(&c, comment_len) == NULL || !read_extra64((pth_bytes){extra, extra_len}, &e))
+      return pth_fail(err, PTH_E_ZIP_HEADER, end->dir_off + at, i, end->n_entries);
+    e.code = judge(&e, end->dir_off);
+    PTH_AT(pth_zip_entry, z->entries, z->entries.len++) = e;
+  }
+  z->short_count = pth_left(&c) != 0;
+  return 0;
+}
+
+/* Indices sorted by lho: heap sort, since the order comes from the file and nothing here may recurse or be quadratic. */
+static void sift(const pth_zip_entry *e, uint32_t *order, uint32_t root, uint32_t n) {
+  for (;;) {
+    uint32_t child = root * 2 + 1;
+    if (child >= n) return;
+    if (child + 1 < n && e[order[child + 1]].lho > e[order[child]].lho) child++;
+    if (e[order[root]].lho >= e[order[child]].lho) return;
+    uint32_t swap = order[root];
+    order[root] = order[child];
+    order[child] = swap;
+    root = child;
+  }
+}
+
+static void sort_by_place(const pth_zip_entry *e, uint32_t *order, uint32_t n) {
+  bool sorted = true;
+  for (uint32_t i = 1; i < n && sorted; i++) sorted = e[order[i - 1]].lho <= e[order[i]].lho;
+  if (sorted) return;
+  for (uint32_t i = n / 2; i-- > 0;) sift(e, order, i, n);
+  for (uint32_t i = n; i-- > 1;) {
+    uint32_t swap = order[0];
+    order[0] = order[i];
+    order[i] = swap;
+    sift(e, order, 0, i);
+  }
+}
+
+/* Each entry's room ends where the next begins; entries that reach into others are marked, both of them. */
+static void find_overlaps(pth_zip *z, uint32_t *order, uint32_t n, uint64_t dir_off) {
+  pth_zip_entry *e = z->entries.data;
+  uint64_t reach = 0; /* furthest end so far, and whose it is */
+  uint32_t owner = PTH_NONE;
+  for (uint32_t i = 0; i < n; i++) {
+    pth_zip_entry *x = &e[order[i]];
+    uint64_t end = x->lho + PTH_ZIP_LOCAL + x->name_len + x->csize;
+    x->room_end = i + 1 < n ? e[order[i + 1]].lho : dir_off;
+    if (x->lho < reach) {
+      if (x->code == 0) x->code = PTH_E_ZIP_OVERLAP;
+      if (e[owner].code == 0) e[owner].code = PTH_E_ZIP_OVERLAP;
+    }
+    if (end > reach) {
+      reach = end;
+      owner = order[i];
+    }
+  }
+}
+
+static int check_places(pth_zip *z, uint64_t dir_off, pth_err *err) {
+  pth_pool order = PTH_POOL(uint32_t);
+  int rc = pth_pool_reserve(z->arena, &order, z->entries.len, err);
+  if (rc) return rc;
+  for (uint32_t i = 0; i < z->entries.len; i++) {
+    if (PTH_AT(pth_zip_entry, z->entries, i).code != PTH_E_ZIP_EXTENT) PTH_AT(uint32_t, order, order.len++) = i;
+  }
+  if (order.len) {
+    sort_by_place(z->entries.data, order.data, order.len);
+    find_overlaps(z, order.data, order.len, dir_off);
+  }
+  pth_pool_free(z->arena, &order);
+  return 0;
+}
+
+static uint8_t fold(uint8_t c) { return c >= 'A' && c <= 'Z' ? (uint8_t)(c | 0x20) : c; }
+
+static bool same_folded(pth_bytes a, pth_bytes b) {
+  if (a.len != b.len) return false;
+  for (uint64_t i = 0; i < a.len; i++) {
+    if (fold(a.data[i]) != fold(b.data[i])) return false;
+  }
+  return true;
+}
+
+static uint64_t hash_folded(pth_bytes b, uint64_t seed) {
+  uint64_t h = seed ^ b.len;
+  for (uint64_t i = 0; i < b.len; i++) h = (h ^ fold(b.data[i])) * UINT64_C(0x100000001B3);
+  h = (h ^ h >> 32 ^ seed) * UINT64_C(0xD6E8FEB86659FD93);
+  return h ^ h >> 32;
+}
+
+/* torch looks names up without regard to case, and takes the first or any of two equal ones. */
+static int find_duplicates(pth_zip *z, uint64_t seed, pth_err *err) {
+  uint64_t size = 16;
+  while (size < (uint64_t)z->entries.len * 2) size *= 2;
+  pth_pool slots = PTH_POOL(uint32_t);
+  int rc = pth_pool_reserve(z->arena, &slots, size, err);
+  if (rc) return rc;
+  uint32_t *slot = slots.data, mask = (uint32_t)(size - 1);
+  memset(slot, 0xff, (size_t)size * sizeof *slot);
+  for (uint32_t i = 0; i < z->entries.len; i++) {
+    pth_bytes name = pth_zip_name(z, i);
+    uint32_t at = (uint32_t)hash_folded(name, seed) & mask;
+    while (slot[at] != PTH_NONE && !same_folded(pth_zip_name(z, slot[at]), name)) at = (at + 1) & mask;
+    if (slot[at] == PTH_NONE)
+      slot[at] = i;
+    else
+      PTH_AT(pth_zip_entry, z->entries, i).code = PTH_AT(pth_zip_entry, z->entries, slot[at]).code = PTH_E_ZIP_DUPLICATE;
+  }
+  pth_pool_free(z->arena, &slots);
+  return 0;
+}
+
+int pth_zip_read(pth_zip *z, pth_arena *a, pth_bytes dir, const pth_zip_end *end, uint64_t seed, const pth_limits *lim, pth_err *err) {
+  *z = (pth_zip){.arena = a, .dir = dir, .entries = PTH_POOL(pth_zip_entry)};
+  if (end->n_entries > lim->max_members) return pth_fail(err, PTH_E_LIMIT_MEMBERS, end->eocd_off, end->n_entries, lim->max_members);
+  if (end->n_entries > dir.len / ENTRY_SIZE || dir.len > UINT32_MAX)
+    return pth_fail(err, PTH_E_ZIP_HEADER, end->dir_off, dir.len / ENTRY_SIZE, end->n_entries);
+  int rc = pth_pool_reserve(a, &z->entries, end->n_entries, err);
+  if (rc == 0) rc = read_entries(z, end, err);
+  if (rc == 0) rc = check_places(z, end->dir_off, err);
+  return rc ? rc : find_duplicates(z, seed, err);
+}
+
+void pth_zip_free(pth_zip *z) { pth_pool_free(z->arena, &z->entries); }
+
+pth_bytes pth_zip_name(const pth_zip *z, uint32_t entry) {
+  const pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, entry);
+  return (pth_bytes){e->name_len ? z->dir.data + e->name_at : NULL, e->name_len};
+}
+
+uint32_t pth_zip_entry_named(const pth_zip *z, pth_bytes name, bool folded) {
+  for (uint32_t i = 0; i < z->entries.len; i++) {
+    pth_bytes n = pth_zip_name(z, i);
+    if (folded ? same_folded(n, name) : pth_bytes_equal(n, name)) return i;
+  }
+  return PTH_NONE;
+}
+
+int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, bool *odd, pth_err *err) {
+  pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, entry);
+  if (e->code) return pth_fail(err, e->code, e->lho, e->csize, e->usize);
+  if (header.len < (uint64_t)PTH_ZIP_LOCAL + e->name_len || pth_u32(header.data) != SIG_LOCAL)
+    return pth_fail(err, PTH_E_ZIP_LOCAL, e->lho, 0, 0);
+  const uint8_t *p = header.data;
+  uint64_t name_len = pth_u16(p + 26), extra_len = pth_u16(p + 28);
+  pth_bytes local = {p + PTH_ZIP_LOCAL, name_len < e->name_len ? name_len : e->name_len};
+  uint64_t begin = e->lho + PTH_ZIP_LOCAL + name_len + extra_len, end;
+  if (!pth_add(begin, e->csize, &end) || end > e->room_end) return pth_fail(err, PTH_E_ZIP_EXTENT, e->lho, end, e->room_end);
+  uint32_t csize = pth_u32(p + 18), usize = pth_u32(p + 22);
+  bool sizes_later = (pth_u16(p + 6) & FLAG_DESCRIPTOR) != 0;
+  *odd = !pth_bytes_equal(local, pth_zip_name(z, entry)) || pth_u16(p + 6) != e->flags || pth_u16(p + 8) != e->method ||
+         (!sizes_later && csize != UINT32_MAX && usize != UINT32_MAX && (csize != e->csize || usize != e->usize));
+  e->data_off = *data_off = begin;
+  return 0;
+}
+
+int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, uint64_t seed, pth_err *err) {
+  int rc = pth_store_init(out, z->arena, seed, z->entries.len, err);
+  for (uint32_t i = 0; i < z->entries.len && !rc; i++) {
+    const pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, i);
+    pth_bytes name = pth_zip_name(z, i);
+    if (name.len <= prefix.len || (prefix.len && memcmp(name.data, prefix.data, (size_t)prefix.len) != 0)) continue;
+    pth_span span = {.key = {name.data + prefix.len, name.len - prefix.len},
+                     .off = e->lho,
+                     .len = e->usize,
+                     .member = i,
+                     .code = e->code,
+                     .dtype = UINT8_MAX};
+    rc = pth_store_add(out, &span, err);
+  }
+  return rc;
+}

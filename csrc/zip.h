@@ -1,0 +1,63 @@
+/* zip.h - the directory of a zip file, as a table of entries. Reads names and numbers; never inflates, never follows a path.
+ *
+ * Units     lho, *_off: bytes from the start of the file.
+ * Owner     Entries borrow their names from the directory's bytes, which the caller keeps.
+ * Reading   as torch does: the last end record, the central directory's numbers, the data behind the local header.
+ * Trust     An entry with code 0 lies wholly before the directory and shares no byte with another entry. Where its data begin is
+ *           known only from its local header: pth_zip_local() before the first use.
+ * Source    APPNOTE 6.3.10, 4.3 and 4.5.3; torch 2.13 caffe2/serialize. */
+#ifndef PTH_ZIP_H
+#define PTH_ZIP_H
+
+#include "limit.h"
+#include "store.h"
+
+#define PTH_ZIP_EOCD 22u
+#define PTH_ZIP_TAIL (65535u + PTH_ZIP_EOCD + 20u + 56u) /* what can hold the end records */
+#define PTH_ZIP_LOCAL 30u
+#define PTH_ZIP_STORED 0
+#define PTH_ZIP_DEFLATED 8
+
+typedef struct pth_zip_end {
+  uint64_t eocd_off;
+  uint64_t end64_off; /* 0: no zip64 end record */
+  uint64_t dir_off, dir_len, n_entries;
+  uint64_t trailing; /* bytes behind the end record's comment */
+  uint64_t comment_len;
+} pth_zip_end;
+
+typedef struct pth_zip_entry {
+  uint64_t lho;      /* local header */
+  uint64_t room_end; /* where the next entry or the directory begins */
+  uint64_t csize, usize;
+  uint64_t data_off; /* 0 until pth_zip_local() */
+  uint32_t name_at;  /* of the directory's bytes */
+  uint32_t crc;
+  uint16_t name_len, method, flags, code; /* code: enum pth_code, why it cannot be read */
+} pth_zip_entry;
+
+typedef struct pth_zip {
+  pth_arena *arena;
+  pth_bytes dir;
+  pth_pool entries;
+  bool short_count; /* the end record counts fewer entries than the directory holds */
+} pth_zip;
+
+/* Finds the end records in the file's last bytes. `tail` begins at tail_off. */
+int pth_zip_find(pth_bytes tail, uint64_t tail_off, uint64_t file_len, pth_zip_end *out, pth_err *err);
+
+/* Reads the directory. err->off counts from the start of the file. */
+int pth_zip_read(pth_zip *z, pth_arena *a, pth_bytes dir, const pth_zip_end *end, uint64_t seed, const pth_limits *lim, pth_err *err);
+void pth_zip_free(pth_zip *z);
+pth_bytes pth_zip_name(const pth_zip *z, uint32_t entry);
+/* The entry of this name (bytes compared, or ASCII case folded as torch does), or PTH_NONE. Linear. */
+uint32_t pth_zip_entry_named(const pth_zip *z, pth_bytes name, bool fold);
+
+/* Checks a local header (its 30 bytes and name) against its entry; returns where the data begin, and keeps it in the entry.
+ * *odd: the header says something else than the directory without being allowed to. */
+int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, bool *odd, pth_err *err);
+
+/* Fills a store with the members below `prefix`; what follows the prefix is the key. */
+int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, uint64_t seed, pth_err *err);
+
+#endif

@@ -1,0 +1,921 @@
+# cython: language_level=3, binding=True
+"""The seam to the native core: holds buffers, drops the GIL, calls C, raises once. Knows no format."""
+
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
+from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from ._csrc cimport *
+
+import os
+
+from . import errors as _errors
+
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #pragma GCC diagnostic ignored "-Wunused-parameter" /* in what Cython generates below */
+    #endif
+    #include "pth.h"
+    /* Tables of csrc/defs as C arrays, for Python to read. */
+    typedef struct { const char *name, *cls, *code, *text; } seam_error;
+    static const seam_error SEAM_ERRORS[] = {
+    #define X(NAME, cls, code, text) {#NAME, #cls, code, text},
+    #include "defs/errors.def"
+    #undef X
+    };
+    typedef struct { const char *name, *unit, *why; unsigned long long value; } seam_limit;
+    static const seam_limit SEAM_LIMITS[] = {
+    #define X(name, value, unit, why) {#name, unit, why, value},
+    #include "defs/limits.def"
+    #undef X
+    };
+    #define SEAM_N_LIMITS ((int)(sizeof SEAM_LIMITS / sizeof SEAM_LIMITS[0]))
+    static const char *const SEAM_MEANINGS[] = {
+    #define X(NAME) #NAME,
+    #include "defs/meanings.def"
+    #undef X
+    };
+    typedef struct { const char *module, *name, *meaning; } seam_global;
+    static const seam_global SEAM_GLOBALS[] = {
+    #define X(module, name, MEANING) {module, name, #MEANING},
+    #include "defs/globals.def"
+    #undef X
+    };
+    #define SEAM_N_GLOBALS ((int)(sizeof SEAM_GLOBALS / sizeof SEAM_GLOBALS[0]))
+    #if defined(__clang__)
+    #define SEAM_COMPILER "clang " __clang_version__
+    #elif defined(__GNUC__)
+    #define SEAM_COMPILER "gcc " __VERSION__
+    #else
+    #define SEAM_COMPILER "unknown"
+    #endif
+    #if defined(__SANITIZE_ADDRESS__)
+    #define SEAM_SANITIZED 1
+    #else
+    #define SEAM_SANITIZED 0
+    #endif
+    """
+    ctypedef struct seam_error:
+        const char *name
+        const char *cls
+        const char *code
+        const char *text
+    const seam_error SEAM_ERRORS[]
+    ctypedef struct seam_limit:
+        const char *name
+        const char *unit
+        const char *why
+        unsigned long long value
+    const seam_limit SEAM_LIMITS[]
+    int SEAM_N_LIMITS
+    const char *SEAM_MEANINGS[]
+    ctypedef struct seam_global:
+        const char *module
+        const char *name
+        const char *meaning
+    const seam_global SEAM_GLOBALS[]
+    int SEAM_N_GLOBALS
+    const char *SEAM_COMPILER
+    int SEAM_SANITIZED
+
+
+cdef str _s(const char *text):
+    return text.decode("ascii")
+
+
+# ---- the tables of csrc/defs ----
+
+ERRORS = tuple(
+    (_s(SEAM_ERRORS[i].name), _s(SEAM_ERRORS[i].cls), _s(SEAM_ERRORS[i].code), _s(SEAM_ERRORS[i].text))
+    for i in range(PTH_N_CODES - 1)
+)
+LIMITS = tuple(
+    (_s(SEAM_LIMITS[i].name), SEAM_LIMITS[i].value, _s(SEAM_LIMITS[i].unit), _s(SEAM_LIMITS[i].why))
+    for i in range(SEAM_N_LIMITS)
+)
+MEANINGS = tuple(_s(SEAM_MEANINGS[i]) for i in range(PTH_N_MEANINGS))
+GLOBALS = tuple(
+    (_s(SEAM_GLOBALS[i].module), _s(SEAM_GLOBALS[i].name), _s(SEAM_GLOBALS[i].meaning)) for i in range(SEAM_N_GLOBALS)
+)
+OPCODES = tuple((_s(pth_opcodes[i].name), pth_opcodes[i].code, pth_opcodes[i].proto) for i in range(pth_n_opcodes))
+# (name, storage class, itemsize, packing, swap unit, numpy name, in ml_dtypes?)
+DTYPES = tuple(
+    (
+        _s(pth_dtypes[i].name), _s(pth_dtypes[i].storage), pth_dtypes[i].itemsize, pth_dtypes[i].packing,
+        pth_dtypes[i].swap, _s(pth_dtypes[i].numpy), bool(pth_dtypes[i].ml),
+    )
+    for i in range(PTH_N_DTYPES)
+)
+LAYOUTS = tuple(_s(pth_layouts[i]) for i in range(PTH_N_LAYOUTS))
+TENSOR_KINDS = ("dense", "quantized", "sparse", "nested", "meta", "subclass", "uninitialized", "array")
+ZIP_TAIL = PTH_ZIP_TAIL
+ZIP_LOCAL = PTH_ZIP_LOCAL
+COMPILER = _s(SEAM_COMPILER)
+SANITIZED = bool(SEAM_SANITIZED)
+
+cdef tuple _DTYPE_NAMES = tuple(row[0] for row in DTYPES)
+cdef dict _OPCODE_NAMES = {row[1]: row[0] for row in OPCODES}
+cdef uint64_t _SEED = int.from_bytes(os.urandom(8), "little")
+
+
+# ---- errors, buffers, limits ----
+
+def error_of(int code, want=0, have=0, offset=None, opcode=None):
+    """The exception for a code of the core."""
+    name, cls, text_code, sentence = ERRORS[code - 1]
+    return getattr(_errors, cls)(text_code, sentence.format(want=want, have=have), offset=offset, opcode=opcode)
+
+
+cdef int raise_err(const pth_err *err) except -1:
+    raise error_of(err.code, err.want, err.have, err.off, _OPCODE_NAMES.get(err.op))
+
+
+cdef class Buffer:
+    """Keeps bytes alive and still for the core."""
+    cdef readonly object source
+    cdef const uint8_t[::1] view
+    cdef pth_bytes bytes
+
+    def __cinit__(self, source):
+        self.source = source
+        self.view = source
+        self.bytes.len = self.view.shape[0]
+        self.bytes.data = &self.view[0] if self.view.shape[0] else NULL
+
+
+cdef class Limits:
+    """`pthparse.Limits` as the core wants them."""
+    cdef pth_limits c
+
+    def __cinit__(self, values):
+        cdef uint64_t *at = <uint64_t *>&self.c
+        cdef int i = 0
+        for name, _, _, _ in LIMITS:
+            at[i] = getattr(values, name)
+            i += 1
+
+
+cdef class Arena:
+    """One budget of memory, for everything read from one file."""
+    cdef pth_arena c
+
+    def __cinit__(self, Limits limits):
+        self.c.used = 0
+        self.c.budget = limits.c.max_arena_bytes
+
+    @property
+    def used(self):
+        return self.c.used
+
+
+cdef str _text(pth_bytes b):
+    """UTF-8; what is no UTF-8 is taken for Latin-1 (strings of Python 2)."""
+    if b.len == 0:
+        return ""
+    try:
+        return PyUnicode_DecodeUTF8(<const char *>b.data, <Py_ssize_t>b.len, "surrogatepass")
+    except UnicodeDecodeError:
+        return PyUnicode_DecodeLatin1(<const char *>b.data, <Py_ssize_t>b.len, NULL)
+
+
+cdef bytes _bytes(pth_bytes b):
+    return PyBytes_FromStringAndSize(<const char *>b.data, <Py_ssize_t>b.len)
+
+
+# ---- pickles ----
+
+cdef class Ref:
+    """A node that is no plain value: a container, a call, a global, a persistent id."""
+    cdef readonly uint32_t id
+
+    def __cinit__(self, uint32_t id):
+        self.id = id
+
+    def __eq__(self, other):
+        return isinstance(other, Ref) and (<Ref>other).id == self.id
+
+    def __hash__(self):
+        return self.id
+
+
+cdef class Graph:
+    """What a pickle made. Nodes are named by id; plain values come out as Python's."""
+    cdef pth_graph own
+    cdef pth_graph *c
+    cdef readonly Arena arena
+    cdef readonly object owner  # what else must live as long
+
+    def __cinit__(self, Arena arena):
+        self.arena = arena
+        self.c = &self.own
+        pth_graph_init(&self.own, &arena.c)
+
+    def __dealloc__(self):
+        if self.c == &self.own and self.own.arena != NULL:
+            pth_graph_free(&self.own)
+
+    @property
+    def root(self):
+        return self.c.root
+
+    @property
+    def end(self):
+        return self.c.end
+
+    @property
+    def proto(self):
+        return self.c.proto
+
+    @property
+    def n_nodes(self):
+        return self.c.nodes.len
+
+    @property
+    def n_ops(self):
+        return self.c.n_ops
+
+    @property
+    def has_str8(self):
+        return bool(self.c.has_str8)
+
+    @property
+    def frame_straddled(self):
+        return bool(self.c.frame_straddled)
+
+    cdef object leaf(self, uint32_t id):
+        cdef const pth_node *n = pth_node_at(self.c, id)
+        cdef double d
+        if n.kind == PTH_NODE_NONE:
+            return None
+        if n.kind == PTH_NODE_TRUE:
+            return True
+        if n.kind == PTH_NODE_FALSE:
+            return False
+        if n.kind == PTH_NODE_INT:
+            return <int64_t>n.b
+        if n.kind == PTH_NODE_FLOAT:
+            memcpy(&d, &n.b, 8)
+            return d
+        if n.kind == PTH_NODE_STR or n.kind == PTH_NODE_STR8:
+            return _text(pth_slice(self.c, n))
+        if n.kind == PTH_NODE_BYTES:
+            return _bytes(pth_slice(self.c, n))
+        if n.kind == PTH_NODE_BIGINT:
+            return int.from_bytes(_bytes(pth_slice(self.c, n)), "little", signed=True)
+        if n.kind == PTH_NODE_FLOATTEXT:
+            return float(_bytes(pth_slice(self.c, n)))
+        return Ref(id)
+
+    cdef int check(self, uint32_t id) except -1:
+        if id >= self.c.nodes.len:
+            raise IndexError(id)
+        return 0
+
+    def value(self, uint32_t id):
+        """A plain value, or a Ref."""
+        self.check(id)
+        return self.leaf(id)
+
+    def kind(self, uint32_t id):
+        self.check(id)
+        return pth_node_at(self.c, id).kind
+
+    def slice(self, uint32_t id):
+        """The bytes of a text, bytes or number node."""
+        self.check(id)
+        cdef const pth_node *n = pth_node_at(self.c, id)
+        if n.kind < PTH_NODE_BIGINT or n.kind > PTH_NODE_BYTEARRAY or n.kind == PTH_NODE_FLOAT:
+            raise TypeError("not a slice")
+        return _bytes(pth_slice(self.c, n))
+
+    cdef list drain(self, pth_items it):
+        cdef uint32_t kid
+        cdef list out = []
+        while pth_items_next(&it, &kid):
+            out.append(self.leaf(kid))
+        return out
+
+    def items(self, uint32_t id):
+        """Items of a tuple, list or set; key, value, key, ... of a dict."""
+        self.check(id)
+        return self.drain(pth_items_of(self.c, id))
+
+    def n_items(self, uint32_t id):
+        self.check(id)
+        return pth_n_items(self.c, id)
+
+    def ids(self, uint32_t id):
+        """The same as ids of nodes."""
+        cdef uint32_t kid
+        cdef list out = []
+        self.check(id)
+        cdef pth_items it = pth_items_of(self.c, id)
+        while pth_items_next(&it, &kid):
+            out.append(kid)
+        return out
+
+    def call(self, uint32_t id):
+        """(how, callable, args, kwargs or None, items, pairs, states) of an object; containers and calls as Refs."""
+        self.check(id)
+        cdef const pth_node *n = pth_node_at(self.c, id)
+        if n.kind != PTH_NODE_OBJECT:
+            raise TypeError("not a call")
+        cdef const pth_ext *ext = pth_ext_of(self.c, n)
+        if ext == NULL:
+            return n.flags, self.leaf(n.a), self.leaf(pth_args_of(n)), None, [], [], []
+        kwargs = None if ext.kwargs == PTH_NONE else self.leaf(ext.kwargs)
+        return (
+            n.flags, self.leaf(n.a), self.leaf(pth_args_of(n)), kwargs,
+            self.drain(pth_items_of_list(self.c, ext.items)),
+            self.drain(pth_items_of_list(self.c, ext.pairs)),
+            self.drain(pth_items_of_list(self.c, ext.states)),
+        )
+
+    def persistent_id(self, uint32_t id):
+        self.check(id)
+        cdef const pth_node *n = pth_node_at(self.c, id)
+        if n.kind != PTH_NODE_PERSID:
+            raise TypeError("not a persistent id")
+        return self.leaf(n.a)
+
+    def global_of(self, uint32_t id):
+        """(module, name, meaning, dtype index) of a global's node."""
+        self.check(id)
+        cdef const pth_node *n = pth_node_at(self.c, id)
+        if n.kind != PTH_NODE_GLOBAL:
+            raise TypeError("not a global")
+        cdef const pth_global *row = &(<const pth_global *>self.c.globals.data)[n.a]
+        return _text(pth_global_module(self.c, row)), _text(pth_global_name(self.c, row)), MEANINGS[row.meaning], row.dtype
+
+    def globals(self):
+        """[(module, name, byte of the opcode, opcode)] in the order of the file."""
+        cdef const pth_global *row
+        cdef uint32_t i
+        cdef list out = []
+        for i in range(self.c.globals.len):
+            row = &(<const pth_global *>self.c.globals.data)[i]
+            out.append((_text(pth_global_module(self.c, row)), _text(pth_global_name(self.c, row)), row.at, _OPCODE_NAMES[row.op]))
+        return out
+
+
+def parse(data, Arena arena, Limits limits):
+    """Reads the pickle at the start of `data`."""
+    cdef Graph g = Graph(arena)
+    cdef Buffer buffer = Buffer(data)
+    cdef pth_err err
+    cdef int rc
+    g.owner = buffer
+    with nogil:
+        rc = pth_pickle_run(g.c, buffer.bytes, &limits.c, &err)
+    if rc:
+        raise_err(&err)
+    return g
+
+
+# ---- containers ----
+
+cdef class Store:
+    """Which bytes of the file a storage key means."""
+    cdef pth_store own
+    cdef pth_store *c
+    cdef Arena arena
+    cdef object owner
+
+    def __cinit__(self, Arena arena, owner):
+        self.arena = arena
+        self.owner = owner
+        self.c = &self.own
+        self.own.spans.data = NULL
+
+    def __dealloc__(self):
+        if self.c == &self.own and self.own.spans.data != NULL:
+            pth_store_free(&self.own)
+
+    def __len__(self):
+        return self.c.spans.len
+
+    @property
+    def fixed_little(self):
+        """The payload is little endian whoever wrote it."""
+        return bool(self.c.fixed_little)
+
+    def span(self, uint32_t i):
+        """(key, offset, bytes, member or None, code)"""
+        if i >= self.c.spans.len:
+            raise IndexError(i)
+        cdef const pth_span *s = &(<const pth_span *>self.c.spans.data)[i]
+        return _text(s.key), s.off, s.len, None if s.member == PTH_NONE else s.member, s.code
+
+    def find(self, bytes key):
+        cdef pth_bytes b
+        b.data = <const uint8_t *>PyBytes_AsString(key)
+        b.len = len(key)
+        cdef uint32_t i = pth_store_find(self.c, b)
+        return None if i == PTH_NONE else i
+
+
+class ZipEnd:
+    """What the end records of a zip say."""
+    __slots__ = ("comment_len", "dir_len", "dir_off", "eocd_off", "n_entries", "trailing", "zip64")
+
+    def __init__(self, eocd_off, zip64, dir_off, dir_len, n_entries, trailing, comment_len):
+        self.eocd_off = eocd_off
+        self.zip64 = zip64
+        self.dir_off = dir_off
+        self.dir_len = dir_len
+        self.n_entries = n_entries
+        self.trailing = trailing
+        self.comment_len = comment_len
+
+
+cdef class Zip:
+    """A zip's directory."""
+    cdef pth_zip c
+    cdef pth_zip_end ending
+    cdef readonly Arena arena
+    cdef Buffer directory
+
+    def __cinit__(self, Arena arena):
+        self.arena = arena
+        self.c.arena = &arena.c
+
+    def __dealloc__(self):
+        if self.arena is not None:
+            pth_zip_free(&self.c)
+
+    def find(self, tail, uint64_t tail_off, uint64_t file_len):
+        """Reads the end records out of the file's last bytes."""
+        cdef Buffer buffer = Buffer(tail)
+        cdef pth_err err
+        if pth_zip_find(buffer.bytes, tail_off, file_len, &self.ending, &err):
+            raise_err(&err)
+        cdef pth_zip_end *e = &self.ending
+        return ZipEnd(e.eocd_off, e.end64_off != 0, e.dir_off, e.dir_len, e.n_entries, e.trailing, e.comment_len)
+
+    def read(self, directory, Limits limits):
+        cdef pth_err err
+        cdef int rc
+        cdef pth_bytes b
+        self.directory = Buffer(directory)
+        b = self.directory.bytes
+        with nogil:
+            rc = pth_zip_read(&self.c, self.c.arena, b, &self.ending, _SEED, &limits.c, &err)
+        if rc:
+            raise_err(&err)
+
+    def __len__(self):
+        return self.c.entries.len
+
+    @property
+    def short_count(self):
+        return bool(self.c.short_count)
+
+    cdef pth_zip_entry *at(self, uint32_t i) except NULL:
+        if i >= self.c.entries.len:
+            raise IndexError(i)
+        return &(<pth_zip_entry *>self.c.entries.data)[i]
+
+    def name(self, uint32_t i):
+        self.at(i)
+        return _text(pth_zip_name(&self.c, i))
+
+    def names(self):
+        cdef uint32_t i
+        return [_text(pth_zip_name(&self.c, i)) for i in range(self.c.entries.len)]
+
+    def entry(self, uint32_t i):
+        """(local header offset, stored bytes, bytes, method, crc, code)"""
+        cdef pth_zip_entry *e = self.at(i)
+        return e.lho, e.csize, e.usize, e.method, e.crc, e.code
+
+    def named(self):
+        """{name: entry} of all whose name does not end in a digit: everything but storages."""
+        cdef uint32_t i
+        cdef pth_bytes b
+        cdef dict out = {}
+        for i in range(self.c.entries.len):
+            b = pth_zip_name(&self.c, i)
+            if b.len == 0 or not 48 <= b.data[b.len - 1] <= 57:
+                out.setdefault(_text(b), i)
+        return out
+
+    def data_off(self, uint32_t i):
+        """Where the data begin, or 0 if the local header has not been read."""
+        return self.at(i).data_off
+
+    def local(self, uint32_t i, header):
+        """Checks a local header: (where the data begin, does it differ from the directory?)"""
+        cdef Buffer buffer = Buffer(header)
+        cdef pth_err err
+        cdef uint64_t off = 0
+        cdef c_bool odd = False
+        self.at(i)
+        if pth_zip_local(&self.c, i, buffer.bytes, &off, &odd, &err):
+            raise_err(&err)
+        return off, bool(odd)
+
+    def store(self, bytes prefix, bint big=False):
+        cdef Store s = Store(self.arena, self)
+        cdef pth_err err
+        cdef pth_bytes b
+        cdef int rc
+        b.data = <const uint8_t *>PyBytes_AsString(prefix)
+        b.len = len(prefix)
+        with nogil:
+            rc = pth_zip_store(&self.c, b, s.c, _SEED, &err)
+        if rc:
+            raise_err(&err)
+        s.c.big = big
+        return s
+
+
+cdef class Legacy:
+    """The five pickles of a legacy stream."""
+    cdef pth_legacy c
+    cdef readonly Arena arena
+    cdef Buffer buffer
+
+    def __cinit__(self, data, Arena arena, Limits limits):
+        cdef pth_err err
+        cdef int rc
+        self.arena = arena
+        self.buffer = Buffer(data)
+        with nogil:
+            rc = pth_legacy_read(&self.c, &arena.c, self.buffer.bytes, &limits.c, &err)
+        if rc:
+            raise_err(&err)
+
+    def __dealloc__(self):
+        pth_legacy_free(&self.c)
+
+    @property
+    def end(self):
+        return self.c.end
+
+    def pickle(self, int i):
+        """(where it begins, its graph)"""
+        if not 0 <= i < PTH_N_LEGACY:
+            raise IndexError(i)
+        cdef Graph g = Graph(self.arena)
+        g.c = &self.c.pickles[i]
+        g.owner = self
+        return self.c.at[i], g
+
+    def store(self, uint64_t total_len):
+        """(store, where the stream ends); the storages' headers are still to be compared."""
+        cdef Store s = Store(self.arena, self)
+        cdef pth_err err
+        cdef uint64_t end = 0
+        cdef int rc
+        with nogil:
+            rc = pth_legacy_store(&self.c, total_len, _SEED, s.c, &end, &err)
+        if rc:
+            raise_err(&err)
+        return s, end
+
+
+def legacy_check(Store store, window, uint64_t window_off, uint32_t next):
+    """Compares the storage headers inside of a window; the first span whose header lies elsewhere."""
+    cdef Buffer buffer = Buffer(window)
+    cdef pth_err err
+    if pth_legacy_check(store.c, buffer.bytes, window_off, &next, &err):
+        raise_err(&err)
+    return next
+
+
+def tar_header(block):
+    """(name, size, is a file) or None at the end of the archive."""
+    cdef Buffer buffer = Buffer(block)
+    cdef pth_err err
+    cdef pth_tar_entry e
+    cdef c_bool used = False
+    if pth_tar_header(buffer.bytes, &e, &used, &err):
+        raise_err(&err)
+    if not used:
+        return None
+    return bytes(block[: e.name_len]), e.size, e.type in (0, 48)
+
+
+cdef class Tar:
+    """Storages and tensors of an ancient tar."""
+    cdef pth_tar c
+    cdef readonly Arena arena
+    cdef Limits limits
+
+    def __cinit__(self, Arena arena, Limits limits):
+        self.arena = arena
+        self.limits = limits
+        pth_tar_init(&self.c, &arena.c)
+
+    def __dealloc__(self):
+        if self.arena is not None:
+            pth_tar_free(&self.c)
+
+    def count(self, window):
+        cdef Buffer buffer = Buffer(window)
+        cdef pth_err err
+        cdef uint64_t n = 0, used = 0
+        if pth_tar_count(&self.c, buffer.bytes, &self.limits.c, &n, &used, &err):
+            raise_err(&err)
+        return n, used
+
+    def storage(self, window, uint64_t window_off, uint64_t member_end):
+        cdef Buffer buffer = Buffer(window)
+        cdef pth_err err
+        cdef uint64_t next = 0
+        if pth_tar_storage(&self.c, buffer.bytes, window_off, member_end, &self.limits.c, &next, &err):
+            raise_err(&err)
+        return next
+
+    def views(self, data):
+        cdef Buffer buffer = Buffer(data)
+        cdef pth_err err
+        if pth_tar_views(&self.c, buffer.bytes, &self.limits.c, &err):
+            raise_err(&err)
+
+    def tensors(self, data):
+        cdef Buffer buffer = Buffer(data)
+        cdef pth_err err
+        if pth_tar_tensors(&self.c, buffer.bytes, &self.limits.c, &err):
+            raise_err(&err)
+
+    def finish(self):
+        cdef pth_err err
+        cdef Store s = Store(self.arena, self)
+        if pth_tar_finish(&self.c, _SEED, &err):
+            raise_err(&err)
+        s.c = &self.c.store
+        return s
+
+
+# ---- tensors ----
+
+cdef class Tensors:
+    """The table of a pickle's tensors, their storages and names."""
+    cdef pth_tensors c
+    cdef readonly Graph graph
+    cdef readonly Store store
+    cdef readonly object home  # what the Python side needs to know of them
+
+    def __cinit__(self, Graph graph, Store store, Limits limits, bint read=True):
+        cdef pth_err err
+        cdef int rc
+        cdef const pth_store *s = store.c if store is not None else NULL
+        self.graph = graph
+        self.store = store
+        if not read:
+            pth_tensors_init(&self.c, graph.c.arena, graph.c, s, &err)
+            return
+        with nogil:
+            rc = pth_tensors_read(&self.c, graph.c, s, _SEED, &limits.c, &err)
+        if rc:
+            raise_err(&err)
+
+    def __dealloc__(self):
+        if self.graph is not None and self.c.arena != NULL:
+            pth_tensors_free(&self.c)
+
+    def bind(self, home):
+        self.home = home
+
+    def __len__(self):
+        return self.c.tensors.len
+
+    @property
+    def n_names(self):
+        return self.c.names.len
+
+    @property
+    def flat(self):
+        """No two names can be equal."""
+        return bool(self.c.flat)
+
+    @property
+    def whole_module(self):
+        return bool(self.c.whole_module)
+
+    cdef const pth_tensor *row(self, uint32_t i) except NULL:
+        if i >= self.c.tensors.len:
+            raise IndexError(i)
+        return &(<const pth_tensor *>self.c.tensors.data)[i]
+
+    cdef str path_text(self, uint32_t path):
+        cdef const pth_path *p = &(<const pth_path *>self.c.paths.data)[path]
+        cdef const pth_node *n
+        if p.sep == 0 and p.kind == PTH_P_KEY and p.parent == 0:
+            n = pth_node_at(self.graph.c, p.key)
+            if n.kind == PTH_NODE_STR:
+                return _text(pth_slice(self.graph.c, n))
+        cdef bytes out = PyBytes_FromStringAndSize(NULL, p.len)
+        cdef char *at = PyBytes_AsString(out)
+        pth_path_write(&self.c, path, <uint8_t *>at)
+        return PyUnicode_DecodeUTF8(at, p.len, "surrogatepass")
+
+    def names(self):
+        """The names, in the order of the file."""
+        cdef uint32_t i
+        cdef const pth_name *names = <const pth_name *>self.c.names.data
+        cdef list out = []
+        for i in range(self.c.names.len):
+            out.append(self.path_text(names[i].path))
+        return out
+
+    def name_rows(self):
+        """The tensor of each name."""
+        cdef uint32_t i
+        cdef const pth_name *names = <const pth_name *>self.c.names.data
+        return [names[i].tensor for i in range(self.c.names.len)]
+
+    def path(self, uint32_t name):
+        """[(kind, key node or number, owner node, separator)] of a name, outermost first."""
+        cdef list out = []
+        if name >= self.c.names.len:
+            raise IndexError(name)
+        cdef uint32_t path = (<const pth_name *>self.c.names.data)[name].path
+        cdef const pth_path *p
+        while path != PTH_NONE:
+            p = &(<const pth_path *>self.c.paths.data)[path]
+            if p.parent != PTH_NONE:
+                out.append((p.kind, p.key, p.owner, chr(p.sep) if p.sep else ""))
+            path = p.parent
+        out.reverse()
+        return out
+
+    def make(self, type cls, names, rows):
+        """One `cls` for each name and its row."""
+        cdef list out = []
+        cdef TensorRow t
+        cdef uint32_t row
+        for name, row in zip(names, rows):
+            t = cls.__new__(cls, self, row, name)
+            out.append(t)
+        return out
+
+    def row_of_node(self, uint32_t node):
+        if node >= self.c.by_node.len:
+            return None
+        cdef uint32_t row = (<const uint32_t *>self.c.by_node.data)[node]
+        return None if row == PTH_NONE else row
+
+    def add(self, span, uint32_t dtype, sizes, strides, int64_t offset, bint requires_grad, Limits limits):
+        """A dense tensor that the container describes: its row."""
+        cdef pth_dense d
+        cdef pth_err err
+        cdef uint32_t row = 0, n = len(sizes), i
+        if dtype >= PTH_N_DTYPES or len(strides) != n:
+            raise ValueError("a dtype index; as many strides as sizes")
+        cdef int64_t *dims = <int64_t *>calloc(2 * n + 1, sizeof(int64_t))
+        if dims == NULL:
+            raise MemoryError
+        try:
+            for i in range(n):
+                dims[i] = sizes[i]
+                dims[n + i] = strides[i]
+            d.span = PTH_NONE if span is None else span
+            d.dtype = dtype
+            d.n_dims = n
+            d.sizes = dims
+            d.strides = dims + n
+            d.offset = offset
+            d.requires_grad = requires_grad
+            if pth_tensors_add(&self.c, &d, &limits.c, &row, &err):
+                raise_err(&err)
+        finally:
+            free(dims)
+        return row
+
+    @property
+    def n_storages(self):
+        return self.c.storages.len
+
+    def storage(self, uint32_t i):
+        """(span or None, key, location or None, dtype index, flags, offset in the pickle, bytes, base, code)"""
+        if i >= self.c.storages.len:
+            raise IndexError(i)
+        cdef const pth_storage *s = &(<const pth_storage *>self.c.storages.data)[i]
+        key = None if s.key == PTH_NONE else self.graph.leaf(s.key)
+        if key is None and s.span != PTH_NONE:
+            key = self.store.span(s.span)[0]
+        return (
+            None if s.span == PTH_NONE else s.span,
+            key,
+            None if s.location == PTH_NONE else self.graph.leaf(s.location),
+            s.dtype, s.flags, s.off, s.nbytes, s.base, s.code,
+        )
+
+
+cdef class TensorRow:
+    """One row under one name; what needs no data. `pthparse.Tensor` adds the rest."""
+    cdef readonly Tensors table
+    cdef readonly uint32_t row
+    cdef readonly str name
+    cdef const pth_tensor *c
+
+    def __cinit__(self, Tensors table, uint32_t row, name):
+        self.table = table
+        self.row = row
+        self.name = name
+        self.c = table.row(row)
+
+    cdef tuple dims(self, uint32_t start):
+        cdef const int64_t *d = <const int64_t *>self.table.c.dims.data
+        cdef uint32_t at = self.c.dims + start, n = self.c.n_dims, i
+        if n == 2:
+            return (d[at], d[at + 1])
+        if n == 1:
+            return (d[at],)
+        if n == 0:
+            return ()
+        return tuple([d[at + i] for i in range(n)])
+
+    @property
+    def _sizes(self):
+        return self.dims(0)
+
+    @property
+    def dtype(self):
+        """torch's name of the element type."""
+        return _DTYPE_NAMES[self.c.dtype]
+
+    @property
+    def _strides(self):
+        return self.dims(self.c.n_dims)
+
+    @property
+    def _dtype(self):
+        return self.c.dtype
+
+    @property
+    def _numel(self):
+        return self.c.numel
+
+    @property
+    def _kind(self):
+        return self.c.kind
+
+    @property
+    def itemsize(self):
+        """Bytes of one element."""
+        return pth_dtypes[self.c.dtype].itemsize
+
+    @property
+    def storage_offset(self):
+        """Elements from the start of the storage to the first one."""
+        return self.c.offset
+
+    @property
+    def requires_grad(self):
+        return bool(self.c.flags & PTH_F_GRAD)
+
+    @property
+    def parameter(self):
+        """Saved as an nn.Parameter?"""
+        return bool(self.c.flags & PTH_F_PARAMETER)
+
+    @property
+    def conj(self):
+        """Saved as a lazily conjugated view? Then numpy() conjugates."""
+        return bool(self.c.flags & PTH_F_CONJ)
+
+    @property
+    def neg(self):
+        """Saved as a lazily negated view? Then numpy() negates."""
+        return bool(self.c.flags & PTH_F_NEG)
+
+    @property
+    def layout(self):
+        """'strided', 'sparse_coo', 'sparse_csr', ..., 'jagged'."""
+        return LAYOUTS[self.c.layout]
+
+    @property
+    def _storage(self):
+        return None if self.c.storage == PTH_NONE else self.c.storage
+
+    @property
+    def _node(self):
+        return None if self.c.node == PTH_NONE else self.c.node
+
+    @property
+    def _part(self):
+        return None if self.c.part == PTH_NONE else self.c.part
+
+    @property
+    def _cls(self):
+        return None if self.c.cls == PTH_NONE else self.c.cls
+
+    @property
+    def _device(self):
+        return None if self.c.device == PTH_NONE else self.table.graph.leaf(self.c.device)
+
+    @property
+    def _code(self):
+        return self.c.code
+
+    def _error(self):
+        """What is wrong with it, or None."""
+        if self.c.code == 0:
+            return None
+        return error_of(self.c.code, self.c.want, self.c.have)

@@ -1,0 +1,294 @@
+# The native core as Cython sees it: hand-kept, no more than is used. Meanings, units and ownership are in csrc/*.h.
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "<stdbool.h>" nogil:
+    ctypedef bint c_bool "bool"
+
+cdef extern from "pth.h" nogil:
+    ctypedef struct pth_bytes:
+        const uint8_t *data
+        uint64_t len
+
+    ctypedef struct pth_err:
+        int code
+        int op
+        uint64_t off
+        uint64_t want
+        uint64_t have
+
+    ctypedef struct pth_limits:
+        uint64_t max_arena_bytes
+
+    ctypedef struct pth_arena:
+        uint64_t used
+        uint64_t budget
+
+    ctypedef struct pth_pool:
+        void *data
+        uint32_t len
+
+    uint32_t PTH_NONE
+
+    # graph
+    enum:
+        PTH_NODE_NONE
+        PTH_NODE_FALSE
+        PTH_NODE_TRUE
+        PTH_NODE_INT
+        PTH_NODE_BIGINT
+        PTH_NODE_INTTEXT
+        PTH_NODE_FLOAT
+        PTH_NODE_FLOATTEXT
+        PTH_NODE_STR
+        PTH_NODE_STR8
+        PTH_NODE_BYTES
+        PTH_NODE_BYTEARRAY
+        PTH_NODE_TUPLE
+        PTH_NODE_FROZENSET
+        PTH_NODE_LIST
+        PTH_NODE_SET
+        PTH_NODE_DICT
+        PTH_NODE_GLOBAL
+        PTH_NODE_OBJECT
+        PTH_NODE_PERSID
+        PTH_IN_TEXT
+        PTH_N_DTYPES
+        PTH_N_CODES
+        PTH_N_MEANINGS
+        PTH_N_LEGACY
+
+    ctypedef struct pth_node:
+        uint8_t kind
+        uint8_t flags
+        uint32_t a
+        uint64_t b
+
+    ctypedef struct pth_list:
+        uint32_t n
+
+    ctypedef struct pth_ext:
+        uint32_t kwargs
+        pth_list items
+        pth_list pairs
+        pth_list states
+
+    ctypedef struct pth_dtype:
+        const char *name
+        const char *storage
+        const char *numpy
+        uint8_t itemsize
+        uint8_t packing
+        uint8_t swap
+        uint8_t ml
+
+    const pth_dtype pth_dtypes[]
+
+    ctypedef struct pth_global:
+        uint64_t at
+        uint8_t op
+        uint8_t meaning
+        uint8_t dtype
+
+    ctypedef struct pth_graph:
+        pth_arena *arena
+        pth_bytes input "in"
+        pth_pool nodes
+        pth_pool globals
+        uint32_t root
+        uint64_t end
+        uint64_t n_ops
+        uint8_t proto
+        bint has_str8
+        bint frame_straddled
+
+    ctypedef struct pth_items:
+        uint32_t left
+
+    void pth_graph_init(pth_graph *g, pth_arena *a)
+    void pth_graph_free(pth_graph *g)
+    const pth_node *pth_node_at(const pth_graph *g, uint32_t id)
+    pth_bytes pth_slice(const pth_graph *g, const pth_node *n)
+    pth_bytes pth_global_module(const pth_graph *g, const pth_global *row)
+    pth_bytes pth_global_name(const pth_graph *g, const pth_global *row)
+    const pth_ext *pth_ext_of(const pth_graph *g, const pth_node *object)
+    uint32_t pth_args_of(const pth_node *object)
+    pth_items pth_items_of(const pth_graph *g, uint32_t id)
+    pth_items pth_items_of_list(const pth_graph *g, pth_list list)
+    bint pth_items_next(pth_items *it, uint32_t *kid)
+    uint32_t pth_n_items(const pth_graph *g, uint32_t id)
+
+    # pickle
+    ctypedef struct pth_opcode:
+        const char *name
+        uint8_t code
+        uint8_t proto
+
+    const pth_opcode pth_opcodes[]
+    uint32_t pth_n_opcodes
+    int pth_pickle_run(pth_graph *g, pth_bytes data, const pth_limits *lim, pth_err *err)
+
+    # store, zip, legacy, tar
+    ctypedef struct pth_span:
+        pth_bytes key
+        uint64_t off
+        uint64_t len
+        uint32_t member
+        uint16_t code
+        uint8_t dtype
+
+    ctypedef struct pth_store:
+        pth_pool spans
+        bint fixed_little
+        bint big
+
+    void pth_store_free(pth_store *s)
+    uint32_t pth_store_find(const pth_store *s, pth_bytes key)
+
+    enum:
+        PTH_ZIP_TAIL
+        PTH_ZIP_LOCAL
+
+    ctypedef struct pth_zip_end:
+        uint64_t eocd_off
+        uint64_t end64_off
+        uint64_t dir_off
+        uint64_t dir_len
+        uint64_t n_entries
+        uint64_t trailing
+        uint64_t comment_len
+
+    ctypedef struct pth_zip_entry:
+        uint64_t lho
+        uint64_t room_end
+        uint64_t csize
+        uint64_t usize
+        uint64_t data_off
+        uint32_t crc
+        uint16_t name_len
+        uint16_t method
+        uint16_t flags
+        uint16_t code
+
+    ctypedef struct pth_zip:
+        pth_arena *arena
+        pth_pool entries
+        bint short_count
+
+    int pth_zip_find(pth_bytes tail, uint64_t tail_off, uint64_t file_len, pth_zip_end *out, pth_err *err)
+    int pth_zip_read(pth_zip *z, pth_arena *a, pth_bytes dir, const pth_zip_end *end, uint64_t seed, const pth_limits *lim, pth_err *err)
+    void pth_zip_free(pth_zip *z)
+    pth_bytes pth_zip_name(const pth_zip *z, uint32_t entry)
+    uint32_t pth_zip_entry_named(const pth_zip *z, pth_bytes name, bint fold)
+    int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, c_bool *odd, pth_err *err)
+    int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, uint64_t seed, pth_err *err)
+
+    ctypedef struct pth_legacy:
+        pth_graph *pickles
+        uint64_t *at
+        uint64_t end
+        int n_read
+
+    int pth_legacy_read(pth_legacy *l, pth_arena *a, pth_bytes data, const pth_limits *lim, pth_err *err)
+    void pth_legacy_free(pth_legacy *l)
+    int pth_legacy_store(const pth_legacy *l, uint64_t total_len, uint64_t seed, pth_store *out, uint64_t *end, pth_err *err)
+    int pth_legacy_check(const pth_store *s, pth_bytes window, uint64_t window_off, uint32_t *next, pth_err *err)
+
+    ctypedef struct pth_tar_entry:
+        uint64_t size
+        uint8_t name_len
+        uint8_t type
+
+    ctypedef struct pth_tar:
+        pth_store store
+
+    int pth_tar_header(pth_bytes block, pth_tar_entry *out, c_bool *used, pth_err *err)
+    void pth_tar_init(pth_tar *t, pth_arena *a)
+    void pth_tar_free(pth_tar *t)
+    int pth_tar_count(pth_tar *t, pth_bytes data, const pth_limits *lim, uint64_t *n, uint64_t *used, pth_err *err)
+    int pth_tar_storage(pth_tar *t, pth_bytes window, uint64_t window_off, uint64_t member_end, const pth_limits *lim, uint64_t *next, pth_err *err)
+    int pth_tar_views(pth_tar *t, pth_bytes data, const pth_limits *lim, pth_err *err)
+    int pth_tar_tensors(pth_tar *t, pth_bytes member, const pth_limits *lim, pth_err *err)
+    int pth_tar_finish(pth_tar *t, uint64_t seed, pth_err *err)
+
+    # tensor
+    enum:
+        PTH_N_LAYOUTS
+        PTH_F_GRAD
+        PTH_F_PARAMETER
+        PTH_F_CONJ
+        PTH_F_NEG
+        PTH_S_IN_PICKLE
+        PTH_P_KEY
+
+    const char *pth_layouts[]
+
+    ctypedef struct pth_tensor:
+        uint32_t node
+        uint8_t kind
+        uint8_t dtype
+        uint8_t layout
+        uint8_t flags
+        uint32_t storage
+        uint32_t n_dims
+        uint32_t dims
+        uint32_t part
+        uint32_t cls
+        uint32_t device
+        uint16_t code
+        int64_t offset
+        uint64_t numel
+        uint64_t want
+        uint64_t have
+
+    ctypedef struct pth_storage:
+        uint32_t span
+        uint32_t key
+        uint32_t location
+        uint16_t code
+        uint8_t dtype
+        uint8_t flags
+        uint64_t off
+        uint64_t nbytes
+        uint64_t base
+        uint64_t want
+        uint64_t have
+
+    ctypedef struct pth_path:
+        uint32_t parent
+        uint32_t key
+        uint32_t owner
+        uint32_t len
+        uint8_t kind
+        uint8_t sep
+
+    ctypedef struct pth_name:
+        uint32_t path
+        uint32_t tensor
+
+    ctypedef struct pth_tensors:
+        pth_arena *arena
+        const pth_graph *graph
+        const pth_store *store
+        pth_pool tensors
+        pth_pool storages
+        pth_pool dims
+        pth_pool paths
+        pth_pool names
+        pth_pool by_node
+        bint whole_module
+        bint flat
+
+    ctypedef struct pth_dense:
+        uint32_t span
+        uint32_t dtype
+        uint32_t n_dims
+        const int64_t *sizes
+        const int64_t *strides
+        int64_t offset
+        bint requires_grad
+
+    int pth_tensors_read(pth_tensors *t, const pth_graph *g, const pth_store *s, uint64_t seed, const pth_limits *lim, pth_err *err)
+    int pth_tensors_init(pth_tensors *t, pth_arena *a, const pth_graph *g, const pth_store *s, pth_err *err)
+    int pth_tensors_add(pth_tensors *t, const pth_dense *d, const pth_limits *lim, uint32_t *row, pth_err *err)
+    void pth_tensors_free(pth_tensors *t)
+    void pth_path_write(const pth_tensors *t, uint32_t path, uint8_t *out)

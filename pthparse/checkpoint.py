@@ -1,0 +1,403 @@
+"""An opened checkpoint: a mapping of names to tensors, and everything else that is in the file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import formats
+from .errors import PthError, escape
+from .formats.base import Finding, Member
+from .limits import Limits
+from .source import open_source
+from .tensor import Home, Storage, Tensor
+
+if TYPE_CHECKING:
+    import os
+    from typing import BinaryIO, Self
+
+    from .formats.base import Container
+
+# Where training checkpoints keep the model, by how often it is met.
+MODEL_BRANCHES = (
+    "state_dict", "model_state_dict", "model", "module", "net", "network", "model_state", "params", "params_ema",
+    "generator", "g_ema", "ema", "weights",
+)  # fmt: skip
+
+
+class Global(NamedTuple):
+    """A class or function that the file names: how often, and where first."""
+
+    module: str
+    name: str
+    uses: int
+    member: str | None
+    offset: int
+
+
+class Writer(NamedTuple):
+    """Who wrote the file, inferred from marks of the format; `protocol` is the pickle's."""
+
+    text: str
+    protocol: int
+    evidence: tuple[str, ...]
+
+
+def open(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits | None = None) -> Checkpoint:  # type: ignore[valid-type]
+    """Opens a checkpoint: reads its structure, and none of its data.
+
+    Parameters
+    ----------
+    source : str, os.PathLike, bytes or seekable binary file
+        A file is read from its current position on, as torch.load does.
+    limits : Limits, optional
+        What the file may ask for.
+
+    Raises
+    ------
+    PthError
+        Whatever its contents make impossible.
+    OSError
+        The file itself cannot be read.
+    """
+    limits = limits or Limits()
+    opened = open_source(source)
+    try:
+        box = formats.read(opened, limits)
+        return Checkpoint(box)
+    except BaseException:
+        opened.close()
+        raise
+
+
+class _Names(Mapping[str, Tensor]):
+    """Names in the order of the file, each with its tensor: what a checkpoint and its branches share."""
+
+    _list: list[str]
+    _rows: list[int]
+    _table: Any
+
+    def _tensors(self) -> list[Tensor]:
+        return self._table.make(Tensor, self._list, self._rows)
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return dict(zip(self._list, self._rows, strict=True))
+
+    def __len__(self) -> int:
+        return len(self._list)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._list)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index
+
+    def __getitem__(self, name: str) -> Tensor:
+        row = self._index.get(name)
+        if row is None:
+            near = difflib.get_close_matches(str(name), self._list[:20000], 3)
+            hint = f"; near: {', '.join(repr(escape(n)) for n in near)}" if near else ""
+            raise KeyError(f"no tensor {escape(str(name))!r}{hint}")
+        return self._table.make(Tensor, (name,), (row,))[0]
+
+    def values(self) -> ValuesView[Tensor]:
+        return _Values(self)
+
+    def items(self) -> ItemsView[str, Tensor]:
+        return _Items(self)
+
+
+class _Values(ValuesView[Tensor]):
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._mapping._tensors())  # type: ignore[attr-defined]
+
+
+class _Items(ItemsView[str, Tensor]):
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        names: Any = self._mapping
+        return zip(names._list, names._tensors(), strict=True)
+
+
+class Branch(_Names):
+    """The tensors below one prefix, under the rest of their names."""
+
+    def __init__(self, parent: _Names, prefix: str) -> None:
+        pairs = [(n[len(prefix) :], r) for n, r in zip(parent._list, parent._rows, strict=True) if n.startswith(prefix)]
+        self._list = [n for n, _ in pairs]
+        self._rows = [r for _, r in pairs]
+        self._table = parent._table
+        self.prefix = prefix
+
+    def group(self, name: str) -> Branch:
+        return Branch(self, f"{name}/")
+
+    def __repr__(self) -> str:
+        return f"<Branch {self.prefix!r}: {len(self)} tensors>"
+
+
+class Checkpoint(_Names):
+    """A file of tensors.
+
+    A Mapping of names to `Tensor`, in the order of the file. Reads are thread-safe; arrays taken from it stay valid after `close()`.
+
+    Attributes
+    ----------
+    format : str
+        'zip', 'torchscript', 'legacy', 'tar' or 'pickle'.
+    path : str or None
+    nbytes : int
+        The file's size.
+    byteorder : str
+        'little' or 'big', of the tensor data.
+    """
+
+    def __init__(self, box: Container) -> None:
+        self._box = box
+        self._table = box.tensors
+        self._home = Home(box, box.tensors)
+        self._home.name_source = self._tensors
+        self._home.thaw = self._thaw  # type: ignore[attr-defined]
+        self._told_apart: list[Finding] = []
+        if box.names is not None:
+            self._list = list(box.names)
+            self._rows = list(box.names.values())
+        else:
+            self._list = self._table.names()
+            self._rows = self._table.name_rows()
+            if box.registered is not None:
+                self._keep_registered(box.registered)
+            if not self._table.flat:
+                self._tell_apart()
+
+    # ---- names ----
+
+    def _keep_registered(self, registered: Mapping[str, frozenset[str]]) -> None:
+        """TorchScript: of all tensor attributes, those that state_dict() has."""
+        graph, kept = self._box.pickles[0].graph, []
+        for i, name in enumerate(self._list):
+            path = self._table.path(i)
+            *_, (_, key, owner, _) = path if path else ((0, 0, 0, ""),)
+            allowed = self._script_class(graph, path)
+            attribute = name.rsplit(".", 1)[-1]
+            if allowed is None or allowed not in registered or attribute in registered[allowed]:
+                kept.append(i)
+        self._list = [self._list[i] for i in kept]
+        self._rows = [self._rows[i] for i in kept]
+
+    def _script_class(self, graph: Any, path: list[tuple[int, int, int, str]]) -> str | None:
+        """The class of the script object that owns the last component: its dict of attributes belongs to it."""
+        if not path:
+            return None
+        owner = path[-1][2]
+        return self._script_owners.get(owner)
+
+    @cached_property
+    def _script_owners(self) -> dict[int, str]:
+        """Node of an attribute dict -> class of its object."""
+        from . import _core
+
+        graph = self._box.pickles[0].graph
+        owners: dict[int, str] = {}
+        for node in range(260, graph.n_nodes):
+            if graph.kind(node) != 18:
+                continue
+            _, callee, _, _, _, _, states = graph.call(node)
+            if isinstance(callee, _core.Ref) and graph.kind(callee.id) == 17:
+                module, name, meaning, _ = graph.global_of(callee.id)
+                if meaning == "SCRIPT":
+                    owners.update((s.id, f"{module}.{name}") for s in states if isinstance(s, _core.Ref))
+        return owners
+
+    def _tell_apart(self) -> None:
+        """Two paths that read the same are both kept: the later ones get '#2', '#3', ..."""
+        seen: set[str] = set()
+        counts: dict[str, int] = {}
+        for i, name in enumerate(self._list):
+            if name in seen:
+                n = counts.get(name, 1)
+                while (fresh := f"{name}#{n + 1}") in seen:
+                    n += 1
+                counts[name] = n + 1
+                self._told_apart.append(
+                    Finding("names-collide", "note", None, None, f"another tensor reads {name!r} too: here it is {fresh!r}")
+                )
+                self._list[i] = fresh
+                name = fresh
+            seen.add(name)
+
+    def group(self, name: str) -> Branch:
+        """The branch below `name`: `group("model")["embed.weight"]` is `["model/embed.weight"]`."""
+        return Branch(self, f"{name}/")
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """The tensors of the model itself: the root's, or those of the branch that holds it ('state_dict', 'model', ...)."""
+        names: _Names = self
+        for _ in range(4):
+            if not any("/" in n for n in names._list):
+                break
+            heads = {n.split("/", 1)[0] for n in names._list if "/" in n}
+            branch = next((b for b in MODEL_BRANCHES if b in heads), None)
+            if branch is None:
+                break
+            names = Branch(names, f"{branch}/")
+        return names
+
+    # ---- the file ----
+
+    @property
+    def format(self) -> str:
+        return self._box.format
+
+    @property
+    def path(self) -> str | None:
+        return self._box.source.path
+
+    @property
+    def nbytes(self) -> int:
+        return self._box.source.size
+
+    @property
+    def byteorder(self) -> str:
+        return self._box.byteorder
+
+    @property
+    def pickle_nbytes(self) -> int:
+        """Bytes of all pickles that were read."""
+        return sum(p.graph.end for p in self._box.pickles)
+
+    @cached_property
+    def members(self) -> tuple[Member, ...]:
+        """The parts of the file."""
+        return self._box.members()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Oddities that did not keep the file from being read."""
+        return (*self._box.findings, *self._told_apart)
+
+    @cached_property
+    def writer(self) -> Writer:
+        """Who wrote it, inferred."""
+        text = self._box.writer()
+        return Writer(text, self._box.pickles[0].graph.proto if self._box.pickles else 0, tuple(self._box.evidence))
+
+    @cached_property
+    def globals(self) -> tuple[Global, ...]:
+        """Every class and function that a pickle of the file names. None of them has been looked up."""
+        found: dict[tuple[str, str], list[Any]] = {}
+        for pickle in self._box.pickles:
+            for module, name, offset, _ in pickle.graph.globals():
+                row = found.setdefault((module, name), [0, pickle.member, offset])
+                row[0] += 1
+        return tuple(Global(m, n, *row) for (m, n), row in found.items())
+
+    @cached_property
+    def storages(self) -> tuple[Storage, ...]:
+        """The storages that tensors refer to, in the order of their first tensor."""
+        return tuple(self._home.storage(i) for i in range(self._table.n_storages))
+
+    @property
+    def errors(self) -> Mapping[str, PthError]:
+        """Names of tensors that cannot be read, each with the reason."""
+        return MappingProxyType({n: t.error for n, t in self.items() if t._code})  # type: ignore[misc]
+
+    # ---- the graph ----
+
+    def _thaw(self, node: int, table: Any = None) -> Any:
+        from .graph import thaw
+
+        table = table or self._table
+
+        def tensor(n: int) -> Any:
+            row = table.row_of_node(n)
+            return None if row is None else table.make(Tensor, (self._name_of_row(row),), (row,))[0]
+
+        def storage(n: int) -> Any:
+            return self._persistent(table, n)
+
+        try:
+            return thaw(table.graph, node, tensor, storage, self._box.limits)
+        except PthError as e:
+            raise e.at(self.path, self._box.pickles[0].member) from None
+
+    @cached_property
+    def _row_names(self) -> dict[int, str]:
+        return dict(zip(reversed(self._rows), reversed(self._list), strict=True))
+
+    def _name_of_row(self, row: int) -> str:
+        return self._row_names.get(row, "")
+
+    def _persistent(self, table: Any, node: int) -> Any:
+        """A storage that the graph holds by itself, by its key."""
+        graph = table.graph
+        pid = graph.persistent_id(node)
+        from . import _core
+
+        if not isinstance(pid, _core.Ref) or graph.kind(pid.id) != 12:
+            return None
+        items = graph.items(pid.id)
+        if len(items) not in (5, 6) or items[0] != "storage" or table.store is None:
+            return None
+        key = str(items[2])
+        span = table.store.find(key.encode("utf-8", "surrogatepass"))
+        if span is None or not isinstance(items[1], _core.Ref):
+            return None
+        _, _, nbytes, _, _ = table.store.span(span)
+        try:
+            offset = self._box.extent(table.store, span).offset
+        except PthError:
+            offset = None
+        _, _, _, dtype = graph.global_of(items[1].id) if graph.kind(items[1].id) == 17 else (0, 0, 0, 8)
+        return Storage(key, nbytes, offset, (), _core.DTYPES[dtype][0], str(items[3]))
+
+    @cached_property
+    def root(self) -> Any:
+        """The object that was saved, inert: dict, list, str, ..., Tensor, Opaque."""
+        if self._box.names is not None:
+            return dict(self.items())
+        return self._thaw(self._table.graph.root)
+
+    @cached_property
+    def constants(self) -> Any:
+        """TorchScript: the tuple of constants of its code; else None."""
+        table = self._box.parts.get("constants")
+        if table is None:
+            return None
+        home = Home(self._box, table)
+        home.thaw = lambda node: self._thaw(node, table)  # type: ignore[attr-defined]
+        self._constants_home = home
+        return self._thaw(table.graph.root, table)
+
+    @cached_property
+    def metadata(self) -> Mapping[str, Any]:
+        """Path -> plain value, of everything that is no tensor: 'epoch', 'optimizer/param_groups/0/lr'."""
+        from .metadata import plain_values
+
+        return MappingProxyType(plain_values(self.root))
+
+    # ---- life ----
+
+    @property
+    def closed(self) -> bool:
+        return self._home.closed
+
+    def close(self) -> None:
+        """Gives the file back. Arrays that were taken stay valid; tensors can no longer be read."""
+        self._home.closed = True
+        if getattr(self, "_constants_home", None) is not None:
+            self._constants_home.closed = True
+        self._box.source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed " if self.closed else ""
+        return f"<{state}Checkpoint {escape(self.path or 'in memory')!r}: {self.format}, {len(self)} tensors>"

@@ -1,0 +1,22 @@
+"""The formats, in the order in which they are tried: by content, never by name. A new format is a new file and one word here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..source import Source
+from . import bare, legacy, strangers, tar, zip
+from .base import Container, Format
+
+FORMATS: tuple[Format, ...] = (zip, tar, legacy, strangers, bare)  # type: ignore[assignment]
+
+HEAD = 4096
+
+
+def read(source: Source, limits: Any) -> Container:
+    """Opens whatever it is; PthError if it is nothing that can be read."""
+    head = bytes(source.window(0, HEAD))
+    for fmt in FORMATS:
+        if fmt.probe(head):
+            return fmt.read(source, limits)
+    raise strangers.unknown(source, head)

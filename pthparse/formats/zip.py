@@ -1,0 +1,244 @@
+"""Zip: torch.save since 1.6, TorchScript, and everything else that torch puts into zips.
+
+Layout (torch/serialization.py, caffe2/serialize): `<prefix>/data.pkl`, `<prefix>/data/<key>`, `<prefix>/version`, `byteorder`, ...
+The prefix is free. Only the central directory is believed; where data begin is known from the local header alone, which is
+checked against the directory before the first use.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+from .. import _core
+from ..errors import FormatError, PthError, UnsupportedError
+from ..source import Source
+from . import torchscript
+from .base import Container, Extent, Finding, Member
+
+STORED, DEFLATED = 0, 8
+
+
+def probe(head: bytes) -> bool:
+    return head.startswith(b"PK\x03\x04")
+
+
+def read(source: Source, limits: Any) -> Container:
+    try:
+        box = ZipContainer(source, limits)
+        box.read()
+    except PthError as e:
+        raise e.at(source.path) from None
+    return box
+
+
+class ZipContainer(Container):
+    format = "zip"
+
+    def read(self) -> None:
+        self._read_directory()
+        self._find_root()
+        self._read_marks()
+        if self.root is None:
+            torchscript.read_model_json(self)
+            return
+        constants = self.member("constants.pkl")
+        if constants is not None:
+            self.format = "torchscript"
+        name = self.prefix + "data.pkl"
+        data, offset = self.read_member(self.root)
+        graph = self.parse(data, name, offset)
+        if graph.end < len(data):
+            self.find("pickle-trailing", name, graph.end, f"{len(data) - graph.end} bytes behind the pickle")
+        if graph.frame_straddled:
+            self.find("pickle-frame", name, None, "an opcode crosses the end of its frame: readers may differ")
+        self.store = self._store("data/")
+        self.tensors = self.read_tensors(graph, self.store)
+        if constants is not None:
+            torchscript.read_code(self, constants)
+
+    # ---- the directory ----
+
+    def _read_directory(self) -> None:
+        source = self.source
+        self.zip = _core.Zip(self.arena)
+        tail_off = max(0, source.size - _core.ZIP_TAIL)
+        tail = source.read(tail_off, source.size - tail_off)
+        end = self.zip.find(tail, tail_off, source.size)
+        if end.dir_len > self.limits.max_directory_bytes:
+            raise UnsupportedError("max_directory_bytes", f"a central directory of {end.dir_len} bytes")
+        if end.dir_off >= tail_off:
+            directory = bytes(tail[end.dir_off - tail_off :][: end.dir_len])
+        else:
+            directory = source.read(end.dir_off, end.dir_len)
+        self.zip.read(directory, self.c_limits)
+        self.end = end
+        if self.zip.short_count:
+            self.find("zip-count", None, end.dir_off, "the directory holds more members than its end record counts")
+        if end.trailing:
+            self.find("zip-trailing", None, source.size - end.trailing, f"{end.trailing} bytes behind the archive")
+        if end.comment_len:
+            self.find("zip-comment", None, end.eocd_off, f"an archive comment of {end.comment_len} bytes")
+
+    def _find_root(self) -> None:
+        # Everything but storages: names that end in a digit are not looked up by name.
+        self.named = self.zip.named()
+        self.folded = {name.lower(): i for name, i in self.named.items()}
+        first = self.zip.name(0).split("/", 1)[0] + "/" if len(self.zip) else ""
+        found = [n for n in self.named if n.lower() == "data.pkl" or n.lower().endswith("/data.pkl")]
+        found = [n for n in found if not n.startswith("__MACOSX/")]
+        found.sort(key=lambda n: (not n.startswith(first), n.count("/"), n))
+        self.root = self.named[found[0]] if found else None
+        self.prefix = found[0][: -len("data.pkl")] if found else first
+        if found:
+            for other in found[1:]:
+                self.find("zip-roots", other, None, "another data.pkl: only the first root is read")
+        elif self.member("model.json") is None:
+            raise self._stranger()
+
+    def _stranger(self) -> PthError:
+        names = self.named
+        if any(n.endswith((".data/extern_modules", ".data/python_version")) for n in names):
+            return UnsupportedError("torch-package", "a torch.package archive: it holds Python code, and is not read yet")
+        if any(n == "archive_format" or n.endswith("/archive_format") for n in names) or any(
+            n.endswith(("serialized_exported_program.json", "serialized_state_dict.pt")) for n in names
+        ):
+            return UnsupportedError(
+                "pt2", "a torch.export program (.pt2), which is not read yet: save its state_dict() with torch.save"
+            )
+        if names and all(n.endswith(".npy") for n in names):
+            return UnsupportedError("npz", "a numpy archive (.npz): open it with numpy.load")
+        nested = [n for n in names if n.lower().endswith((".pth", ".pt", ".bin", ".ckpt", ".safetensors"))]
+        hint = f": unpack it and open {nested[0]!r}" if nested else ""
+        return FormatError("not-a-checkpoint", f"a zip without data.pkl, so not written by torch.save{hint}")
+
+    def find(self, code: str, member: str | None, offset: int | None, message: str) -> None:
+        self.findings.append(Finding(code, "note", member, offset, message))
+
+    # ---- members ----
+
+    def member(self, name: str) -> int | None:
+        """Entry below the prefix; torch compares names without regard to case."""
+        full = self.prefix + name
+        i = self.named.get(full)
+        return i if i is not None else self.folded.get(full.lower())
+
+    def data_offset(self, entry: int) -> int:
+        """Where an entry's data begin: from its local header, checked on the first use."""
+        offset = self.zip.data_off(entry)
+        if offset:
+            return int(offset)
+        name = self.zip.name(entry)
+        lho = self.zip.entry(entry)[0]
+        try:
+            header = self.source.window(lho, _core.ZIP_LOCAL + len(name.encode("utf-8", "surrogateescape")) * 2)
+            offset, odd = self.zip.local(entry, header)
+        except PthError as e:
+            e.offset = e.offset if e.offset is not None else lho
+            e.message += "" if e.offset is None else f" (byte {e.offset} of the file)"
+            e.offset = None
+            raise e.at(self.source.path, name) from None
+        if odd:
+            self.find("zip-local-differs", name, lho, "the local header says something else than the directory")
+        return int(offset)
+
+    def read_member(self, entry: int, limit: int | None = None) -> tuple[Any, int | None]:
+        """The bytes of an entry, inflated under a limit; and where they lie in the file if they are stored."""
+        name = self.zip.name(entry)
+        _, csize, usize, method, _, _ = self.zip.entry(entry)
+        offset = self.data_offset(entry)
+        limit = min(self.limits.max_pickle_bytes if limit is None else limit, self.limits.max_inflate_bytes)
+        if usize > limit:
+            raise _core.error_of(LIMIT_PICKLE, usize, limit).at(self.source.path, name)
+        raw = self.source.read(offset, csize)
+        if method == STORED:
+            return raw, offset
+        inflater = zlib.decompressobj(-15)
+        try:
+            data = inflater.decompress(raw, usize + 1)
+        except zlib.error as e:
+            raise FormatError("zip-deflate", f"broken compressed data: {e}", path=self.source.path, member=name) from None
+        if len(data) != usize or not inflater.eof:
+            raise FormatError(
+                "zip-deflate",
+                f"the directory says {usize} bytes, the compressed data hold {'more' if len(data) > usize else len(data)}",
+                path=self.source.path,
+                member=name,
+            )
+        return data, None
+
+    def small(self, name: str) -> bytes | None:
+        """A short member such as `version`."""
+        entry = self.member(name)
+        return None if entry is None else bytes(self.read_member(entry, 1 << 16)[0])
+
+    def _read_marks(self) -> None:
+        order = self.small("byteorder")
+        if order is not None:
+            if order not in (b"little", b"big"):
+                raise FormatError("zip-byteorder", f"byteorder must be 'little' or 'big', not {order[:20]!r}", member="byteorder")
+            self.byteorder = order.decode()
+        self.version = self.small(".data/version") or self.small("version")
+        self.marks = {
+            name: self.small(name) for name in (".format_version", ".storage_alignment", ".data/serialization_id")
+        }
+
+    def _store(self, folder: str) -> Any:
+        big = self.byteorder == "big"
+        store = self.zip.store((self.prefix + folder).encode("utf-8", "surrogatepass"), big)
+        if len(store) == 0 and folder == "data/":  # 1.4 had another name for it
+            old = self.zip.store((self.prefix + "tensors/").encode("utf-8", "surrogatepass"), big)
+            self.folder = "tensors/" if len(old) else "data/"
+            return old if len(old) else store
+        self.folder = folder
+        return store
+
+    def extent(self, store: Any, span: int) -> Extent:
+        _, _, nbytes, entry, code = store.span(span)
+        name = self.zip.name(entry)
+        if code:
+            raise _core.error_of(code, *self.zip.entry(entry)[1:3]).at(self.source.path, name)
+        if self.zip.entry(entry)[3] == DEFLATED:
+            return Extent(None, nbytes, self.read_member(entry, self.limits.max_inflate_bytes)[0])
+        return Extent(self.data_offset(entry), nbytes)
+
+    def members(self) -> tuple[Member, ...]:
+        rows = []
+        data, constants = self.prefix + getattr(self, "folder", "tensors/"), self.prefix + "constants/"
+        for i, name in enumerate(self.zip.names()):
+            lho, csize, usize, _, _, _ = self.zip.entry(i)
+            if name.startswith((data, constants)):
+                role = "storage"
+            elif name.endswith(".pkl"):
+                role = "pickle"
+            elif name.startswith(self.prefix + "code/"):
+                role = "code"
+            elif name[len(self.prefix) :] in MARKS and name.startswith(self.prefix):
+                role = "meta"
+            else:
+                role = "other"
+            rows.append(Member(name, lho, usize, csize, role))
+        return tuple(rows)
+
+    def writer(self) -> str:
+        marks = self.marks
+        if self.root is None:
+            self.evidence.append("model.json: the first TorchScript container")
+            return "torch 1.0 to 1.3"
+        if marks[".format_version"] is not None:
+            self.evidence.append("member .format_version: 2.7 or later")
+            return "torch 2.7 or later"
+        if marks[".data/serialization_id"] is not None or self.member("byteorder") is not None:
+            self.evidence.append("members byteorder, .data/serialization_id: 2.1 or later; no .format_version: before 2.7")
+            return "torch 2.1 to 2.6"
+        if self.folder == "tensors/":
+            self.evidence.append("storages in tensors/: 1.4")
+            return "torch 1.4"
+        self.evidence.append("a zip without member byteorder: 1.5 to 2.0")
+        return "torch 1.5 to 2.0"
+
+
+MARKS = frozenset(
+    ("version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id", ".data/version")
+)
+LIMIT_PICKLE = next(i for i, row in enumerate(_core.ERRORS, 1) if row[0] == "LIMIT_PICKLE")

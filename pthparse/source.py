@@ -1,0 +1,184 @@
+"""Where the bytes come from: a path, bytes in memory, or an open file.
+
+Metadata are read by `pread` into private memory: a file that is changed or cut meanwhile gives an error, never a fault. Only tensor
+data are mapped, and only when an array without a copy is asked for.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import threading
+from typing import Any, BinaryIO
+
+from .errors import FormatError, PthError, TruncatedError, UnsupportedError
+
+
+class Source:
+    """Bytes that can be read by offset.
+
+    Attributes
+    ----------
+    path : str or None
+        For messages and `Checkpoint.path`.
+    size : int
+        Bytes, when it was opened.
+    """
+
+    path: str | None = None
+    size: int = 0
+
+    def window(self, offset: int, length: int) -> bytes | memoryview:
+        """At most `length` bytes from `offset` on; fewer at the end."""
+        raise AssertionError("abstract")
+
+    def read(self, offset: int, length: int) -> bytes | memoryview:
+        """Exactly `length` bytes; TruncatedError if they are not there."""
+        data = self.window(offset, length)
+        if len(data) != length:
+            raise TruncatedError(
+                "file-changed" if offset + length <= self.size else "file-truncated",
+                f"{length} bytes are wanted, {len(data)} are there",
+                path=self.path,
+                offset=offset,
+            )
+        return data
+
+    def view(self) -> Any:
+        """A read-only buffer over everything, or None if there can be none."""
+        return None
+
+    def close(self) -> None:
+        """Buffers handed out stay valid."""
+
+
+class MemorySource(Source):
+    """Bytes in memory."""
+
+    def __init__(self, data: Any) -> None:
+        self._view = memoryview(data).cast("B").toreadonly()
+        self.size = len(self._view)
+
+    def window(self, offset: int, length: int) -> memoryview:
+        return self._view[offset : offset + length]
+
+    def view(self) -> memoryview:
+        return self._view
+
+
+class FileSource(Source):
+    """A regular file, by descriptor; the part from `base` on."""
+
+    def __init__(self, fd: int, path: str | None, base: int = 0) -> None:
+        self._fd = fd
+        self._base = base
+        self._map: memoryview | None = None
+        self._lock = threading.Lock()
+        self.path = path
+        self.size = max(0, os.fstat(fd).st_size - base)
+
+    def window(self, offset: int, length: int) -> bytes:
+        length = min(length, max(0, self.size - offset))
+        if self._fd < 0:
+            raise closed(self.path)
+        parts = []
+        while length > 0:
+            part = os.pread(self._fd, length, self._base + offset)
+            if not part:
+                break
+            parts.append(part)
+            offset += len(part)
+            length -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def view(self) -> memoryview:
+        with self._lock:
+            if self._map is None:
+                if self._fd < 0:
+                    raise closed(self.path)
+                import mmap
+
+                whole = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+                self._map = memoryview(whole)[self._base :]
+            return self._map
+
+    def close(self) -> None:
+        with self._lock:
+            fd, self._fd, self._map = self._fd, -1, None
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
+
+
+class StreamSource(Source):
+    """A seekable binary file without a descriptor. Every read is a copy."""
+
+    def __init__(self, file: BinaryIO, base: int) -> None:
+        self._file = file
+        self._base = base
+        self._lock = threading.Lock()
+        self.size = max(0, file.seek(0, os.SEEK_END) - base)
+        file.seek(base)
+
+    def window(self, offset: int, length: int) -> bytes:
+        with self._lock:
+            back = self._file.tell()
+            try:
+                self._file.seek(self._base + offset)
+                return self._file.read(min(length, max(0, self.size - offset)))
+            finally:
+                self._file.seek(back)
+
+
+def closed(path: str | None) -> PthError:
+    return PthError("closed", "the checkpoint is closed", path=path)
+
+
+def open_source(source: Any) -> Source:
+    """A path, bytes-like object or seekable binary file (from its current position on, as torch.load reads it)."""
+    if isinstance(source, (str, os.PathLike)):
+        return _open_path(os.fspath(source))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return MemorySource(source)
+    if isinstance(source, io.BytesIO):
+        return MemorySource(memoryview(source.getvalue())[source.tell() :])
+    if not (hasattr(source, "read") and hasattr(source, "seek")):
+        raise TypeError(
+            f"a path, bytes or a seekable binary file is wanted, not {type(source).__name__}"
+        )
+    if isinstance(source, io.TextIOBase):
+        raise TypeError("the file is open for text: open it with mode 'rb'")
+    base = source.tell()
+    try:
+        fd = source.fileno()
+        regular = stat.S_ISREG(os.fstat(fd).st_mode)
+    except (OSError, AttributeError):
+        regular = False
+    if regular and isinstance(source, (io.BufferedReader, io.BufferedRandom, io.FileIO)):
+        name = getattr(source, "name", None)
+        return FileSource(os.dup(fd), name if isinstance(name, str) else None, base)
+    return StreamSource(source, base)
+
+
+def _open_path(path: str | bytes) -> Source:
+    name = os.fsdecode(path)
+    # O_NONBLOCK: a FIFO is refused instead of waited for.
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISDIR(mode):
+            raise UnsupportedError(
+                "directory",
+                "a directory: name one file in it (a model in several files has one checkpoint per file)",
+                path=name,
+            )
+        if not stat.S_ISREG(mode):
+            raise FormatError("not-a-file", "neither a file nor a link to one (FIFO, device, socket)", path=name)
+        return FileSource(fd, name)
+    except BaseException:
+        os.close(fd)
+        raise
