@@ -1,0 +1,42 @@
+# make demo   install into a fresh environment and open a real checkpoint
+# make test   install what the tests need and run everything that CI runs
+# make dev    an environment to work in; `make lint`, `make wheel` use it
+
+PYTHON ?= python3.11
+DEMO := .demo
+VENV := .venv
+PIP := -m pip install --quiet --disable-pip-version-check
+SHIPPED := tests/data/lesson/lesson.pth
+
+.PHONY: demo dev test lint wheel clean
+
+demo: $(DEMO)/ready
+	$(DEMO)/bin/pthparse info $(SHIPPED)
+	$(DEMO)/bin/pthparse show $(SHIPPED) 'embed.weight[0:2]'
+
+$(DEMO)/ready: setup.py pyproject.toml $(wildcard csrc/*.[ch] csrc/defs/*.def pthparse/*.p* pthparse/*/*.py)
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python $(PIP) .
+	touch $@
+
+dev: $(VENV)/ready
+
+$(VENV)/ready: setup.py pyproject.toml tests/requirements.txt $(wildcard csrc/*.[ch] csrc/defs/*.def pthparse/*.p*)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP) -r tests/requirements.txt
+	PTHPARSE_WERROR=1 $(VENV)/bin/python $(PIP) --no-build-isolation --editable .
+	touch $@
+
+lint: dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/cython-lint pthparse
+	$(VENV)/bin/mypy
+
+test: dev lint
+	$(VENV)/bin/python -m pytest
+
+wheel: dev
+	$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+clean:
+	rm -rf build dist $(DEMO) $(VENV) *.egg-info pthparse/*.so pthparse/_core.c
