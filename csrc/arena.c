@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Bytes that a guess may reserve at most; beyond, growth by halves costs little in comparison. */
+enum { EXPECT_MOST = 1 << 26 };
+
 static int resize(pth_arena *a, pth_pool *p, uint64_t cap, pth_err *err) {
   uint64_t old = (uint64_t)p->cap * p->item, size = cap * p->item;
   uint64_t used = a->used - old + size;
@@ -29,9 +32,11 @@ int pth_pool_reserve(pth_arena *a, pth_pool *p, uint64_t n, pth_err *err) {
   return resize(a, p, cap, err);
 }
 
-void pth_pool_trim(pth_arena *a, pth_pool *p) {
-  if (p->len == p->cap || p->len == 0) return;
-  (void)resize(a, p, p->len, NULL); /* a block that cannot shrink is still a good block */
+void pth_pool_expect(pth_arena *a, pth_pool *p, uint64_t n) {
+  uint64_t most = (a->budget - a->used) / 8 / p->item;
+  if (n > most) n = most;
+  if (n > EXPECT_MOST / p->item) n = EXPECT_MOST / p->item;
+  if (n > p->cap && !a->exact) (void)resize(a, p, n, NULL);
 }
 
 void pth_pool_free(pth_arena *a, pth_pool *p) {

@@ -31,9 +31,9 @@ typedef struct pth_pool {
 
 /* Room for n more items. */
 int pth_pool_reserve(pth_arena *a, pth_pool *p, uint64_t n, pth_err *err);
+/* Room for about n items, if the budget has it to spare: spares the copies of growth where the size can be guessed. */
+void pth_pool_expect(pth_arena *a, pth_pool *p, uint64_t n);
 void pth_pool_free(pth_arena *a, pth_pool *p);
-/* Gives back what growth reserved beyond len. */
-void pth_pool_trim(pth_arena *a, pth_pool *p);
 
 #define PTH_POOL(type) ((pth_pool){.item = (uint32_t)sizeof(type)})
 #define PTH_AT(type, pool, i) (((type *)(pool).data)[i])

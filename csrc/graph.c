@@ -38,18 +38,6 @@ void pth_graph_free(pth_graph *g) {
   pth_pool_free(g->arena, &g->text);
 }
 
-pth_bytes pth_slice(const pth_graph *g, const pth_node *n) {
-  const uint8_t *base = n->flags & PTH_IN_TEXT ? (const uint8_t *)g->text.data : g->in.data;
-  uint64_t len = (uint64_t)n->hi << 32 | n->a;
-  return (pth_bytes){len ? base + n->b : NULL, len};
-}
-
-bool pth_text_is(const pth_graph *g, uint32_t id, const char *s) {
-  if (id == PTH_NONE) return false;
-  const pth_node *n = pth_node_at(g, id);
-  return pth_is_text(n) && pth_bytes_equal(pth_slice(g, n), pth_text(s));
-}
-
 pth_bytes pth_global_module(const pth_graph *g, const pth_global *row) {
   const uint8_t *base = row->flags & 1 ? (const uint8_t *)g->text.data : g->in.data;
   return (pth_bytes){row->module_len ? base + row->module_off : NULL, row->module_len};
@@ -58,11 +46,6 @@ pth_bytes pth_global_module(const pth_graph *g, const pth_global *row) {
 pth_bytes pth_global_name(const pth_graph *g, const pth_global *row) {
   const uint8_t *base = row->flags & 2 ? (const uint8_t *)g->text.data : g->in.data;
   return (pth_bytes){row->name_len ? base + row->name_off : NULL, row->name_len};
-}
-
-const pth_ext *pth_ext_of(const pth_graph *g, const pth_node *object) {
-  uint32_t ext = (uint32_t)(object->b >> 32);
-  return ext == PTH_NONE ? NULL : &PTH_AT(pth_ext, g->exts, ext);
 }
 
 uint64_t pth_utf8_valid(const uint8_t *p, uint64_t len) {
@@ -143,67 +126,14 @@ enum pth_meaning pth_meaning_of(pth_bytes module, pth_bytes name, uint8_t *dtype
   return family_of(module, name, dtype);
 }
 
-enum pth_meaning pth_meaning_of_node(const pth_graph *g, uint32_t id, uint8_t *dtype) {
-  if (id == PTH_NONE || pth_node_at(g, id)->kind != PTH_NODE_GLOBAL) return PTH_G_UNKNOWN;
-  const pth_global *row = &PTH_AT(pth_global, g->globals, pth_node_at(g, id)->a);
-  if (dtype != NULL) *dtype = row->dtype;
-  return (enum pth_meaning)row->meaning;
-}
-
 /* ---- items ---- */
 
 pth_items pth_items_of_list(const pth_graph *g, pth_list list) {
   return (pth_items){.g = g, .next_chunk = list.n ? list.head : 0};
 }
 
-pth_items pth_items_of(const pth_graph *g, uint32_t id) {
-  const pth_node *n = pth_node_at(g, id);
-  switch (n->kind) {
-    case PTH_NODE_TUPLE:
-    case PTH_NODE_FROZENSET:
-      return (pth_items){.g = g, .at = (uint32_t)n->b, .left = n->a};
-    case PTH_NODE_LIST:
-    case PTH_NODE_SET:
-    case PTH_NODE_DICT:
-      return (pth_items){.g = g, .next_chunk = n->a};
-    default:
-      return (pth_items){.g = g};
-  }
-}
-
-bool pth_items_next(pth_items *it, uint32_t *kid) {
-  while (it->left == 0) {
-    if (it->next_chunk == 0) return false;
-    const pth_chunk *c = &PTH_AT(pth_chunk, it->g->chunks, it->next_chunk);
-    it->at = c->at;
-    it->left = c->n;
-    it->next_chunk = c->next;
-  }
-  it->left--;
-  *kid = PTH_AT(uint32_t, it->g->kids, it->at++);
-  return true;
-}
-
-uint32_t pth_n_items(const pth_graph *g, uint32_t id) {
-  const pth_node *n = pth_node_at(g, id);
-  switch (n->kind) {
-    case PTH_NODE_TUPLE:
-    case PTH_NODE_FROZENSET:
-      return n->a;
-    case PTH_NODE_LIST:
-    case PTH_NODE_SET:
-    case PTH_NODE_DICT:
-      return (uint32_t)(n->b >> 32);
-    default:
-      return 0;
-  }
-}
-
-uint32_t pth_item(const pth_graph *g, uint32_t id, uint32_t index) {
-  if (id == PTH_NONE) return PTH_NONE;
-  const pth_node *n = pth_node_at(g, id);
-  if (index >= pth_n_items(g, id) || n->kind == PTH_NODE_DICT) return PTH_NONE;
-  if (n->kind == PTH_NODE_TUPLE) return PTH_AT(uint32_t, g->kids, (uint32_t)n->b + index);
+uint32_t pth_item_of_chain(const pth_graph *g, uint32_t id, uint32_t index) {
+  if (index >= pth_n_items(g, id) || pth_node_at(g, id)->kind == PTH_NODE_DICT) return PTH_NONE;
   pth_items it = pth_items_of(g, id);
   uint32_t kid = PTH_NONE;
   for (uint32_t i = 0; i <= index && pth_items_next(&it, &kid); i++) {
@@ -272,25 +202,6 @@ uint32_t pth_attribute(const pth_graph *g, uint32_t object, const char *key) {
     if (v != PTH_NONE) found = v;
   }
   return found;
-}
-
-bool pth_as_i64(const pth_graph *g, uint32_t id, int64_t *value) {
-  if (id == PTH_NONE) return false;
-  const pth_node *n = pth_node_at(g, id);
-  if (n->kind == PTH_NODE_FALSE || n->kind == PTH_NODE_TRUE) {
-    *value = n->kind == PTH_NODE_TRUE;
-    return true;
-  }
-  if (n->kind != PTH_NODE_INT) return false;
-  *value = pth_i64_of(n->b);
-  return true;
-}
-
-bool pth_as_bool(const pth_graph *g, uint32_t id, bool *value) {
-  int64_t v;
-  if (!pth_as_i64(g, id, &v) || (v != 0 && v != 1)) return false;
-  *value = v == 1;
-  return true;
 }
 
 bool pth_same_key(const pth_graph *g, uint32_t a, uint32_t b) {

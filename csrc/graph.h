@@ -118,21 +118,37 @@ void pth_graph_free(pth_graph *g);
 static inline const pth_node *pth_node_at(const pth_graph *g, uint32_t id) { return &PTH_AT(pth_node, g->nodes, id); }
 
 /* The bytes of a slice node; dead after the next push into text. */
-pth_bytes pth_slice(const pth_graph *g, const pth_node *n);
+static inline pth_bytes pth_slice(const pth_graph *g, const pth_node *n) {
+  const uint8_t *base = n->flags & PTH_IN_TEXT ? (const uint8_t *)g->text.data : g->in.data;
+  uint64_t len = (uint64_t)n->hi << 32 | n->a;
+  return (pth_bytes){len ? base + n->b : NULL, len};
+}
 /* Is it text (STR or STR8)? */
 static inline bool pth_is_text(const pth_node *n) { return n->kind == PTH_NODE_STR || n->kind == PTH_NODE_STR8; }
 /* UTF-8 as Python's "surrogatepass" reads it: the index of the first wrong byte, or len. */
 uint64_t pth_utf8_valid(const uint8_t *p, uint64_t len);
-bool pth_text_is(const pth_graph *g, uint32_t id, const char *s);
+static inline bool pth_text_is(const pth_graph *g, uint32_t id, const char *s) {
+  if (id == PTH_NONE) return false;
+  const pth_node *n = pth_node_at(g, id);
+  return pth_is_text(n) && pth_bytes_equal(pth_slice(g, n), pth_text(s));
+}
 pth_bytes pth_global_module(const pth_graph *g, const pth_global *row);
 pth_bytes pth_global_name(const pth_graph *g, const pth_global *row);
-const pth_ext *pth_ext_of(const pth_graph *g, const pth_node *object); /* NULL: nothing was done to it */
+static inline const pth_ext *pth_ext_of(const pth_graph *g, const pth_node *object) {
+  uint32_t ext = (uint32_t)(object->b >> 32);
+  return ext == PTH_NONE ? NULL : &PTH_AT(pth_ext, g->exts, ext);
+} /* NULL: nothing was done to it */
 static inline uint32_t pth_args_of(const pth_node *object) { return (uint32_t)object->b; }
 
 /* What the module and name of a global mean; *dtype for the three families of dtypes.def. */
 enum pth_meaning pth_meaning_of(pth_bytes module, pth_bytes name, uint8_t *dtype);
 /* Of a node: the meaning of the global itself, or UNKNOWN. */
-enum pth_meaning pth_meaning_of_node(const pth_graph *g, uint32_t id, uint8_t *dtype);
+static inline enum pth_meaning pth_meaning_of_node(const pth_graph *g, uint32_t id, uint8_t *dtype) {
+  if (id == PTH_NONE || pth_node_at(g, id)->kind != PTH_NODE_GLOBAL) return PTH_G_UNKNOWN;
+  const pth_global *row = &PTH_AT(pth_global, g->globals, pth_node_at(g, id)->a);
+  if (dtype != NULL) *dtype = row->dtype;
+  return (enum pth_meaning)row->meaning;
+}
 
 /* Walk over the items of a tuple, set, list or dict (key, value, key, ...), or of a chain.
  *   pth_items it = pth_items_of(g, id); for (uint32_t kid; pth_items_next(&it, &kid);) ... */
@@ -141,12 +157,55 @@ typedef struct pth_items {
   uint32_t next_chunk, at, left;
 } pth_items;
 
-pth_items pth_items_of(const pth_graph *g, uint32_t id);
+static inline pth_items pth_items_of(const pth_graph *g, uint32_t id) {
+  const pth_node *n = pth_node_at(g, id);
+  switch (n->kind) {
+    case PTH_NODE_TUPLE:
+    case PTH_NODE_FROZENSET:
+      return (pth_items){.g = g, .at = (uint32_t)n->b, .left = n->a};
+    case PTH_NODE_LIST:
+    case PTH_NODE_SET:
+    case PTH_NODE_DICT:
+      return (pth_items){.g = g, .next_chunk = n->a};
+    default:
+      return (pth_items){.g = g};
+  }
+}
 pth_items pth_items_of_list(const pth_graph *g, pth_list list);
-bool pth_items_next(pth_items *it, uint32_t *kid);
-uint32_t pth_n_items(const pth_graph *g, uint32_t id);
+static inline bool pth_items_next(pth_items *it, uint32_t *kid) {
+  while (it->left == 0) {
+    if (it->next_chunk == 0) return false;
+    const pth_chunk *c = &PTH_AT(pth_chunk, it->g->chunks, it->next_chunk);
+    it->at = c->at;
+    it->left = c->n;
+    it->next_chunk = c->next;
+  }
+  it->left--;
+  *kid = PTH_AT(uint32_t, it->g->kids, it->at++);
+  return true;
+}
+static inline uint32_t pth_n_items(const pth_graph *g, uint32_t id) {
+  const pth_node *n = pth_node_at(g, id);
+  switch (n->kind) {
+    case PTH_NODE_TUPLE:
+    case PTH_NODE_FROZENSET:
+      return n->a;
+    case PTH_NODE_LIST:
+    case PTH_NODE_SET:
+    case PTH_NODE_DICT:
+      return (uint32_t)(n->b >> 32);
+    default:
+      return 0;
+  }
+}
 /* The item of a tuple or list at `index`, or PTH_NONE. Lists are walked: index is small wherever this is used. */
-uint32_t pth_item(const pth_graph *g, uint32_t id, uint32_t index);
+uint32_t pth_item_of_chain(const pth_graph *g, uint32_t id, uint32_t index);
+static inline uint32_t pth_item(const pth_graph *g, uint32_t id, uint32_t index) {
+  if (id == PTH_NONE) return PTH_NONE;
+  const pth_node *n = pth_node_at(g, id);
+  if (n->kind == PTH_NODE_TUPLE) return index < n->a ? PTH_AT(uint32_t, g->kids, (uint32_t)n->b + index) : PTH_NONE;
+  return pth_item_of_chain(g, id, index);
+}
 
 /* Walk over the pairs of anything that is a mapping: a dict, an OrderedDict, defaultdict or Counter however it was made.
  * An OrderedDict made from a list of pairs gives those first, then what was set later. False: not a mapping. */
@@ -162,8 +221,23 @@ uint32_t pth_lookup(const pth_graph *g, uint32_t mapping, const char *key);
 /* The same in the state that BUILD gave an object: a dict, or (dict, slots). */
 uint32_t pth_attribute(const pth_graph *g, uint32_t object, const char *key);
 /* Small integers and bools; false: something else. */
-bool pth_as_i64(const pth_graph *g, uint32_t id, int64_t *value);
-bool pth_as_bool(const pth_graph *g, uint32_t id, bool *value);
+static inline bool pth_as_i64(const pth_graph *g, uint32_t id, int64_t *value) {
+  if (id == PTH_NONE) return false;
+  const pth_node *n = pth_node_at(g, id);
+  if (n->kind == PTH_NODE_FALSE || n->kind == PTH_NODE_TRUE) {
+    *value = n->kind == PTH_NODE_TRUE;
+    return true;
+  }
+  if (n->kind != PTH_NODE_INT) return false;
+  *value = pth_i64_of(n->b);
+  return true;
+}
+static inline bool pth_as_bool(const pth_graph *g, uint32_t id, bool *value) {
+  int64_t v;
+  if (!pth_as_i64(g, id, &v) || (v != 0 && v != 1)) return false;
+  *value = v == 1;
+  return true;
+}
 
 /* Same key to a Python dict? Texts by bytes, integers and bools by value, the rest by identity. */
 bool pth_same_key(const pth_graph *g, uint32_t a, uint32_t b);

@@ -944,6 +944,10 @@ int pth_pickle_run(pth_graph *g, pth_bytes in, const pth_limits *lim, pth_err *e
           .memo = PTH_POOL(uint32_t),
           .far = PTH_POOL(memo_slot)};
   g->in = in;
+  /* What torch writes has a node in 13 bytes, an item of a container in 7, a memo entry in 14. */
+  pth_pool_expect(v.arena, &g->nodes, PTH_N_FIXED + in.len / 12);
+  pth_pool_expect(v.arena, &g->kids, in.len / 6);
+  pth_pool_expect(v.arena, &v.memo, in.len / 13);
   int rc = fixed_nodes(&v);
   if (rc == 0) rc = run(&v);
   if (rc == 0 && g->end > lim->max_pickle_bytes) rc = pth_fail(err, PTH_E_LIMIT_PICKLE, 0, g->end, lim->max_pickle_bytes);

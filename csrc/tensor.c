@@ -793,7 +793,7 @@ static bool next_phase(walk *w, frame *f) {
 /* Remembers which pairs of a run of pairs a later equal key overwrites: those are in no dict that Python would build. */
 static int drop_overwritten(walk *w, const frame *f) {
   pth_items it = {.g = w->g, .next_chunk = f->next_chunk, .at = f->at, .left = f->left};
-  uint32_t n = 0, key, value;
+  uint32_t n = 0, key = PTH_NONE, value = PTH_NONE;
   for (pth_items count = it; pth_items_next(&count, &key) && pth_items_next(&count, &value);) n++;
   if (n < 2) return 0;
   uint64_t size = 4;
@@ -1047,7 +1047,13 @@ static int fill_pool(walk *w, pth_pool *p, uint32_t n, int byte) {
 
 static int read_all(walk *w) {
   const pth_graph *g = w->g;
+  uint32_t likely = w->t->store ? w->t->store->spans.len : 0;
   w->t->flat = true;
+  pth_pool_expect(w->t->arena, &w->t->tensors, likely);
+  pth_pool_expect(w->t->arena, &w->t->storages, likely);
+  pth_pool_expect(w->t->arena, &w->t->dims, (uint64_t)likely * 4);
+  pth_pool_expect(w->t->arena, &w->t->paths, likely);
+  pth_pool_expect(w->t->arena, &w->t->names, likely);
   int rc = fill_pool(w, &w->t->by_node, g->nodes.len, 0xff);
   if (rc == 0) rc = fill_pool(w, &w->seen, g->nodes.len, UNSEEN);
   if (rc == 0) rc = fill_pool(w, &w->span_row, w->t->store ? w->t->store->spans.len : 0, 0xff);

@@ -4,8 +4,9 @@
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+cimport cython
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from ._csrc cimport *
 
@@ -45,6 +46,14 @@ cdef extern from *:
     #undef X
     };
     #define SEAM_N_GLOBALS ((int)(sizeof SEAM_GLOBALS / sizeof SEAM_GLOBALS[0]))
+    /* An instance without the cost of a call from Python; `cls` is a subclass of TensorRow. */
+    static PyObject *seam_new(PyTypeObject *cls) {
+      newfunc make = (newfunc)PyType_GetSlot(cls, Py_tp_new);
+      PyObject *none = PyTuple_New(0);
+      PyObject *made = none == NULL ? NULL : make(cls, none, NULL);
+      Py_XDECREF(none);
+      return made;
+    }
     #if defined(__clang__)
     #define SEAM_COMPILER "clang " __clang_version__
     #elif defined(__GNUC__)
@@ -80,6 +89,9 @@ cdef extern from *:
     int SEAM_N_GLOBALS
     const char *SEAM_COMPILER
     int SEAM_SANITIZED
+    int PyGC_Disable()
+    int PyGC_Enable()
+    object seam_new(type cls)
 
 
 cdef str _s(const char *text):
@@ -659,6 +671,9 @@ cdef class Tensors:
     cdef readonly Graph graph
     cdef readonly Store store
     cdef readonly object home  # what the Python side needs to know of them
+    cdef list shapes
+    cdef uint32_t shape_at[64]
+    cdef uint32_t shape_n[64]
 
     def __cinit__(self, Graph graph, Store store, Limits limits, bint read=True):
         cdef pth_err err
@@ -666,6 +681,7 @@ cdef class Tensors:
         cdef const pth_store *s = store.c if store is not None else NULL
         self.graph = graph
         self.store = store
+        self.shapes = [None] * 64
         if not read:
             pth_tensors_init(&self.c, graph.c.arena, graph.c, s, &err)
             return
@@ -702,6 +718,25 @@ cdef class Tensors:
             raise IndexError(i)
         return &(<const pth_tensor *>self.c.tensors.data)[i]
 
+    cdef tuple dims(self, uint32_t at, uint32_t n):
+        # Models have few distinct shapes: equal ones are the same tuple.
+        cdef const int64_t *d = <const int64_t *>self.c.dims.data
+        cdef uint64_t h = n
+        cdef uint32_t i, slot
+        if n == 0:
+            return ()
+        for i in range(n):
+            h = (h ^ <uint64_t>d[at + i]) * <uint64_t>0x9E3779B97F4A7C15
+        slot = <uint32_t>(h >> 58)
+        cdef object kept = self.shapes[slot]
+        if kept is not None and self.shape_n[slot] == n and memcmp(&d[self.shape_at[slot]], &d[at], n * sizeof(int64_t)) == 0:
+            return <tuple>kept
+        cdef tuple made = tuple([d[at + i] for i in range(n)])
+        self.shapes[slot] = made
+        self.shape_at[slot] = at
+        self.shape_n[slot] = n
+        return made
+
     cdef str path_text(self, uint32_t path):
         cdef const pth_path *p = &(<const pth_path *>self.c.paths.data)[path]
         cdef const pth_node *n
@@ -724,9 +759,14 @@ cdef class Tensors:
         return out
 
     def name_rows(self):
-        """The tensor of each name."""
+        """The tensor of each name: a list, or a range where no tensor has two names."""
         cdef uint32_t i
         cdef const pth_name *names = <const pth_name *>self.c.names.data
+        for i in range(self.c.names.len):
+            if names[i].tensor != i:
+                break
+        else:
+            return range(self.c.names.len)
         return [names[i].tensor for i in range(self.c.names.len)]
 
     def path(self, uint32_t name):
@@ -745,13 +785,24 @@ cdef class Tensors:
         return out
 
     def make(self, type cls, names, rows):
-        """One `cls` for each name and its row."""
+        """One `cls` (a subclass of TensorRow) for each name and its row."""
         cdef list out = []
         cdef TensorRow t
         cdef uint32_t row
-        for name, row in zip(names, rows):
-            t = cls.__new__(cls, self, row, name)
-            out.append(t)
+        if not issubclass(cls, TensorRow):
+            raise TypeError("a subclass of TensorRow")
+        cdef bint collecting = PyGC_Disable()  # nothing made here can be garbage yet
+        try:
+            for name, row in zip(names, rows):
+                t = <TensorRow>seam_new(cls)
+                t.table = self
+                t.row = row
+                t.name = name
+                t.c = self.row(row)
+                out.append(t)
+        finally:
+            if collecting:
+                PyGC_Enable()
         return out
 
     def row_of_node(self, uint32_t node):
@@ -807,33 +858,28 @@ cdef class Tensors:
         )
 
 
+@cython.no_gc
 cdef class TensorRow:
-    """One row under one name; what needs no data. `pthparse.Tensor` adds the rest."""
+    """One row under one name; what needs no data. `pthparse.Tensor` adds the rest. Made by Tensors.make() alone.
+
+    A checkpoint may have 100,000 of them, so the cyclic collector does not follow them: nothing that a table reaches refers to one.
+    """
     cdef readonly Tensors table
     cdef readonly uint32_t row
     cdef readonly str name
     cdef const pth_tensor *c
 
-    def __cinit__(self, Tensors table, uint32_t row, name):
-        self.table = table
-        self.row = row
-        self.name = name
-        self.c = table.row(row)
-
     cdef tuple dims(self, uint32_t start):
-        cdef const int64_t *d = <const int64_t *>self.table.c.dims.data
-        cdef uint32_t at = self.c.dims + start, n = self.c.n_dims, i
-        if n == 2:
-            return (d[at], d[at + 1])
-        if n == 1:
-            return (d[at],)
-        if n == 0:
-            return ()
-        return tuple([d[at + i] for i in range(n)])
+        return self.table.dims(self.c.dims + start, self.c.n_dims)
 
     @property
     def _sizes(self):
         return self.dims(0)
+
+    @property
+    def shape(self):
+        """Sizes of the dimensions; -1 where the parts of a nested tensor differ."""
+        return self._nested_shape() if self.c.kind == PTH_T_NESTED else self.dims(0)
 
     @property
     def dtype(self):

@@ -213,6 +213,7 @@ cdef extern from "pth.h" nogil:
     # tensor
     enum:
         PTH_N_LAYOUTS
+        PTH_T_NESTED
         PTH_F_GRAD
         PTH_F_PARAMETER
         PTH_F_CONJ

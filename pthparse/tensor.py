@@ -150,12 +150,6 @@ class Tensor(_core.TensorRow):
     # ---- what is known without data ----
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        if self._kind == NESTED:
-            return self._nested_shape()
-        return self._sizes
-
-    @property
     def stride(self) -> tuple[int, ...]:
         return self._strides if self.layout == "strided" and self._kind != NESTED else ()
 
