@@ -1,0 +1,1 @@
+"""Faces of a checkpoint: what `pthparse` prints."""

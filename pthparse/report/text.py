@@ -1,0 +1,98 @@
+"""Text for people: sizes, counts, aligned tables. Strings out of files come in raw and go out escaped."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, TextIO
+
+from ..errors import escape
+
+BAR = 24
+
+
+class Column(NamedTuple):
+    """A column: its head, and whether it is numbers (right-aligned) or a name (cut in the middle where a terminal is narrow)."""
+
+    head: str
+    right: bool = False
+    name: bool = False
+
+
+def size(n: int) -> str:
+    """Exact bytes first, both units named: MB is 10^6, MiB 2^20."""
+    if n < 1000:
+        return f"{n:,} B"
+    if n < 10**6:
+        return f"{n:,} B ({n / 1e3:.1f} kB, {n / 2**10:.1f} KiB)"
+    if n < 10**9:
+        return f"{n:,} B ({n / 1e6:.1f} MB, {n / 2**20:.1f} MiB)"
+    return f"{n:,} B ({n / 1e9:.2f} GB, {n / 2**30:.2f} GiB)"
+
+
+def share(part: int, whole: int) -> str:
+    """Per cent, with enough digits to tell small things from nothing."""
+    if whole <= 0:
+        return "-"
+    percent = 100 * part / whole
+    return f"{percent:.2f} %" if percent >= 0.01 or part == 0 else f"{percent:.2g} %"
+
+
+def bar(part: int, whole: int) -> str:
+    return "#" * round(BAR * part / whole) if whole > 0 else ""
+
+
+def shape(dims: Sequence[int]) -> str:
+    return "[" + ", ".join("?" if n < 0 else str(n) for n in dims) + "]"
+
+
+def cut(text: str, width: int) -> str:
+    """The middle goes, the ends stay: they are what tells names apart."""
+    if len(text) <= width or width < 5:
+        return text
+    head = (width - 3) // 2
+    return text[:head] + "..." + text[len(text) - (width - 3 - head) :]
+
+
+def on_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:
+        return False
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: TextIO) -> None:
+    """Prints an aligned table: with rich on a terminal, plain and uncut elsewhere."""
+    rows = [[escape(cell) for cell in row] for row in rows]
+    if on_terminal(stream) and os.environ.get("TERM") != "dumb":
+        _rich_table(columns, rows, stream)
+        return
+    widths = [max([len(c.head), *(len(row[i]) for row in rows)]) for i, c in enumerate(columns)]
+    for row in [[c.head for c in columns], *rows]:
+        cells = [
+            cell.rjust(w) if c.right else cell.ljust(w) for cell, w, c in zip(row, widths, columns, strict=True)
+        ]
+        print("  ".join(cells).rstrip(), file=stream)
+
+
+def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: TextIO) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
+    others = sum(max([len(c.head), *(len(r[i]) for r in rows)]) + 2 for i, c in enumerate(columns) if not c.name)
+    room = max(16, console.width - others)
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for c in columns:
+        drawn.add_column(Text(c.head), justify="right" if c.right else "left", no_wrap=True)
+    for row in rows:
+        # Text, never markup: a name may be "[bold]".
+        drawn.add_row(*(Text(cut(cell, room) if c.name else cell) for cell, c in zip(row, columns, strict=True)))
+    console.print(drawn)
+
+
+def line(text: str, stream: TextIO | None = None) -> None:
+    """One line of prose, escaped."""
+    print(escape(text), file=stream or sys.stdout)
