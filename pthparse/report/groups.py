@@ -67,7 +67,8 @@ def _fold_numbers(head: str, rows: list[tuple[str, Any, int, int]]) -> list[Grou
             runs[-1] = (start, n, found, more_total)
         else:
             runs.append((n, n, found, one))
-    if len(runs) > 1 and all(r[0] == r[1] for r in runs) or not numbered:  # nothing repeats: one line is enough
+    if not numbered or (len(runs) > 4 and len(runs) * 2 > len(numbered)) or (len(runs) > 1 and len(runs) == len(numbered)):
+        # Little repeats: one line is enough.
         return [_total(head, rows)]
     out = [_total(head, others)] if others else []
     for start, end, _, total in runs:
