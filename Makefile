@@ -29,6 +29,7 @@ $(VENV)/ready: setup.py pyproject.toml tests/requirements.txt $(wildcard csrc/*.
 
 lint: dev
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/cython-lint pthparse
 	$(VENV)/bin/mypy
 

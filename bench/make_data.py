@@ -1,7 +1,7 @@
 """Makes the files that the benchmarks read, by torch and safetensors.
 
-    python bench/make_data.py [FOLDER]        model_weights.pth (505 MB), many_20000.pth, many_100000.pth, each as .safetensors too
-    python bench/make_data.py --lesson PATH   the lesson's architecture at small width: the checkpoint that ships with the project
+python bench/make_data.py [FOLDER]        model_weights (505 MB), many_20000, many_100000, each as .pth and .safetensors
+python bench/make_data.py --lesson PATH   the lesson's architecture at small width, as shipped with the project
 """
 
 from __future__ import annotations

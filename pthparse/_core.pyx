@@ -3,10 +3,11 @@
 
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-cimport cython
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
+
+cimport cython
 
 from ._csrc cimport *
 
@@ -123,6 +124,13 @@ DTYPES = tuple(
 )
 LAYOUTS = tuple(_s(pth_layouts[i]) for i in range(PTH_N_LAYOUTS))
 TENSOR_KINDS = ("dense", "quantized", "sparse", "nested", "meta", "subclass", "uninitialized", "array")
+# Kinds of nodes, by name.
+NODES = {
+    "INTTEXT": PTH_NODE_INTTEXT, "BYTEARRAY": PTH_NODE_BYTEARRAY, "TUPLE": PTH_NODE_TUPLE, "FROZENSET": PTH_NODE_FROZENSET,
+    "LIST": PTH_NODE_LIST, "SET": PTH_NODE_SET, "DICT": PTH_NODE_DICT, "GLOBAL": PTH_NODE_GLOBAL, "OBJECT": PTH_NODE_OBJECT,
+    "PERSID": PTH_NODE_PERSID,
+}
+STORAGE_FLAGS = {"IN_PICKLE": PTH_S_IN_PICKLE, "MIXED": PTH_S_MIXED, "LARGER": PTH_S_LARGER, "META": PTH_S_META}
 ZIP_TAIL = PTH_ZIP_TAIL
 ZIP_LOCAL = PTH_ZIP_LOCAL
 COMPILER = _s(SEAM_COMPILER)
@@ -137,7 +145,7 @@ cdef uint64_t _SEED = int.from_bytes(os.urandom(8), "little")
 
 def error_of(int code, want=0, have=0, offset=None, opcode=None):
     """The exception for a code of the core."""
-    name, cls, text_code, sentence = ERRORS[code - 1]
+    _, cls, text_code, sentence = ERRORS[code - 1]
     return getattr(_errors, cls)(text_code, sentence.format(want=want, have=have), offset=offset, opcode=opcode)
 
 
@@ -218,7 +226,8 @@ cdef class Graph:
     cdef pth_graph own
     cdef pth_graph *c
     cdef readonly Arena arena
-    cdef readonly object owner  # what else must live as long
+    cdef object owner  # what else must live as long
+    cdef Buffer buffer  # the bytes that were parsed
 
     def __cinit__(self, Arena arena):
         self.arena = arena
@@ -232,6 +241,11 @@ cdef class Graph:
     @property
     def root(self):
         return self.c.root
+
+    @property
+    def source(self):
+        """The bytes that were parsed."""
+        return self.buffer.source
 
     @property
     def end(self):
@@ -362,6 +376,34 @@ cdef class Graph:
         cdef const pth_global *row = &(<const pth_global *>self.c.globals.data)[n.a]
         return _text(pth_global_module(self.c, row)), _text(pth_global_name(self.c, row)), MEANINGS[row.meaning], row.dtype
 
+    def objects(self, str meaning):
+        """[(module, name, ids of the states)] of the objects whose class has this meaning."""
+        cdef uint32_t i, kid
+        cdef const pth_node *n
+        cdef const pth_node *callee
+        cdef const pth_global *row
+        cdef const pth_ext *ext
+        cdef pth_items it
+        cdef int wanted = MEANINGS.index(meaning)
+        cdef list out = []
+        for i in range(self.c.nodes.len):
+            n = pth_node_at(self.c, i)
+            if n.kind != PTH_NODE_OBJECT or n.a == PTH_NONE:
+                continue
+            callee = pth_node_at(self.c, n.a)
+            ext = pth_ext_of(self.c, n)
+            if callee.kind != PTH_NODE_GLOBAL or ext == NULL:
+                continue
+            row = &(<const pth_global *>self.c.globals.data)[callee.a]
+            if row.meaning != wanted:
+                continue
+            states = []
+            it = pth_items_of_list(self.c, ext.states)
+            while pth_items_next(&it, &kid):
+                states.append(kid)
+            out.append((_text(pth_global_module(self.c, row)), _text(pth_global_name(self.c, row)), states))
+        return out
+
     def globals(self):
         """[(module, name, byte of the opcode, opcode)] in the order of the file."""
         cdef const pth_global *row
@@ -379,7 +421,7 @@ def parse(data, Arena arena, Limits limits):
     cdef Buffer buffer = Buffer(data)
     cdef pth_err err
     cdef int rc
-    g.owner = buffer
+    g.buffer = buffer
     with nogil:
         rc = pth_pickle_run(g.c, buffer.bytes, &limits.c, &err)
     if rc:
@@ -574,6 +616,7 @@ cdef class Legacy:
         cdef Graph g = Graph(self.arena)
         g.c = &self.c.pickles[i]
         g.owner = self
+        g.buffer = self.buffer
         return self.c.at[i], g
 
     def store(self, uint64_t total_len):
@@ -804,6 +847,11 @@ cdef class Tensors:
             if collecting:
                 PyGC_Enable()
         return out
+
+    def storage_of(self, uint32_t row):
+        """The storage of a tensor's row, or None."""
+        cdef const pth_tensor *t = self.row(row)
+        return None if t.storage == PTH_NONE else t.storage
 
     def row_of_node(self, uint32_t node):
         if node >= self.c.by_node.len:

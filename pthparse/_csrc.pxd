@@ -205,7 +205,8 @@ cdef extern from "pth.h" nogil:
     void pth_tar_init(pth_tar *t, pth_arena *a)
     void pth_tar_free(pth_tar *t)
     int pth_tar_count(pth_tar *t, pth_bytes data, const pth_limits *lim, uint64_t *n, uint64_t *used, pth_err *err)
-    int pth_tar_storage(pth_tar *t, pth_bytes window, uint64_t window_off, uint64_t member_end, const pth_limits *lim, uint64_t *next, pth_err *err)
+    int pth_tar_storage(pth_tar *t, pth_bytes window, uint64_t window_off, uint64_t member_end,
+                        const pth_limits *lim, uint64_t *next, pth_err *err)
     int pth_tar_views(pth_tar *t, pth_bytes data, const pth_limits *lim, pth_err *err)
     int pth_tar_tensors(pth_tar *t, pth_bytes member, const pth_limits *lim, pth_err *err)
     int pth_tar_finish(pth_tar *t, uint64_t seed, pth_err *err)
@@ -219,6 +220,9 @@ cdef extern from "pth.h" nogil:
         PTH_F_CONJ
         PTH_F_NEG
         PTH_S_IN_PICKLE
+        PTH_S_MIXED
+        PTH_S_LARGER
+        PTH_S_META
         PTH_P_KEY
 
     const char *pth_layouts[]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import formats
+from . import _core, formats
 from .errors import PthError, escape
 from .formats.base import Finding, Member
 from .limits import Limits
@@ -77,8 +77,8 @@ class _Names(Mapping[str, Tensor]):
     """Names in the order of the file, each with its tensor: what a checkpoint and its branches share."""
 
     _list: list[str]
-    _rows: list[int]
-    _table: Any
+    _rows: Sequence[int]
+    _table: _core.Tensors
 
     def _tensors(self) -> list[Tensor]:
         return self._table.make(Tensor, self._list, self._rows)
@@ -118,7 +118,7 @@ class _Values(ValuesView[Tensor]):
 
 class _Items(ItemsView[str, Tensor]):
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        names: Any = self._mapping
+        names: Any = self._mapping  # type: ignore[attr-defined]
         return zip(names._list, names._tensors(), strict=True)
 
 
@@ -142,7 +142,8 @@ class Branch(_Names):
 class Checkpoint(_Names):
     """A file of tensors.
 
-    A Mapping of names to `Tensor`, in the order of the file. Reads are thread-safe; arrays taken from it stay valid after `close()`.
+    A Mapping of names to `Tensor`, in the order of the file. Reads are thread-safe; arrays taken from it stay valid
+    after `close()`.
 
     Attributes
     ----------
@@ -158,9 +159,6 @@ class Checkpoint(_Names):
     def __init__(self, box: Container) -> None:
         self._box = box
         self._table = box.tensors
-        self._home = Home(box, box.tensors)
-        self._home.name_source = self._tensors
-        self._home.thaw = self._thaw  # type: ignore[attr-defined]
         self._told_apart: list[Finding] = []
         if box.names is not None:
             self._list = list(box.names)
@@ -172,45 +170,29 @@ class Checkpoint(_Names):
                 self._keep_registered(box.registered)
             if not self._table.flat:
                 self._tell_apart()
+        self._home = Home(box, self._list, self._rows)
+        self._table.bind(self._home)
 
     # ---- names ----
 
     def _keep_registered(self, registered: Mapping[str, frozenset[str]]) -> None:
-        """TorchScript: of all tensor attributes, those that state_dict() has."""
-        graph, kept = self._box.pickles[0].graph, []
+        """TorchScript: of all tensor attributes, those that state_dict() has.
+
+        A component of a name belongs to the dict that owns it, and that dict is the state of an object of some class.
+        """
+        classes = {
+            state: f"{module}.{name}"
+            for module, name, states in self._table.graph.objects("SCRIPT")
+            for state in states
+        }
+        kept = []
         for i, name in enumerate(self._list):
             path = self._table.path(i)
-            *_, (_, key, owner, _) = path if path else ((0, 0, 0, ""),)
-            allowed = self._script_class(graph, path)
-            attribute = name.rsplit(".", 1)[-1]
-            if allowed is None or allowed not in registered or attribute in registered[allowed]:
+            names = registered.get(classes.get(path[-1][2], "")) if path else None
+            if names is None or name.rsplit(".", 1)[-1] in names:
                 kept.append(i)
         self._list = [self._list[i] for i in kept]
         self._rows = [self._rows[i] for i in kept]
-
-    def _script_class(self, graph: Any, path: list[tuple[int, int, int, str]]) -> str | None:
-        """The class of the script object that owns the last component: its dict of attributes belongs to it."""
-        if not path:
-            return None
-        owner = path[-1][2]
-        return self._script_owners.get(owner)
-
-    @cached_property
-    def _script_owners(self) -> dict[int, str]:
-        """Node of an attribute dict -> class of its object."""
-        from . import _core
-
-        graph = self._box.pickles[0].graph
-        owners: dict[int, str] = {}
-        for node in range(260, graph.n_nodes):
-            if graph.kind(node) != 18:
-                continue
-            _, callee, _, _, _, _, states = graph.call(node)
-            if isinstance(callee, _core.Ref) and graph.kind(callee.id) == 17:
-                module, name, meaning, _ = graph.global_of(callee.id)
-                if meaning == "SCRIPT":
-                    owners.update((s.id, f"{module}.{name}") for s in states if isinstance(s, _core.Ref))
-        return owners
 
     def _tell_apart(self) -> None:
         """Two paths that read the same are both kept: the later ones get '#2', '#3', ..."""
@@ -223,7 +205,9 @@ class Checkpoint(_Names):
                     n += 1
                 counts[name] = n + 1
                 self._told_apart.append(
-                    Finding("names-collide", "note", None, None, f"another tensor reads {name!r} too: here it is {fresh!r}")
+                    Finding(
+                        "names-collide", "note", None, None, f"another tensor reads {name!r} too: here it is {fresh!r}"
+                    )
                 )
                 self._list[i] = fresh
                 name = fresh
@@ -234,7 +218,7 @@ class Checkpoint(_Names):
         return Branch(self, f"{name}/")
 
     def state_dict(self) -> Mapping[str, Tensor]:
-        """The tensors of the model itself: the root's, or those of the branch that holds it ('state_dict', 'model', ...)."""
+        """The tensors of the model itself: the root's, or those of its branch 'state_dict', 'model', ..."""
         names: _Names = self
         for _ in range(4):
             if not any("/" in n for n in names._list):
@@ -298,7 +282,19 @@ class Checkpoint(_Names):
     @cached_property
     def storages(self) -> tuple[Storage, ...]:
         """The storages that tensors refer to, in the order of their first tensor."""
-        return tuple(self._home.storage(i) for i in range(self._table.n_storages))
+        return tuple(self._home.storage(self._table, i) for i in range(self._table.n_storages))
+
+    @cached_property
+    def data_nbytes(self) -> int:
+        """Bytes of all storages that tensors use, each counted once, as the file holds them."""
+        table, held = self._table, {}
+        flags_without_data = _core.STORAGE_FLAGS["META"]
+        for i in range(table.n_storages):
+            span, _, _, _, flags, offset, nbytes, _, code = table.storage(i)
+            if code or flags & flags_without_data:
+                continue
+            held[span, None if span is not None else offset] = nbytes if span is None else table.store.span(span)[2]
+        return sum(held.values())
 
     @property
     def errors(self) -> Mapping[str, PthError]:
@@ -307,59 +303,12 @@ class Checkpoint(_Names):
 
     # ---- the graph ----
 
-    def _thaw(self, node: int, table: Any = None) -> Any:
-        from .graph import thaw
-
-        table = table or self._table
-
-        def tensor(n: int) -> Any:
-            row = table.row_of_node(n)
-            return None if row is None else table.make(Tensor, (self._name_of_row(row),), (row,))[0]
-
-        def storage(n: int) -> Any:
-            return self._persistent(table, n)
-
-        try:
-            return thaw(table.graph, node, tensor, storage, self._box.limits)
-        except PthError as e:
-            raise e.at(self.path, self._box.pickles[0].member) from None
-
-    @cached_property
-    def _row_names(self) -> dict[int, str]:
-        return dict(zip(reversed(self._rows), reversed(self._list), strict=True))
-
-    def _name_of_row(self, row: int) -> str:
-        return self._row_names.get(row, "")
-
-    def _persistent(self, table: Any, node: int) -> Any:
-        """A storage that the graph holds by itself, by its key."""
-        graph = table.graph
-        pid = graph.persistent_id(node)
-        from . import _core
-
-        if not isinstance(pid, _core.Ref) or graph.kind(pid.id) != 12:
-            return None
-        items = graph.items(pid.id)
-        if len(items) not in (5, 6) or items[0] != "storage" or table.store is None:
-            return None
-        key = str(items[2])
-        span = table.store.find(key.encode("utf-8", "surrogatepass"))
-        if span is None or not isinstance(items[1], _core.Ref):
-            return None
-        _, _, nbytes, _, _ = table.store.span(span)
-        try:
-            offset = self._box.extent(table.store, span).offset
-        except PthError:
-            offset = None
-        _, _, _, dtype = graph.global_of(items[1].id) if graph.kind(items[1].id) == 17 else (0, 0, 0, 8)
-        return Storage(key, nbytes, offset, (), _core.DTYPES[dtype][0], str(items[3]))
-
     @cached_property
     def root(self) -> Any:
         """The object that was saved, inert: dict, list, str, ..., Tensor, Opaque."""
         if self._box.names is not None:
             return dict(self.items())
-        return self._thaw(self._table.graph.root)
+        return self._home.thaw(self._table, self._table.graph.root)
 
     @cached_property
     def constants(self) -> Any:
@@ -367,10 +316,20 @@ class Checkpoint(_Names):
         table = self._box.parts.get("constants")
         if table is None:
             return None
-        home = Home(self._box, table)
-        home.thaw = lambda node: self._thaw(node, table)  # type: ignore[attr-defined]
-        self._constants_home = home
-        return self._thaw(table.graph.root, table)
+        home = Home(self._box, table.names(), table.name_rows())
+        table.bind(home)
+        return home.thaw(table, table.graph.root)
+
+    @property
+    def root_values(self) -> Mapping[str, str | int | float | bool | None]:
+        """The plain values among the root's own items (epoch, step), without building the rest of the graph."""
+        graph = self._table.graph
+        if self._box.names is not None or graph.kind(graph.root) != _core.NODES["DICT"]:
+            return MappingProxyType({})
+        items = graph.items(graph.root)
+        pairs = zip(items[::2], items[1::2], strict=True)
+        plain = (str, int, float, bool, type(None))
+        return MappingProxyType({k: v for k, v in pairs if isinstance(k, str) and isinstance(v, plain)})
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
@@ -383,13 +342,11 @@ class Checkpoint(_Names):
 
     @property
     def closed(self) -> bool:
-        return self._home.closed
+        return self._box.closed
 
     def close(self) -> None:
         """Gives the file back. Arrays that were taken stay valid; tensors can no longer be read."""
-        self._home.closed = True
-        if getattr(self, "_constants_home", None) is not None:
-            self._constants_home.closed = True
+        self._box.closed = True
         self._box.source.close()
 
     def __enter__(self) -> Self:

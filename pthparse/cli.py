@@ -74,20 +74,6 @@ def tensor_row(t: Any) -> dict[str, Any]:
     }
 
 
-def data_bytes(ckpt: Any) -> int:
-    """Bytes of all storages that tensors use, each once, as the file holds them."""
-    table, seen = ckpt._table, {}
-    for i in range(table.n_storages):
-        span, _, _, _, flags, offset, nbytes, _, code = table.storage(i)
-        if code or flags & 8:  # missing, or saved without data
-            continue
-        if span is None:
-            seen["pickle", offset] = nbytes
-        else:
-            seen["span", span] = table.store.span(span)[2]
-    return sum(seen.values())
-
-
 def identity(t: Any) -> Any:
     """Equal for tensors that are the same elements under two names."""
     row = t._storage
@@ -148,14 +134,16 @@ def summary(ckpt: Any, path: str) -> dict[str, Any]:
         for i, n in enumerate((1, numel, nbytes)):
             section[i] += n
         rows.append((name, (t.shape, t.dtype), numel, nbytes))
-    data = data_bytes(ckpt)
+    data = ckpt.data_nbytes
     writer = ckpt.writer
     if len(sections) > 1:  # below each section, not beside it
         by_section: dict[str, list[Any]] = {}
         for name, *more in rows:
             head, _, rest = name.rpartition("/") if "/" not in name else name.partition("/")
             by_section.setdefault(head, []).append((rest, *more))
-        found = [g._replace(name=f"{s}/{g.name}" if s else g.name) for s, inner in by_section.items() for g in fold(inner)]
+        found = [
+            g._replace(name=f"{s}/{g.name}" if s else g.name) for s, inner in by_section.items() for g in fold(inner)
+        ]
     else:
         found = fold(rows)
     groups = sorted(found, key=lambda g: -g.nbytes)
@@ -175,28 +163,11 @@ def summary(ckpt: Any, path: str) -> dict[str, Any]:
         "sections": {k: dict(zip(("tensors", "parameters", "nbytes"), v, strict=True)) for k, v in sections.items()},
         "shared": [{"name": a, "same_as": b} for a, b in shared],
         "groups": [{**g._asdict(), "share": g.nbytes / ckpt.nbytes if ckpt.nbytes else 0.0} for g in groups],
-        "metadata": plain_metadata(ckpt),
+        "metadata": jsonable({k: v[:200] if isinstance(v, str) else v for k, v in ckpt.root_values.items()}),
         "errors": errors,
         "first_errors": first,
         "findings": [f._asdict() for f in ckpt.findings],
     }
-
-
-def plain_metadata(ckpt: Any) -> dict[str, Any]:
-    """Numbers and short texts that stand beside the tensors at the root: epoch, step, version. Only the root's own items are read."""
-    from . import _core
-
-    graph = ckpt._table.graph
-    if ckpt._box.names is not None or graph.kind(graph.root) != 16:
-        return {}
-    if graph.n_items(graph.root) > 400:
-        return {}
-    items = graph.items(graph.root)
-    out = {}
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        if isinstance(key, str) and not isinstance(value, _core.Ref) and isinstance(value, (str, int, float, bool, type(None))):
-            out[key] = jsonable(value[:200] if isinstance(value, str) else value)
-    return out
 
 
 def print_info(facts: dict[str, Any]) -> None:
@@ -204,7 +175,10 @@ def print_info(facts: dict[str, Any]) -> None:
     total = facts["nbytes"]
     line(f"{facts['file']}   {size(total)}")
     big = ", big endian" if facts["byteorder"] == "big" else ""
-    line(f"{facts['format']} checkpoint{big}, {facts['writer']['text']} (inferred), pickle protocol {facts['pickle_protocol']}")
+    line(
+        f"{facts['format']} checkpoint{big}, {facts['writer']['text']} (inferred), "
+        f"pickle protocol {facts['pickle_protocol']}"
+    )
     kinds = ", ".join(
         f"{k}" if len(facts["dtypes"]) == 1 else f"{k} x {v['tensors']:,}" for k, v in facts["dtypes"].items()
     )
@@ -224,21 +198,45 @@ def print_info(facts: dict[str, Any]) -> None:
     rows = []
     if len(facts["sections"]) > 1:
         for name, s in facts["sections"].items():
-            rows.append((f"{name or '(root)'}", f"{s['tensors']:,}", f"{s['parameters']:,}", f"{s['nbytes']:,}",
-                         share(s["nbytes"], total), bar(s["nbytes"], total)))
+            rows.append(
+                (
+                    f"{name or '(root)'}",
+                    f"{s['tensors']:,}",
+                    f"{s['parameters']:,}",
+                    f"{s['nbytes']:,}",
+                    share(s["nbytes"], total),
+                    bar(s["nbytes"], total),
+                )
+            )
         rows.append(("",) * 6)
     groups = facts["groups"]
     for g in groups[:TOP_GROUPS]:
         n = g["copies"]
         label = f"{g['name']} ({n}x)" if n > 1 else g["name"] or "(the tensor)"
         per = f"{n}x " if n > 1 else ""
-        rows.append((label, f"{per}{g['tensors'] // n:,}", f"{per}{g['parameters'] // n:,}", f"{per}{g['nbytes'] // n:,}",
-                     share(g["nbytes"], total), bar(g["nbytes"], total)))
+        rows.append(
+            (
+                label,
+                f"{per}{g['tensors'] // n:,}",
+                f"{per}{g['parameters'] // n:,}",
+                f"{per}{g['nbytes'] // n:,}",
+                share(g["nbytes"], total),
+                bar(g["nbytes"], total),
+            )
+        )
     if len(groups) > TOP_GROUPS:
         rest = groups[TOP_GROUPS:]
         left = sum(g["nbytes"] for g in rest)
-        rows.append((f"({len(rest):,} more groups)", f"{sum(g['tensors'] for g in rest):,}",
-                     f"{sum(g['parameters'] for g in rest):,}", f"{left:,}", share(left, total), bar(left, total)))
+        rows.append(
+            (
+                f"({len(rest):,} more groups)",
+                f"{sum(g['tensors'] for g in rest):,}",
+                f"{sum(g['parameters'] for g in rest):,}",
+                f"{left:,}",
+                share(left, total),
+                bar(left, total),
+            )
+        )
     over = facts["overhead_nbytes"]
     rows.append(("(not tensor data)", "", "", f"{over:,}", share(over, total), ""))
     table(columns, rows, sys.stdout)
@@ -276,14 +274,22 @@ def ls(args: argparse.Namespace) -> int:
         found = len(tensors)
         tensors = tensors[: args.limit]
         if args.json:
-            print_json({"file": args.file, "nbytes": ckpt.nbytes, "found": found, "tensors": [tensor_row(t) for t in tensors]})
+            print_json(
+                {"file": args.file, "nbytes": ckpt.nbytes, "found": found, "tensors": [tensor_row(t) for t in tensors]}
+            )
         elif args.csv:
             writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(("name", "shape", "dtype", "numel", "nbytes"))
             for t in tensors:
                 writer.writerow((escape(t.name), "x".join(map(str, t.shape)), t.dtype, t.numel, t.nbytes))
         else:
-            columns = (Column("name", name=True), Column("shape"), Column("dtype"), Column("bytes", right=True), Column("share", right=True))
+            columns = (
+                Column("name", name=True),
+                Column("shape"),
+                Column("dtype"),
+                Column("bytes", right=True),
+                Column("share", right=True),
+            )
             rows = [(t.name, shape(t.shape), t.dtype, f"{t.nbytes:,}", share(t.nbytes, ckpt.nbytes)) for t in tensors]
             table(columns, rows, sys.stdout)
     return 0
@@ -296,7 +302,9 @@ INTEGER = re.compile(r"[+-]?\d{1,18}")
 
 def show_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file")
-    parser.add_argument("name", help="a tensor, with a slice if wanted: 'embed.weight[0:5, ::2]'; or the path of another value")
+    parser.add_argument(
+        "name", help="a tensor, with a slice if wanted: 'embed.weight[0:5, ::2]'; or the path of another value"
+    )
 
 
 def parse_slice(text: str) -> tuple[Any, ...]:
@@ -445,18 +453,29 @@ def print_tensor(facts: dict[str, Any], arrays: dict[str, Any], index: tuple[Any
     import numpy as np
 
     line(f"{facts['name']}   {facts['dtype']} {shape(facts['shape'])}   {size(facts['nbytes'])}")
-    what = [facts["kind"]] + (["parameter"] if facts["parameter"] else []) + ([facts["subclass"]] if facts["subclass"] else [])
+    what = (
+        [facts["kind"]]
+        + (["parameter"] if facts["parameter"] else [])
+        + ([facts["subclass"]] if facts["subclass"] else [])
+    )
     if facts["layout"] != "strided":
         what.append(facts["layout"])
-    line(f"{', '.join(what)}   stride {tuple(facts['stride'])}, offset {facts['storage_offset']}, "
-         f"device {facts['device']}, requires_grad {facts['requires_grad']}")
+    line(
+        f"{', '.join(what)}   stride {tuple(facts['stride'])}, offset {facts['storage_offset']}, "
+        f"device {facts['device']}, requires_grad {facts['requires_grad']}"
+    )
     storage = facts.get("storage")
     if storage:
-        place = f"byte {storage['file_offset']:,}" if storage["file_offset"] is not None else "no stored bytes of its own"
+        place = (
+            f"byte {storage['file_offset']:,}" if storage["file_offset"] is not None else "no stored bytes of its own"
+        )
         line(f"storage {storage['key']!r}   {size(storage['nbytes'])}, {place}")
         others = [n for n in storage["tensors"] if n != facts["name"]]
         if others:
-            line(f"shares it with {', '.join(others[:FEW])}" + (f" and {len(others) - FEW} more" if len(others) > FEW else ""))
+            line(
+                f"shares it with {', '.join(others[:FEW])}"
+                + (f" and {len(others) - FEW} more" if len(others) > FEW else "")
+            )
     for name, array in arrays.items():
         if name:
             line(f"{name}:")
@@ -473,8 +492,15 @@ def print_tensor(facts: dict[str, Any], arrays: dict[str, Any], index: tuple[Any
 
 VERBS: dict[str, Verb] = {
     "info": Verb(info, info_arguments, "what is in it: one screen", "pthparse info model.pth"),
-    "ls": Verb(ls, ls_arguments, "the tensors: name, shape, dtype, bytes, share", "pthparse ls model.pth 'layers.*' --sort size"),
-    "show": Verb(show, show_arguments, "values of one tensor, or of another value", "pthparse show model.pth 'embed.weight[0:5]'"),
+    "ls": Verb(
+        ls,
+        ls_arguments,
+        "the tensors: name, shape, dtype, bytes, share",
+        "pthparse ls model.pth 'layers.*' --sort size",
+    ),
+    "show": Verb(
+        show, show_arguments, "values of one tensor, or of another value", "pthparse show model.pth 'embed.weight[0:5]'"
+    ),
 }
 
 
@@ -486,7 +512,8 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="pthparse",
-        description="Says what is in a PyTorch checkpoint. Nothing in the file is executed. `pthparse FILE` is `pthparse info FILE`.",
+        description="Says what is in a PyTorch checkpoint. Nothing in the file is executed. "
+        "`pthparse FILE` is `pthparse info FILE`.",
         epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"pthparse {__version__}")

@@ -1,9 +1,9 @@
 """A pickle's graph as Python values: inert and complete.
 
 Design
-  What is plain data becomes what Python itself would load: dict, list, tuple, set, OrderedDict, numpy arrays, dates. Everything else
-  becomes an Opaque that tells what the file would have called. Nothing is imported by a name out of the file.
-  The graph may be cyclic, shared a million times, or a million levels deep, so nothing here recurses:
+  What is plain data becomes what Python itself would load: dict, list, tuple, set, OrderedDict, numpy arrays, dates.
+  Everything else becomes an Opaque that tells what the file would have called. Nothing is imported by a name out of
+  the file. The graph may be cyclic, shared a million times, or a million levels deep, so nothing here recurses:
     1. find the nodes that can be reached;
     2. build them in the order of their ids: what is immutable names only earlier nodes, what is mutable begins empty;
     3. fill the mutable ones.
@@ -20,14 +20,10 @@ from . import _core
 from .errors import FormatError, LimitError, PthError, escape
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
-(
-    _NONE, _FALSE, _TRUE, _INT, _BIGINT, INTTEXT, _FLOAT, _FLOATTEXT, _STR, _STR8, _BYTES,
-    BYTEARRAY, TUPLE, FROZENSET, LIST, SET, DICT, GLOBAL, OBJECT, PERSID,
-) = range(20)  # fmt: skip
+(INTTEXT, BYTEARRAY, TUPLE, FROZENSET, LIST, SET, DICT, GLOBAL, OBJECT, PERSID) = _core.NODES.values()
 
-HOWS = ("call", "new", "new", "new", "new")
 NUMPY_KINDS = "biufcSUVmM"
 # Two keys of the same hash in a row are chance, thousands are an attack on Python's dict.
 MANY_KEYS = 1000
@@ -94,9 +90,8 @@ class Opaque:
         for part in parts:
             if isinstance(part, dict):
                 found.update(part)
-        for key, value in self.pairs:
-            if isinstance(key, (str, int, float, bytes, bool, type(None))):
-                found[key] = value
+        simple = (str, int, float, bytes, bool, type(None))
+        found.update((key, value) for key, value in self.pairs if isinstance(key, simple))
         return found
 
     def __getitem__(self, key: Any) -> Any:
@@ -170,7 +165,13 @@ def preview(value: Any, limit: int = 2000, depth: int = 6) -> str:
                 children += [", " if i else "", f"{name}: ", (child, level + 1)]
             children.append("}")
         elif isinstance(item, (list, tuple, set, frozenset, collections.deque)):
-            opening, closing = ("(", ")") if isinstance(item, tuple) else ("{", "}") if isinstance(item, (set, frozenset)) else ("[", "]")
+            opening, closing = (
+                ("(", ")")
+                if isinstance(item, tuple)
+                else ("{", "}")
+                if isinstance(item, (set, frozenset))
+                else ("[", "]")
+            )
             children = [opening]
             for i, child in enumerate(item):
                 if i >= 50 or level >= depth:
@@ -298,11 +299,13 @@ class _Thaw:
         return [made[p.id] if type(p) is ref else p for p in parts]
 
     def hashable(self, part: Any) -> Any:
-        """A dict key or set member: what Python would have to hash by deep recursion, or cannot hash, is refused or wrapped."""
+        """A dict key or set member: what would be hashed by deep recursion is refused, what has no hash is wrapped."""
         value = self.value(part)
         if type(part) is _core.Ref:
             if self.depth.get(part.id, 0) > self.limits.max_depth:
-                raise LimitError("max_depth", f"a key of {self.depth[part.id]} levels, {self.limits.max_depth} are allowed")
+                raise LimitError(
+                    "max_depth", f"a key of {self.depth[part.id]} levels, {self.limits.max_depth} are allowed"
+                )
             try:
                 hash(value)
             except TypeError:
@@ -438,12 +441,16 @@ class _Thaw:
         if maxlen is not None and (not isinstance(maxlen, int) or not 0 <= maxlen < 1 << 62):
             return None
         out: Any = collections.deque(maxlen=maxlen)
-        self.fills.append((lambda o, p: o.extend([*p[0], *self.values(p[1])]), out, (args[0] if args else (), parts[4])))
+        self.fills.append(
+            (lambda o, p: o.extend([*p[0], *self.values(p[1])]), out, (args[0] if args else (), parts[4]))
+        )
         return out
 
     def a_list(self, args: tuple[Any, ...], parts: Any) -> Any:
         out: list[Any] = []
-        self.fills.append((lambda o, p: o.extend([*p[0], *self.values(p[1])]), out, (args[0] if args else (), parts[4])))
+        self.fills.append(
+            (lambda o, p: o.extend([*p[0], *self.values(p[1])]), out, (args[0] if args else (), parts[4]))
+        )
         return out
 
     def _contents(self, parts: Any) -> list[Any] | None:
@@ -526,7 +533,11 @@ class _Thaw:
 
         if len(args) == 2 and all(type(a) is int for a in args):
             return Fraction(*args)
-        return Fraction(args[0]) if isinstance(args[0], str) and len(args[0]) < 1000 and "e" not in args[0].lower() else None
+        return (
+            Fraction(args[0])
+            if isinstance(args[0], str) and len(args[0]) < 1000 and "e" not in args[0].lower()
+            else None
+        )
 
     def date(self, args: tuple[Any, ...], parts: Any) -> Any:
         import datetime
@@ -572,12 +583,19 @@ class _Thaw:
         code = args[0]
         if parts[6] and type(parts[6][-1]) is _core.Ref:
             self._ensure(parts[6][-1].id)
-        if not isinstance(code, str) or not code or code[0] not in NUMPY_KINDS + "?" or not code[1:].isdigit() and code[1:]:
+        if (
+            not isinstance(code, str)
+            or not code
+            or code[0] not in NUMPY_KINDS + "?"
+            or (not code[1:].isdigit() and code[1:])
+        ):
             return GlobalName("numpy", "dtype") if code != "O8" else np.dtype(object)
         order = "|"
         if parts[6]:
             state = self.value(parts[6][-1])
-            order = state[1] if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|", "=") else "|"
+            order = (
+                state[1] if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|", "=") else "|"
+            )
             if isinstance(state, tuple) and len(state) > 4 and (state[2] is not None or state[3] is not None):
                 return None  # sub-arrays and records stay opaque
             if code[0] in "mM" and isinstance(state, tuple) and len(state) > 8:
@@ -620,7 +638,8 @@ class _Thaw:
 
     def _ensure(self, node: int) -> None:
         """Builds the state of an array or dtype before its turn: it stands behind them in the file."""
-        todo, order = [node], set()
+        todo = [node]
+        order: set[int] = set()
         while todo and len(order) < 1000 and self.nesting < 8:
             n = todo.pop()
             if n not in self.made and n not in order:
@@ -638,7 +657,9 @@ def _packed(value: Any) -> bytes:
 
 
 def _time_dtype(code: str, order: str, unit: Any) -> Any:
-    if not (isinstance(unit, tuple) and len(unit) >= 2 and isinstance(unit[0], (str, bytes)) and isinstance(unit[1], int)):
+    if not (
+        isinstance(unit, tuple) and len(unit) >= 2 and isinstance(unit[0], (str, bytes)) and isinstance(unit[1], int)
+    ):
         return None
     import numpy as np
 

@@ -1,7 +1,7 @@
 """Where the bytes come from: a path, bytes in memory, or an open file.
 
-Metadata are read by `pread` into private memory: a file that is changed or cut meanwhile gives an error, never a fault. Only tensor
-data are mapped, and only when an array without a copy is asked for.
+Metadata are read by `pread` into private memory: a file that is changed or cut meanwhile gives an error, never a fault.
+Only tensor data are mapped, and only when an array without a copy is asked for.
 """
 
 from __future__ import annotations
@@ -147,9 +147,7 @@ def open_source(source: Any) -> Source:
     if isinstance(source, io.BytesIO):
         return MemorySource(memoryview(source.getvalue())[source.tell() :])
     if not (hasattr(source, "read") and hasattr(source, "seek")):
-        raise TypeError(
-            f"a path, bytes or a seekable binary file is wanted, not {type(source).__name__}"
-        )
+        raise TypeError(f"a path, bytes or a seekable binary file is wanted, not {type(source).__name__}")
     if isinstance(source, io.TextIOBase):
         raise TypeError("the file is open for text: open it with mode 'rb'")
     base = source.tell()

@@ -1,4 +1,7 @@
-"""Tensors made of tensors, put together: sparse ones made dense, nested ones taken apart. Every index is checked before it is used."""
+"""Tensors made of tensors, put together: sparse ones made dense, nested ones taken apart.
+
+Every index is checked before it is used.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,12 @@ def dense(t: Tensor) -> NDArray[Any]:
 def _dense_coo(t: Tensor, out: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
     indices = t.indices
     n = indices.shape[0] if indices.ndim == 2 else -1
-    if indices.ndim != 2 or n > out.ndim or indices.dtype.kind != "i" or values.shape != (indices.shape[1], *out.shape[n:]):
+    if (
+        indices.ndim != 2
+        or n > out.ndim
+        or indices.dtype.kind != "i"
+        or values.shape != (indices.shape[1], *out.shape[n:])
+    ):
         raise wrong("the shapes of indices and values do not fit")
     for row, size in zip(indices, out.shape[:n], strict=True):
         if row.size and (row.min() < 0 or row.max() >= size):
@@ -68,7 +76,11 @@ def _dense_compressed(t: Tensor, out: NDArray[Any], values: NDArray[Any]) -> NDA
         raise wrong("the blocks do not fit the shape")
     grid = (rows // block[0], columns // block[1])
     lines, width = grid if by_row else grid[::-1]
-    if pointers.shape != (*out.shape[:batch], lines + 1) or plain.shape[:-1] != out.shape[:batch] or values.shape[: batch + 1] != plain.shape:
+    if (
+        pointers.shape != (*out.shape[:batch], lines + 1)
+        or plain.shape[:-1] != out.shape[:batch]
+        or values.shape[: batch + 1] != plain.shape
+    ):
         raise wrong("the shapes of indices and values do not fit")
     for at in np.ndindex(*out.shape[:batch]):
         p, q, v = pointers[at], plain[at], values[at]

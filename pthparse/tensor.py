@@ -1,7 +1,7 @@
 """One tensor of a checkpoint: what the file says of it, and a view of its bytes.
 
-Every extent was checked by the native core against the storage, and is checked here against the bytes of the file before an array is
-made. What numpy cannot hold comes out as the next honest thing, never as a wrong array:
+Every extent was checked by the native core against the storage, and is checked here against the bytes of the file
+before an array is made. What numpy cannot hold comes out as the next honest thing, never as a wrong array:
 
     complex32                float16 with a last axis of 2 (real, imaginary)
     quint4x2, quint2x4       the packed uint8 bytes, 1-D, low bits first
@@ -12,13 +12,14 @@ made. What numpy cannot hold comes out as the next honest thing, never as a wron
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
 from .errors import FormatError, LimitError, PthError, UnsupportedError
 from .formats.base import Extent
+from .source import closed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from .formats.base import Container
 
-IN_PICKLE, MIXED, LARGER, META = 1, 2, 4, 8
+IN_PICKLE = _core.STORAGE_FLAGS["IN_PICKLE"]
 MAX_NUMPY_DIMS = 64
 
 
@@ -56,64 +57,107 @@ class Storage(NamedTuple):
 
 
 class Home:
-    """What the tensors of one table share: the container, and who uses which storage."""
+    """What the tensors of one table share. It refers to no tensor, so that a checkpoint is given back at once."""
 
-    def __init__(self, box: Container, table: Any) -> None:
+    def __init__(self, box: Container, names: Sequence[str], rows: Sequence[int]) -> None:
         self.box = box
-        self.table = table
-        self.names: dict[int, list[str]] | None = None  # storage row -> names
-        self.name_source: Any = None
-        self.closed = False
-        table.bind(self)
+        self.names = names
+        self.rows = rows
 
-    def sharers(self, row: int) -> tuple[str, ...]:
-        if self.names is None:
-            names: dict[int, list[str]] = {}
-            for t in self.name_source() if self.name_source else ():
-                if t._storage is not None:
-                    names.setdefault(self._root(t._storage), []).append(t.name)
-            self.names = names
-        return tuple(self.names.get(self._root(row), ()))
+    def make(self, table: _core.Tensors, row: int) -> Tensor:
+        """The tensor of a row, under its first name."""
+        return table.make(Tensor, (self._first_names.get(row, ""),), (row,))[0]
 
-    def _root(self, row: int) -> Any:
-        span = self.table.storage(row)[0]
+    @cached_property
+    def _first_names(self) -> dict[int, str]:
+        return dict(zip(reversed(self.rows), reversed(self.names), strict=True))
+
+    def thaw(self, table: _core.Tensors, node: int) -> Any:
+        """The value of a node of the table's graph."""
+        from .graph import thaw
+
+        def tensor(n: int) -> Tensor | None:
+            row = table.row_of_node(n)
+            return None if row is None else self.make(table, row)
+
+        try:
+            return thaw(table.graph, node, tensor, lambda n: self._loose_storage(table, n), self.box.limits)
+        except PthError as e:
+            raise e.at(self.box.source.path, self.box.pickles[0].member) from None
+
+    # ---- storages ----
+
+    def sharers(self, table: _core.Tensors, row: int) -> tuple[str, ...]:
+        """Names of the tensors that look at the same bytes as a storage."""
+        if self._sharers is None:
+            found: dict[Any, list[str]] = {}
+            for name, tensor_row in zip(self.names, self.rows, strict=True):
+                storage = table.storage_of(tensor_row)
+                if storage is not None:
+                    found.setdefault(self._bytes_of(table, storage), []).append(name)
+            self._sharers = found
+        return tuple(self._sharers.get(self._bytes_of(table, row), ()))
+
+    _sharers: dict[Any, list[str]] | None = None
+
+    @staticmethod
+    def _bytes_of(table: _core.Tensors, row: int) -> Any:
+        span = table.storage(row)[0]
         return ("row", row) if span is None else span
 
-    def extent(self, row: int) -> tuple[Extent, int]:
+    def extent(self, table: _core.Tensors, row: int) -> tuple[Extent, int]:
         """Bytes of a storage, and how far into them it begins."""
-        if self.closed:
-            from .source import closed
-
-            raise closed(self.box.source.path)
-        span, _, _, _, flags, offset, nbytes, base, code = self.table.storage(row)
+        box = self.box
+        if box.closed:
+            raise closed(box.source.path)
+        span, _, _, _, flags, offset, nbytes, base, code = table.storage(row)
         if code:
             raise _core.error_of(code)
         if flags & IN_PICKLE:
-            pickle = self.box.pickles[0]
-            at = None if pickle.offset is None else pickle.offset + offset
-            if at is None:
-                return Extent(None, nbytes, self.box.inflated(pickle)[offset : offset + nbytes]), 0
-            return Extent(at, nbytes), 0
+            pickle = box.pickles[0]
+            if pickle.offset is None:
+                return Extent(None, nbytes, pickle.graph.source[offset : offset + nbytes]), 0
+            return Extent(pickle.offset + offset, nbytes), 0
         if span is None:
             raise UnsupportedError("no-data", "the file holds no data of this storage")
-        extent = self.box.extent(self.table.store, span)
+        extent = box.extent(table.store, span)
         if base + nbytes > extent.nbytes:
             raise FormatError("storage-size", f"the storage ends at byte {base + nbytes} of {extent.nbytes}")
         return extent, base
 
-    def storage(self, row: int) -> Storage:
-        _, key, location, dtype, _, _, nbytes, base, _ = self.table.storage(row)
+    def storage(self, table: _core.Tensors, row: int) -> Storage:
+        _, key, location, dtype, _, _, nbytes, base, _ = table.storage(row)
         try:
-            extent, _ = self.extent(row)
+            extent, _ = self.extent(table, row)
             offset = None if extent.offset is None else extent.offset + base
         except PthError:
             offset = None
         device = location if isinstance(location, str) else "cpu"
         name = "" if key is None else str(key)
-        return Storage(name, nbytes, offset, self.sharers(row), _core.DTYPES[dtype][0], device)
+        return Storage(name, nbytes, offset, self.sharers(table, row), _core.DTYPES[dtype][0], device)
+
+    def _loose_storage(self, table: _core.Tensors, node: int) -> Storage | None:
+        """A storage that the graph holds by itself; None if the persistent id is none of torch's."""
+        graph = table.graph
+        pid = graph.persistent_id(node)
+        if not isinstance(pid, _core.Ref) or graph.kind(pid.id) != _core.NODES["TUPLE"] or table.store is None:
+            return None
+        items = graph.items(pid.id)
+        if len(items) not in (5, 6) or items[0] != "storage" or not isinstance(items[1], _core.Ref):
+            return None
+        key = str(items[2])
+        span = table.store.find(key.encode("utf-8", "surrogatepass"))
+        if span is None or graph.kind(items[1].id) != _core.NODES["GLOBAL"]:
+            return None
+        try:
+            offset = self.box.extent(table.store, span).offset
+        except PthError:
+            offset = None
+        dtype = _core.DTYPES[graph.global_of(items[1].id)[3]][0]
+        return Storage(key, table.store.span(span)[2], offset, (), dtype, str(items[3]))
 
 
-@lru_cache(maxsize=None)
+@cache
 def numpy_dtype(index: int) -> np.dtype[Any]:
     """numpy's dtype for a row of dtypes.def; ml_dtypes' where numpy has none."""
     import numpy as np
@@ -122,7 +166,7 @@ def numpy_dtype(index: int) -> np.dtype[Any]:
     if ml:
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, name))
+        return np.dtype(getattr(ml_dtypes, name))  # type: ignore[no-any-return]
     return np.dtype(name)
 
 
@@ -167,7 +211,7 @@ class Tensor(_core.TensorRow):
 
     @property
     def kind(self) -> str:
-        """'dense', 'quantized', 'sparse', 'nested', 'meta', 'subclass', 'uninitialized' or 'array' (numpy, inside the pickle)."""
+        """'dense', 'quantized', 'sparse', 'nested', 'meta', 'subclass', 'uninitialized', 'array' (numpy's, pickled)."""
         return _core.TENSOR_KINDS[self._kind]
 
     @property
@@ -177,7 +221,7 @@ class Tensor(_core.TensorRow):
         if isinstance(device, str):
             return device
         if device is not None:
-            return str(self._home.thaw(device.id))
+            return str(self._thaw(device.id))
         row = self._storage
         if row is None:
             inner = self._inner()
@@ -188,7 +232,7 @@ class Tensor(_core.TensorRow):
     @property
     def storage(self) -> Storage | None:
         row = self._storage
-        return None if row is None else self._home.storage(row)
+        return None if row is None else self._home.storage(self.table, row)
 
     @property
     def subclass(self) -> str | None:
@@ -196,7 +240,7 @@ class Tensor(_core.TensorRow):
         cls = self._cls
         if cls is None:
             return None
-        return str(self._home.thaw(cls))
+        return str(self._thaw(cls))
 
     @property
     def error(self) -> PthError | None:
@@ -205,8 +249,12 @@ class Tensor(_core.TensorRow):
         return None if error is None else self._place(error)
 
     @property
-    def _home(self) -> Any:
-        return self.table.home
+    def _home(self) -> Home:
+        home: Home = self.table.home
+        return home
+
+    def _thaw(self, node: int | None) -> Any:
+        return None if node is None else self._home.thaw(self.table, node)
 
     def _place(self, error: PthError) -> PthError:
         box = self._home.box
@@ -229,8 +277,8 @@ class Tensor(_core.TensorRow):
         Parameters
         ----------
         copy : bool
-            False: a read-only view of the bytes where they lie (an own array only where they must be changed: conj, neg, big endian,
-            deflated). True: an own, writable array, read without mapping the file.
+            False: a read-only view of the bytes where they lie (an own array only where they must be changed: conj,
+            neg, big endian, deflated). True: an own, writable array, read without mapping the file.
 
         Raises
         ------
@@ -284,23 +332,29 @@ class Tensor(_core.TensorRow):
             empty = np.empty(shape, element)
             empty.flags.writeable = copy
             return empty
-        extent, base = self._home.extent(self._storage)
+        row = self._storage
+        if row is None:
+            raise UnsupportedError("no-data", "the file holds no data of this tensor")
+        extent, base = self._home.extent(self.table, row)
         need = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) * unit + unit
         box = self._home.box
         if base + start + need > extent.nbytes:
             raise FormatError("tensor-bounds", f"ends at byte {base + start + need} of a storage of {extent.nbytes}")
         buffer, offset = extent.data, base + start
-        if buffer is None:
+        if extent.offset is not None:
             offset += extent.offset
             if offset + need > box.source.size:
                 raise FormatError("tensor-bounds", f"ends at byte {offset + need} of a file of {box.source.size}")
             buffer = None if copy else box.source.view()
-            if buffer is None:
+            if buffer is None:  # a copy is wanted, or there is nothing to map
                 buffer, offset = box.source.read(offset, need), 0
         byte_strides = tuple(s * unit for s in strides)
         raw = np.ndarray(shape, element, buffer, offset, byte_strides)
         store = self.table.store
-        if box.byteorder == "big" and swap > 1 and not (store is not None and store.fixed_little):
+        swapped = box.byteorder == "big" and swap > 1 and not (store is not None and store.fixed_little)
+        if raw.nbytes > need and (swapped or copy or self.conj or self.neg):  # an expanded tensor, to be filled in
+            self._check_dense(raw.nbytes)
+        if swapped:
             raw = _swapped(raw, swap)
         elif copy:
             raw = raw.copy(order="K") if self.numel * unit == need else np.ascontiguousarray(raw).copy()
@@ -327,7 +381,7 @@ class Tensor(_core.TensorRow):
     def _from_array(self, copy: bool) -> NDArray[Any]:
         import numpy as np
 
-        value = self._home.thaw(self._part)
+        value = self._thaw(self._part)
         if not isinstance(value, np.ndarray):
             raise self._place(UnsupportedError("no-array", "its numpy array could not be read"))
         return value.copy() if copy else value
@@ -337,7 +391,7 @@ class Tensor(_core.TensorRow):
     def _quantizer(self) -> tuple[Any, ...]:
         if self.kind != "quantized":
             raise AttributeError(f"tensor {self.name!r} is not quantized")
-        q = self._home.thaw(self._part)
+        q = self._thaw(self._part)
         if not isinstance(q, tuple) or len(q) < 3:
             raise self._place(FormatError("tensor-args", "its quantizer is not as torch writes one"))
         return q
@@ -371,14 +425,20 @@ class Tensor(_core.TensorRow):
         self._check_dense(self.numel * 4)
         q = self._unpacked() if _core.DTYPES[self._dtype][3] > 1 else self.numpy()
         if axis is not None:
-            if not isinstance(axis, int) or not 0 <= axis < q.ndim or np.shape(scale) != (q.shape[axis],) or np.shape(zero) != np.shape(scale):
+            if (
+                not isinstance(axis, int)
+                or not 0 <= axis < q.ndim
+                or np.shape(scale) != (q.shape[axis],)
+                or np.shape(zero) != np.shape(scale)
+            ):
                 raise self._place(FormatError("tensor-args", "its scales do not fit its channels"))
             wide = [1] * q.ndim
             wide[axis] = -1
             scale, zero = scale.reshape(wide), zero.reshape(wide)
-            if zero.dtype.kind == "f":  # float_qparams: x * scale + zero would be torch's other order
-                return ((q.astype(np.float32) - zero.astype(np.float32)) * scale.astype(np.float32)).astype(np.float32)
-        return ((q.astype(np.int64) - zero) * np.asarray(scale, np.float32)).astype(np.float32)
+            if zero.dtype.kind == "f":  # float_qparams
+                values = (q.astype(np.float32) - zero.astype(np.float32)) * scale.astype(np.float32)
+                return np.asarray(values)
+        return np.asarray(np.multiply(q.astype(np.int64) - zero, np.asarray(scale, np.float32), dtype=np.float32))
 
     def _unpacked(self) -> NDArray[Any]:
         """Sub-byte integers, one per element, low bits first."""
@@ -398,11 +458,15 @@ class Tensor(_core.TensorRow):
         part = self._part
         if part is None or self.kind not in ("sparse", "nested", "subclass", "dense"):
             return {}
-        value = self._home.thaw(part)
+        value = self._thaw(part)
         named: dict[str, Any] = {}
         if self.kind == "sparse":
             items = value[3:5] if len(value) > 4 else value[: 2 if self.layout == "sparse_coo" else 3]
-            names = ("indices", "values") if self.layout == "sparse_coo" else ("compressed_indices", "plain_indices", "values")
+            names = (
+                ("indices", "values")
+                if self.layout == "sparse_coo"
+                else ("compressed_indices", "plain_indices", "values")
+            )
             named = dict(zip(names, items, strict=False))
         elif self.kind == "nested" and self.layout == "strided":
             named = dict(zip(("values", "sizes", "strides", "offsets"), value, strict=False))
@@ -472,7 +536,7 @@ class Tensor(_core.TensorRow):
             n, dims = inner["sizes"].shape
             return (n, *[-1] * dims) if dims < 1000 else (n,)
         if "offsets" in inner and "values" in inner:
-            state = self._home.thaw(self._part)
+            state = self._thaw(self._part)
             ragged = state.get("_ragged_idx", 1) if isinstance(state, dict) else 1
             shape = list(inner["values"].shape)
             if isinstance(ragged, int) and 1 <= ragged <= len(shape):
@@ -483,7 +547,9 @@ class Tensor(_core.TensorRow):
     def _check_dense(self, nbytes: int) -> None:
         allowed = self._home.box.limits.max_dense_bytes
         if nbytes > allowed:
-            raise self._place(LimitError("max_dense_bytes", f"{nbytes} bytes when dense, {allowed} are allowed (max_dense_bytes)"))
+            raise self._place(
+                LimitError("max_dense_bytes", f"{nbytes} bytes when dense, {allowed} are allowed (max_dense_bytes)")
+            )
 
 
 NESTED = _core.TENSOR_KINDS.index("nested")

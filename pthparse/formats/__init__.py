@@ -1,4 +1,7 @@
-"""The formats, in the order in which they are tried: by content, never by name. A new format is a new file and one word here."""
+"""The formats, in the order in which they are tried: by content, never by name.
+
+A new format is a new file and one word here.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from ..source import Source
 from . import bare, legacy, strangers, tar, zip
 from .base import Container, Format
 
-FORMATS: tuple[Format, ...] = (zip, tar, legacy, strangers, bare)  # type: ignore[assignment]
+FORMATS: tuple[Format, ...] = (zip, tar, legacy, strangers, bare)
 
 HEAD = 4096
 

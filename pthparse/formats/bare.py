@@ -1,4 +1,7 @@
-"""A bare pickle: pickle.dump of tensors, or of anything. A tensor's storage is a whole legacy stream inside (`_load_from_bytes`)."""
+"""A bare pickle: pickle.dump of tensors, or of anything.
+
+A tensor's storage is then a whole legacy stream inside (`_load_from_bytes`).
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,9 @@ class BareContainer(Container):
             )
         if graph.frame_straddled:
             self.findings.append(
-                Finding("pickle-frame", "note", None, None, "an opcode crosses the end of its frame: readers may differ")
+                Finding(
+                    "pickle-frame", "note", None, None, "an opcode crosses the end of its frame: readers may differ"
+                )
             )
 
     def members(self) -> tuple[Member, ...]:

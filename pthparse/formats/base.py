@@ -80,6 +80,7 @@ class Container:
         self.registered: Mapping[str, frozenset[str]] | None = None
         self.evidence: list[str] = []
         self.tensors: Any = None
+        self.closed = False
 
     def extent(self, store: Any, span: int) -> Extent:
         """Where the bytes of a storage lie; raises if they cannot be read."""

@@ -1,7 +1,7 @@
 """Legacy: the stream that torch.save wrote from 0.1.10 to 1.5, and still can.
 
-Five pickles (magic number, protocol version, sys_info, the object, the list of storage keys), then the storages: an i64 count of
-elements and the bytes of each (torch/serialization.py, _legacy_save).
+Five pickles (magic number, protocol version, sys_info, the object, the list of storage keys), then the storages: an i64
+count of elements and the bytes of each (torch/serialization.py, _legacy_save).
 """
 
 from __future__ import annotations
@@ -50,10 +50,19 @@ class LegacyContainer(Container):
         self.data_start = legacy.end
         if self.end < size:
             more = bytes(source.window(self.end, 64))
-            what = "another saved object follows: only the first is read" if probe(more) else "bytes follow the last storage"
+            what = (
+                "another saved object follows: only the first is read"
+                if probe(more)
+                else "bytes follow the last storage"
+            )
             self.findings.append(
-                Finding("several-objects" if probe(more) else "trailing-bytes", "note", None, self.end,
-                        f"{what} ({size - self.end} bytes)")
+                Finding(
+                    "several-objects" if probe(more) else "trailing-bytes",
+                    "note",
+                    None,
+                    self.end,
+                    f"{what} ({size - self.end} bytes)",
+                )
             )
 
     def _check_headers(self) -> None:

@@ -1,4 +1,7 @@
-"""What people hand over that is no checkpoint: named, with what to do. Knowing them is a courtesy, so first bytes are enough."""
+"""What people hand over that is no checkpoint: named, with what to do.
+
+Knowing them is a courtesy, so first bytes are enough.
+"""
 
 from __future__ import annotations
 
@@ -43,14 +46,20 @@ def recognise(head: bytes, source: Source | None = None) -> PthError | None:
         return FormatError("git-lfs-pointer", f"a Git LFS pointer, not the file itself{real}: run `git lfs pull`")
     start = head[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return FormatError("html-page", "an HTML page: the download gave an error or a login page, so download it again")
+        return FormatError(
+            "html-page", "an HTML page: the download gave an error or a login page, so download it again"
+        )
     for magic, code, message in PACKED:
         if head.startswith(magic):
             return UnsupportedError(code, message)
     if head[4:8] == b"PTMF":
-        return UnsupportedError("flatbuffer", "TorchScript for mobile as a flatbuffer: save it with _use_flatbuffer=False")
+        return UnsupportedError(
+            "flatbuffer", "TorchScript for mobile as a flatbuffer: save it with _use_flatbuffer=False"
+        )
     if head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= 100_000_000:
-        return UnsupportedError("safetensors", "a safetensors file, which is not read yet: open it with the safetensors library")
+        return UnsupportedError(
+            "safetensors", "a safetensors file, which is not read yet: open it with the safetensors library"
+        )
     if start.startswith(b"{") and b'"weight_map"' in head:
         return UnsupportedError("shard-index", "the index of a model in several files: open one of the files it names")
     if not head.strip(b"\x00") and (source is None or _all_zero(source)):

@@ -1,4 +1,7 @@
-"""The tar that torch.save wrote up to 0.1.9: members sys_info, pickle, storages, tensors (torch/serialization.py, legacy_load)."""
+"""The tar that torch.save wrote up to 0.1.9 (torch/serialization.py, legacy_load).
+
+Its members are sys_info, pickle, storages and tensors.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 from .. import _core
 from ..errors import FormatError, PthError, TruncatedError
 from ..source import Source
-from .base import Container, Extent, Member, growing
+from .base import Container, Member, growing
 
 BLOCK = 512
 WANTED = (b"sys_info", b"pickle", b"storages", b"tensors")
@@ -58,7 +61,9 @@ class TarContainer(Container):
             name, length, is_file = header
             if at + BLOCK + length > size:
                 raise TruncatedError(
-                    "tar-extent", f"the member would end at byte {at + BLOCK + length}, the file ends at {size}", offset=at
+                    "tar-extent",
+                    f"the member would end at byte {at + BLOCK + length}, the file ends at {size}",
+                    offset=at,
                 )
             if is_file:
                 if name in entries:
@@ -84,9 +89,6 @@ class TarContainer(Container):
                 self.source, start, min(end - start, 1 << 20), lambda data, start=start: tar.storage(data, start, end)
             )
         tar.views(self.source.read(at, end - at))
-
-    def extent(self, store: Any, span: int) -> Extent:
-        return super().extent(store, span)
 
     def members(self) -> tuple[Member, ...]:
         roles = {b"storages": "storage", b"pickle": "pickle", b"sys_info": "pickle", b"tensors": "meta"}

@@ -1,4 +1,4 @@
-"""TorchScript in a zip: which attributes are parameters and buffers, the constants, and the containers of torch 1.0 to 1.3.
+"""TorchScript in a zip: what state_dict() has, the constants, and the containers of torch 1.0 to 1.3.
 
 The code members are read as text for two lists, `__parameters__` and `__buffers__`, and for nothing else.
 """
@@ -69,7 +69,7 @@ def read_model_json(box: ZipContainer) -> None:
     entry = box.member("model.json")
     assert entry is not None
     name = box.zip.name(entry)
-    data, offset = box.read_member(entry, 1 << 28)
+    data, _ = box.read_member(entry, 1 << 28)
     try:
         model = json.loads(bytes(data))
         rows = model["tensors"]
@@ -88,7 +88,9 @@ def read_model_json(box: ZipContainer) -> None:
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as e:
         if isinstance(e, PthError):
             raise
-        raise FormatError("torchscript-json", f"a tensor of model.json is not as torch writes it: {e!r}", member=name) from None
+        raise FormatError(
+            "torchscript-json", f"a tensor of model.json is not as torch writes it: {e!r}", member=name
+        ) from None
     box.store = store
     box.folder = "tensors/"
     box.tensors = table
@@ -131,8 +133,7 @@ def _names(main: dict[str, Any], attributes: list[int | None]) -> list[tuple[str
     stack = [("", main)]
     while stack:
         prefix, module = stack.pop()
-        for p in module.get("parameters", []):
-            out.append((prefix + str(p["name"]), int(p["tensorId"])))
+        out += [(prefix + str(p["name"]), int(p["tensorId"])) for p in module.get("parameters", [])]
         for a in module.get("attributes", []):
             tensor = attributes[int(a["id"])] if a.get("type") == "Tensor" else None
             if tensor is not None:

@@ -1,8 +1,8 @@
 """Zip: torch.save since 1.6, TorchScript, and everything else that torch puts into zips.
 
-Layout (torch/serialization.py, caffe2/serialize): `<prefix>/data.pkl`, `<prefix>/data/<key>`, `<prefix>/version`, `byteorder`, ...
-The prefix is free. Only the central directory is believed; where data begin is known from the local header alone, which is
-checked against the directory before the first use.
+Layout (torch/serialization.py, caffe2/serialize): `<prefix>/data.pkl`, `<prefix>/data/<key>`, `byteorder`, ...
+The prefix is free. Only the central directory is believed; where data begin is known from the local header alone, which
+is checked against the directory before the first use.
 """
 
 from __future__ import annotations
@@ -68,10 +68,9 @@ class ZipContainer(Container):
         if end.dir_len > self.limits.max_directory_bytes:
             raise UnsupportedError("max_directory_bytes", f"a central directory of {end.dir_len} bytes")
         if end.dir_off >= tail_off:
-            directory = bytes(tail[end.dir_off - tail_off :][: end.dir_len])
+            self.zip.read(bytes(tail[end.dir_off - tail_off :][: end.dir_len]), self.c_limits)
         else:
-            directory = source.read(end.dir_off, end.dir_len)
-        self.zip.read(directory, self.c_limits)
+            self.zip.read(source.read(end.dir_off, end.dir_len), self.c_limits)
         self.end = end
         if self.zip.short_count:
             self.find("zip-count", None, end.dir_off, "the directory holds more members than its end record counts")
@@ -99,7 +98,9 @@ class ZipContainer(Container):
     def _stranger(self) -> PthError:
         names = self.named
         if any(n.endswith((".data/extern_modules", ".data/python_version")) for n in names):
-            return UnsupportedError("torch-package", "a torch.package archive: it holds Python code, and is not read yet")
+            return UnsupportedError(
+                "torch-package", "a torch.package archive: it holds Python code, and is not read yet"
+            )
         if any(n == "archive_format" or n.endswith("/archive_format") for n in names) or any(
             n.endswith(("serialized_exported_program.json", "serialized_state_dict.pt")) for n in names
         ):
@@ -157,14 +158,13 @@ class ZipContainer(Container):
         try:
             data = inflater.decompress(raw, usize + 1)
         except zlib.error as e:
-            raise FormatError("zip-deflate", f"broken compressed data: {e}", path=self.source.path, member=name) from None
-        if len(data) != usize or not inflater.eof:
             raise FormatError(
-                "zip-deflate",
-                f"the directory says {usize} bytes, the compressed data hold {'more' if len(data) > usize else len(data)}",
-                path=self.source.path,
-                member=name,
-            )
+                "zip-deflate", f"broken compressed data: {e}", path=self.source.path, member=name
+            ) from None
+        if len(data) != usize or not inflater.eof:
+            held = "more" if len(data) > usize else f"{len(data)}"
+            text = f"the directory says {usize} bytes, the compressed data hold {held}"
+            raise FormatError("zip-deflate", text, path=self.source.path, member=name)
         return data, None
 
     def small(self, name: str) -> bytes | None:
@@ -176,7 +176,9 @@ class ZipContainer(Container):
         order = self.small("byteorder")
         if order is not None:
             if order not in (b"little", b"big"):
-                raise FormatError("zip-byteorder", f"byteorder must be 'little' or 'big', not {order[:20]!r}", member="byteorder")
+                raise FormatError(
+                    "zip-byteorder", f"byteorder must be 'little' or 'big', not {order[:20]!r}", member="byteorder"
+                )
             self.byteorder = order.decode()
         self.version = self.small(".data/version") or self.small("version")
         self.marks = {
@@ -229,7 +231,9 @@ class ZipContainer(Container):
             self.evidence.append("member .format_version: 2.7 or later")
             return "torch 2.7 or later"
         if marks[".data/serialization_id"] is not None or self.member("byteorder") is not None:
-            self.evidence.append("members byteorder, .data/serialization_id: 2.1 or later; no .format_version: before 2.7")
+            self.evidence.append(
+                "members byteorder, .data/serialization_id: 2.1 or later; no .format_version: before 2.7"
+            )
             return "torch 2.1 to 2.6"
         if self.folder == "tensors/":
             self.evidence.append("storages in tensors/: 1.4")

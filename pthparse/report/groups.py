@@ -29,7 +29,7 @@ def _structure(rows: list[tuple[str, Any, int, int]]) -> tuple[Any, ...]:
 
 
 def fold(rows: Iterable[tuple[str, Any, int, int]]) -> list[Group]:
-    """Groups of (name, structure, parameters, bytes) rows by their first component, numbered siblings one level down folded.
+    """Groups of (name, structure, parameters, bytes) rows by their first component; numbered siblings below it folded.
 
     `layers.0.a, layers.0.b, layers.1.a, layers.1.b` become one group `layers.0-1` of 2 copies. Linear in the names.
     """
@@ -38,7 +38,7 @@ def fold(rows: Iterable[tuple[str, Any, int, int]]) -> list[Group]:
         head, rest = _parts(name)
         tops.setdefault(head, []).append((rest, kind, parameters, nbytes))
     if len(tops) == 1:  # a common prefix says nothing: look below it
-        (head, inner), = tops.items()
+        ((head, inner),) = tops.items()
         if any(rest for rest, *_ in inner) and not all(_parts(rest)[0].isdigit() for rest, *_ in inner):
             below = fold([(rest, *more) for rest, *more in inner])
             return [g._replace(name=f"{head}.{g.name}" if g.name else head) for g in below]
@@ -67,7 +67,11 @@ def _fold_numbers(head: str, rows: list[tuple[str, Any, int, int]]) -> list[Grou
             runs[-1] = (start, n, found, more_total)
         else:
             runs.append((n, n, found, one))
-    if not numbered or (len(runs) > 4 and len(runs) * 2 > len(numbered)) or (len(runs) > 1 and len(runs) == len(numbered)):
+    if (
+        not numbered
+        or (len(runs) > 4 and len(runs) * 2 > len(numbered))
+        or (len(runs) > 1 and len(runs) == len(numbered))
+    ):
         # Little repeats: one line is enough.
         return [_total(head, rows)]
     out = [_total(head, others)] if others else []

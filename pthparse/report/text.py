@@ -13,7 +13,7 @@ BAR = 24
 
 
 class Column(NamedTuple):
-    """A column: its head, and whether it is numbers (right-aligned) or a name (cut in the middle where a terminal is narrow)."""
+    """A column: its head; is it numbers (right-aligned), or a name (cut in the middle on a narrow terminal)?"""
 
     head: str
     right: bool = False
@@ -70,9 +70,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: Text
         return
     widths = [max([len(c.head), *(len(row[i]) for row in rows)]) for i, c in enumerate(columns)]
     for row in [[c.head for c in columns], *rows]:
-        cells = [
-            cell.rjust(w) if c.right else cell.ljust(w) for cell, w, c in zip(row, widths, columns, strict=True)
-        ]
+        cells = [cell.rjust(w) if c.right else cell.ljust(w) for cell, w, c in zip(row, widths, columns, strict=True)]
         print("  ".join(cells).rstrip(), file=stream)
 
 

@@ -1,4 +1,4 @@
-"""Every entry of every file of the zoo: written by torch 1.0 to 2.15 under Python 2.7 to 3.13, described by the .json beside it."""
+"""Every entry of each file of the zoo: torch 1.0 to 2.15 under Python 2.7 to 3.13, described by the .json beside it."""
 
 from __future__ import annotations
 
