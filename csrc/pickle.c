@@ -31,6 +31,7 @@ typedef struct vm {
   uint32_t n_memo; /* entries of both: the index of the next MEMOIZE */
   uint64_t op_at;
   uint64_t frame_end;
+  uint64_t encoded; /* bytes that calls of _codecs.encode made */
 } vm;
 
 static int fail(vm *v, int code, uint64_t want, uint64_t have) { return pth_fail(v->err, code, v->op_at, want, have); }
@@ -613,9 +614,59 @@ static int push_call(vm *v, uint8_t how, uint32_t callee, uint32_t args) {
   return push_node(v, (pth_node){.kind = PTH_NODE_OBJECT, .flags = how, .a = callee, .b = (uint64_t)PTH_NONE << 32 | args});
 }
 
+/* The code point at p, of valid UTF-8 that is at most two bytes long; its length, or 0 if it is longer. */
+static uint32_t latin1_at(const uint8_t *p, uint8_t *c) {
+  if (p[0] < 0x80) return *c = p[0], 1;
+  if (p[0] > 0xc3) return 0;
+  *c = (uint8_t)(p[0] << 6 | (p[1] & 0x3f));
+  return 2;
+}
+
+static bool is_latin1(pth_bytes b) {
+  static const char *const names[] = {"latin1", "latin-1"};
+  for (int i = 0; i < 2; i++)
+    if (b.len == strlen(names[i]) && memcmp(b.data, names[i], (size_t)b.len) == 0) return true;
+  return false;
+}
+
+/* _codecs.encode(text, 'latin1'): how bytes are written below protocol 3. They are decoded as often as a writer would write them;
+ * a text that is shared more often stays a call. *done: the bytes were pushed. */
+static int encode(vm *v, uint32_t callee, uint32_t args, bool *done) {
+  *done = false;
+  if (node(v, callee)->kind != PTH_NODE_GLOBAL || pth_meaning_of_node(v->g, callee, NULL) != PTH_G_CODECS_ENCODE) return 0;
+  uint32_t text = pth_item(v->g, args, 0), codec = pth_item(v->g, args, 1);
+  if (codec == PTH_NONE || pth_item(v->g, args, 2) != PTH_NONE || node(v, text)->kind != PTH_NODE_STR || !pth_is_text(node(v, codec)) ||
+      !is_latin1(pth_slice(v->g, node(v, codec))))
+    return 0;
+  pth_bytes b = pth_slice(v->g, node(v, text));
+  uint64_t n = 0;
+  uint8_t c = 0;
+  for (uint64_t i = 0; i < b.len; n++) {
+    uint32_t step = latin1_at(b.data + i, &c);
+    if (step == 0) return 0;
+    i += step;
+  }
+  if (n > v->in.len - v->encoded) return 0;
+  v->encoded += n;
+  uint64_t start = v->g->text.len;
+  int rc = pth_pool_reserve(v->arena, &v->g->text, n, v->err);
+  if (rc) return rc;
+  b = pth_slice(v->g, node(v, text)); /* it may lie in the pool that has just grown */
+  uint8_t *out = (uint8_t *)v->g->text.data + start;
+  for (uint64_t i = 0; i < b.len;) i += latin1_at(b.data + i, out++);
+  v->g->text.len += (uint32_t)n;
+  *done = true;
+  return push_node(v, slice_node(PTH_NODE_BYTES, PTH_IN_TEXT, start, n));
+}
+
 static int call2(vm *v, uint8_t how) {
   if (height(v) < 2) return underflow(v, 2);
   uint32_t args = pop(v), callee = pop(v);
+  if (how == PTH_HOW_REDUCE) {
+    bool done;
+    int rc = encode(v, callee, args, &done);
+    if (rc || done) return rc;
+  }
   return push_call(v, how, callee, args);
 }
 

@@ -227,10 +227,11 @@ static int storage_of_pid(walk *w, uint32_t pid, pth_tensor *r) {
 static int storage_of_bytes(walk *w, uint32_t call, pth_tensor *r) {
   const pth_graph *g = w->g;
   uint32_t arg = pth_item(g, pth_args_of(pth_node_at(g, call)), 0);
-  if (arg == PTH_NONE || pth_node_at(g, arg)->kind != PTH_NODE_BYTES || pth_node_at(g, arg)->flags & PTH_IN_TEXT)
-    return wrong(r, PTH_E_STORAGE_NESTED, 0, 0);
+  if (arg == PTH_NONE) return wrong(r, PTH_E_STORAGE_NESTED, 0, 0);
+  const pth_node *n = pth_node_at(g, arg);
+  if (n->kind != PTH_NODE_BYTES && n->kind != PTH_NODE_STR8) return wrong(r, PTH_E_STORAGE_NESTED, 0, 0);
   pth_nested nested;
-  int rc = pth_legacy_nested(pth_slice(g, pth_node_at(g, arg)), w->t->arena, w->lim, &nested);
+  int rc = pth_legacy_nested(pth_slice(g, n), w->t->arena, w->lim, &nested);
   if (rc == PTH_E_BUDGET || rc == PTH_E_MEMORY) return -pth_fail(w->err, rc, 0, 0, w->t->arena->budget);
   if (rc) return wrong(r, PTH_E_STORAGE_NESTED, 0, 0);
   r->dtype = nested.dtype;
@@ -238,8 +239,8 @@ static int storage_of_bytes(walk *w, uint32_t call, pth_tensor *r) {
                    .key = PTH_NONE,
                    .location = PTH_NONE,
                    .dtype = nested.dtype,
-                   .flags = PTH_S_IN_PICKLE,
-                   .off = pth_node_at(g, arg)->b + nested.off,
+                   .flags = n->flags & PTH_IN_TEXT ? PTH_S_IN_PICKLE | PTH_S_IN_TEXT : PTH_S_IN_PICKLE,
+                   .off = n->b + nested.off,
                    .nbytes = nested.nbytes};
   return new_storage(w->t, &s, &r->storage, w->err);
 }

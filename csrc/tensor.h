@@ -56,6 +56,7 @@ typedef struct pth_tensor {
 
 enum pth_storage_flag {
   PTH_S_IN_PICKLE = 1, /* off counts from the start of the pickle's bytes */
+  PTH_S_IN_TEXT = 16,  /* ... of the text that the graph decoded */
   PTH_S_MIXED = 2,     /* referred to with two dtypes or sizes */
   PTH_S_LARGER = 4,    /* the file holds more bytes than the pickle says */
   PTH_S_META = 8       /* no data were saved */

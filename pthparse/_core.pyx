@@ -130,7 +130,9 @@ NODES = {
     "LIST": PTH_NODE_LIST, "SET": PTH_NODE_SET, "DICT": PTH_NODE_DICT, "GLOBAL": PTH_NODE_GLOBAL, "OBJECT": PTH_NODE_OBJECT,
     "PERSID": PTH_NODE_PERSID,
 }
-STORAGE_FLAGS = {"IN_PICKLE": PTH_S_IN_PICKLE, "MIXED": PTH_S_MIXED, "LARGER": PTH_S_LARGER, "META": PTH_S_META}
+STORAGE_FLAGS = {
+    "IN_PICKLE": PTH_S_IN_PICKLE, "IN_TEXT": PTH_S_IN_TEXT, "MIXED": PTH_S_MIXED, "LARGER": PTH_S_LARGER, "META": PTH_S_META,
+}
 ZIP_TAIL = PTH_ZIP_TAIL
 ZIP_LOCAL = PTH_ZIP_LOCAL
 COMPILER = _s(SEAM_COMPILER)
@@ -227,11 +229,13 @@ cdef class Graph:
     cdef pth_graph *c
     cdef readonly Arena arena
     cdef object owner  # what else must live as long
+    cdef dict kept  # long values by node: one that is shared is made once
     cdef Buffer buffer  # the bytes that were parsed
 
     def __cinit__(self, Arena arena):
         self.arena = arena
         self.c = &self.own
+        self.kept = {}
         pth_graph_init(&self.own, &arena.c)
 
     def __dealloc__(self):
@@ -246,6 +250,12 @@ cdef class Graph:
     def source(self):
         """The bytes that were parsed."""
         return self.buffer.source
+
+    def text(self, uint64_t offset, uint64_t length):
+        """Bytes of what was decoded."""
+        if offset > self.c.text.len or length > self.c.text.len - offset:
+            raise IndexError(offset)
+        return PyBytes_FromStringAndSize(<const char *>self.c.text.data + offset, <Py_ssize_t>length)
 
     @property
     def end(self):
@@ -285,15 +295,24 @@ cdef class Graph:
         if n.kind == PTH_NODE_FLOAT:
             memcpy(&d, &n.b, 8)
             return d
-        if n.kind == PTH_NODE_STR or n.kind == PTH_NODE_STR8:
-            return _text(pth_slice(self.c, n))
-        if n.kind == PTH_NODE_BYTES:
-            return _bytes(pth_slice(self.c, n))
-        if n.kind == PTH_NODE_BIGINT:
-            return int.from_bytes(_bytes(pth_slice(self.c, n)), "little", signed=True)
-        if n.kind == PTH_NODE_FLOATTEXT:
-            return float(_bytes(pth_slice(self.c, n)))
-        return Ref(id)
+        if n.kind >= PTH_NODE_BYTEARRAY or n.kind == PTH_NODE_INTTEXT:
+            return Ref(id)
+        cdef pth_bytes b = pth_slice(self.c, n)
+        if b.len < 64:
+            return self.scalar(n.kind, b)
+        made = self.kept.get(id)
+        if made is None:
+            made = self.kept[id] = self.scalar(n.kind, b)
+        return made
+
+    cdef object scalar(self, int kind, pth_bytes b):
+        if kind == PTH_NODE_STR or kind == PTH_NODE_STR8:
+            return _text(b)
+        if kind == PTH_NODE_BYTES:
+            return _bytes(b)
+        if kind == PTH_NODE_BIGINT:
+            return int.from_bytes(_bytes(b), "little", signed=True)
+        return float(_bytes(b))
 
     cdef int check(self, uint32_t id) except -1:
         if id >= self.c.nodes.len:

@@ -93,6 +93,7 @@ cdef extern from "pth.h" nogil:
         pth_arena *arena
         pth_bytes input "in"
         pth_pool nodes
+        pth_pool text
         pth_pool globals
         uint32_t root
         uint64_t end
@@ -220,6 +221,7 @@ cdef extern from "pth.h" nogil:
         PTH_F_CONJ
         PTH_F_NEG
         PTH_S_IN_PICKLE
+        PTH_S_IN_TEXT
         PTH_S_MIXED
         PTH_S_LARGER
         PTH_S_META

@@ -207,8 +207,10 @@ class _Thaw:
         self.kinds: dict[int, int] = {}
         self.parts: dict[int, Any] = {}
         self.fills: list[tuple[Callable[..., None], Any, Any]] = []
+        self.attributes: list[tuple[Callable[..., None], Any, Any]] = []  # read out of states that were filled
         self.depth: dict[int, int] = {}
         self.wide = False
+        self.copies = 4 * len(graph.source) + 1_000_000
         self.nesting = 0
 
     def run(self, root: int) -> Any:
@@ -216,7 +218,7 @@ class _Thaw:
         self.wide = self._is_wide(root)
         for node in sorted(self.parts):
             self.made[node] = self._build(node)
-        for fill, target, parts in self.fills:
+        for fill, target, parts in [*self.fills, *self.attributes]:
             try:
                 fill(target, parts)
             except PthError:
@@ -398,7 +400,8 @@ class _Thaw:
         out.update(self.keys(parts))
 
     def _fill_ordered(self, out: Any, parts: Any) -> None:
-        made_from, pairs, states = parts
+        made_from, pairs = parts
+        self.spend(made_from)
         if isinstance(made_from, dict):
             out.update(made_from)
         elif isinstance(made_from, (list, tuple)):
@@ -406,10 +409,25 @@ class _Thaw:
                 key, value = pair
                 out[key] = value
         self._fill_pairs(out, pairs)
+
+    def _fill_metadata(self, out: Any, states: list[Any]) -> None:
+        """state_dict() keeps the versions of modules as an attribute of its OrderedDict."""
         for state in self.values(states):
             for part in state if isinstance(state, tuple) else (state,):
-                if isinstance(part, dict) and "_metadata" in part and hasattr(out, "__dict__"):
+                if isinstance(part, dict) and "_metadata" in part:
                     out._metadata = part["_metadata"]
+
+    def _fill_sequence(self, out: Any, parts: Any) -> None:
+        made_from, items = parts
+        self.spend(made_from)
+        out.extend(made_from)
+        out.extend(self.values(items))
+
+    def spend(self, value: Any) -> None:
+        """Counts what is copied: a writer copies nothing twice, an attacker one large value many times."""
+        self.copies -= len(value) if hasattr(value, "__len__") else 0
+        if self.copies < 0:
+            raise LimitError("graph-copies", "one value is copied so often that it would fill the memory")
 
     def _fill_opaque(self, out: Opaque, parts: Any) -> None:
         items, pairs, states = parts
@@ -421,7 +439,9 @@ class _Thaw:
     # ---- what is known ----
 
     def _mapping(self, args: tuple[Any, ...], parts: Any, out: Any, made_from: Any) -> Any:
-        self.fills.append((self._fill_ordered, out, (made_from, parts[5], parts[6])))
+        self.fills.append((self._fill_ordered, out, (made_from, parts[5])))
+        if parts[6] and hasattr(out, "__dict__"):
+            self.attributes.append((self._fill_metadata, out, parts[6]))
         return out
 
     def ordered_dict(self, args: tuple[Any, ...], parts: Any) -> Any:
@@ -441,16 +461,12 @@ class _Thaw:
         if maxlen is not None and (not isinstance(maxlen, int) or not 0 <= maxlen < 1 << 62):
             return None
         out: Any = collections.deque(maxlen=maxlen)
-        self.fills.append(
-            (lambda o, p: o.extend([*p[0], *self.values(p[1])]), out, (args[0] if args else (), parts[4]))
-        )
+        self.fills.append((self._fill_sequence, out, (args[0] if args else (), parts[4])))
         return out
 
     def a_list(self, args: tuple[Any, ...], parts: Any) -> Any:
         out: list[Any] = []
-        self.fills.append(
-            (lambda o, p: o.extend([*p[0], *self.values(p[1])]), out, (args[0] if args else (), parts[4]))
-        )
+        self.fills.append((self._fill_sequence, out, (args[0] if args else (), parts[4])))
         return out
 
     def _contents(self, parts: Any) -> list[Any] | None:
@@ -461,7 +477,9 @@ class _Thaw:
         inner = args[0]
         if type(inner) is not _core.Ref or self.kinds.get(inner.id) not in (LIST, TUPLE, SET, FROZENSET):
             return None
-        return list(self.parts[inner.id])
+        contents = list(self.parts[inner.id])
+        self.spend(contents)
+        return contents
 
     def a_set(self, args: tuple[Any, ...], parts: Any) -> Any:
         contents = self._contents(parts)
@@ -482,18 +500,21 @@ class _Thaw:
     def a_bytes(self, args: tuple[Any, ...], parts: Any) -> Any:
         if not args:
             return b""
+        self.spend(args[0])
         return bytes(args[0]) if isinstance(args[0], (bytes, bytearray)) else None
 
     def a_bytearray(self, args: tuple[Any, ...], parts: Any) -> Any:
         if not args:
             return bytearray()
+        self.spend(args[0])
         if isinstance(args[0], str) and len(args) == 2:
             return bytearray(args[0].encode("latin-1"))
         return bytearray(args[0]) if isinstance(args[0], bytes) else None
 
     def encode(self, args: tuple[Any, ...], parts: Any) -> Any:
-        """_codecs.encode(text, 'latin1'): how bytes are written below protocol 3."""
+        """_codecs.encode(text, 'latin1') that the core left alone."""
         text, encoding = args
+        self.spend(text)
         return text.encode("latin-1") if isinstance(text, str) and encoding in ("latin1", "latin-1") else None
 
     def a_complex(self, args: tuple[Any, ...], parts: Any) -> Any:
@@ -506,7 +527,7 @@ class _Thaw:
         return range(*args) if all(type(a) is int for a in args) else None
 
     def size(self, args: tuple[Any, ...], parts: Any) -> Any:
-        return tuple(args[0]) if isinstance(args[0], tuple) else self.a_tuple(args, parts)
+        return args[0] if isinstance(args[0], tuple) else self.a_tuple(args, parts)
 
     def device(self, args: tuple[Any, ...], parts: Any) -> Any:
         return ":".join(str(a) for a in args) if all(isinstance(a, (str, int)) for a in args) else None
@@ -630,10 +651,12 @@ class _Thaw:
         _, shape, dtype, fortran, data = state
         if isinstance(dtype, np.dtype) and dtype.hasobject and isinstance(data, list):
             return None  # an array of objects: its list is in the state
+        self.spend(data)
         return _array(data, dtype, shape, "F" if fortran else "C")
 
     def numpy_buffer(self, args: tuple[Any, ...], parts: Any) -> Any:
         data, dtype, shape, order = args
+        self.spend(data)
         return _array(data, dtype, shape, order)
 
     def _ensure(self, node: int) -> None:

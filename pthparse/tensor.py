@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .formats.base import Container
 
-IN_PICKLE = _core.STORAGE_FLAGS["IN_PICKLE"]
+IN_PICKLE, IN_TEXT = _core.STORAGE_FLAGS["IN_PICKLE"], _core.STORAGE_FLAGS["IN_TEXT"]
 MAX_NUMPY_DIMS = 64
 
 
@@ -115,6 +115,8 @@ class Home:
             raise _core.error_of(code)
         if flags & IN_PICKLE:
             pickle = box.pickles[0]
+            if flags & IN_TEXT:
+                return Extent(None, nbytes, pickle.graph.text(offset, nbytes)), 0
             if pickle.offset is None:
                 return Extent(None, nbytes, pickle.graph.source[offset : offset + nbytes]), 0
             return Extent(pickle.offset + offset, nbytes), 0
