@@ -178,7 +178,8 @@ class Checkpoint(_Names):
     def _keep_registered(self, registered: Mapping[str, frozenset[str]]) -> None:
         """TorchScript: of all tensor attributes, those that state_dict() has.
 
-        A component of a name belongs to the dict that owns it, and that dict is the state of an object of some class.
+        A component of a name belongs to the dict that owns it. If that is the state of a script object, its class says
+        whether the tensor is registered; tensors deeper down (in a list that is an attribute) never are.
         """
         classes = {
             state: f"{module}.{name}"
@@ -187,8 +188,11 @@ class Checkpoint(_Names):
         }
         kept = []
         for i, name in enumerate(self._list):
-            path = self._table.path(i)
-            names = registered.get(classes.get(path[-1][2], "")) if path else None
+            owners = [classes.get(owner) for _, _, owner, _ in self._table.path(i)]
+            if not any(owners):
+                kept.append(i)
+                continue
+            names = registered.get(owners[-1]) if owners[-1] else frozenset[str]()
             if names is None or name.rsplit(".", 1)[-1] in names:
                 kept.append(i)
         self._list = [self._list[i] for i in kept]

@@ -60,7 +60,7 @@ def read_code(box: ZipContainer, constants: int) -> None:
 def _classes(text: str) -> list[tuple[str, str]]:
     starts = list(CLASS.finditer(text))
     ends = [m.start() for m in starts[1:]] + [len(text)]
-    return [(m[1], text[m.end() : end]) for m, end in zip(starts, ends, strict=True)]
+    return [(m[1], text[m.end() : end]) for m, end in zip(starts, ends, strict=False)]
 
 
 def read_model_json(box: ZipContainer) -> None:

@@ -23,9 +23,7 @@ SYS_INFO = p.pickle(
 def storage(key: str, numel: int, view: bytes = p.NONE, cls: str = "FloatStorage") -> bytes:
     """A persistent id of the legacy format: one item more, the view."""
     return (
-        p.tuple_of(
-            [p.text("storage"), p.glob("torch", cls), p.text(key), p.text("cpu"), p.integer(numel), view]
-        )
+        p.tuple_of([p.text("storage"), p.glob("torch", cls), p.text(key), p.text("cpu"), p.integer(numel), view])
         + p.BINPERSID
     )
 
