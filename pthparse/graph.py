@@ -620,8 +620,7 @@ class _Thaw:
             if isinstance(state, tuple) and len(state) > 4 and (state[2] is not None or state[3] is not None):
                 return None  # sub-arrays and records stay opaque
             if code[0] in "mM" and isinstance(state, tuple) and len(state) > 8:
-                unit = state[8]
-                return _time_dtype(code, order, unit)
+                return _time_dtype(code, order, state[8])
         return np.dtype(("" if order == "|" else order) + code)
 
     def numpy_scalar(self, args: tuple[Any, ...], parts: Any) -> Any:
@@ -679,10 +678,10 @@ def _packed(value: Any) -> bytes:
     return value.encode("latin-1") if isinstance(value, str) else bytes(value)
 
 
-def _time_dtype(code: str, order: str, unit: Any) -> Any:
-    if not (
-        isinstance(unit, tuple) and len(unit) >= 2 and isinstance(unit[0], (str, bytes)) and isinstance(unit[1], int)
-    ):
+def _time_dtype(code: str, order: str, metadata: Any) -> Any:
+    """datetime64 and timedelta64: their unit is in the state, as (dict, (unit, number, ...))."""
+    unit = metadata[1] if isinstance(metadata, tuple) and len(metadata) == 2 else None
+    if not isinstance(unit, tuple) or len(unit) < 2 or type(unit[0]) not in (str, bytes) or type(unit[1]) is not int:
         return None
     import numpy as np
 

@@ -45,7 +45,11 @@ def raw(t: torch.Tensor) -> bytes:
     t = t.detach().resolve_conj().resolve_neg()
     if t.is_quantized:
         t = t.int_repr()
-    return t.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if t.numel() else b""
+    return (
+        t.clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8).numpy().tobytes()
+        if t.numel()
+        else b""
+    )
 
 
 def dtype_of(t: torch.Tensor) -> str:
