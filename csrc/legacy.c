@@ -2,8 +2,9 @@
 
 #include "pickle.h"
 
-/* 0x1950a86a20f9469cfc6c, as LONG1 holds it. */
+/* 0x1950a86a20f9469cfc6c, as LONG1 holds it, and as protocols 0 and 1 write it. */
 static const uint8_t MAGIC[10] = {0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
+static const char MAGIC_TEXT[] = "119547037146038801333356";
 enum { VERSION = 1001 };
 
 static int read_pickle(pth_legacy *l, int i, pth_arena *a, pth_bytes in, const pth_limits *lim, pth_err *err) {
@@ -22,9 +23,10 @@ static int read_pickle(pth_legacy *l, int i, pth_arena *a, pth_bytes in, const p
 
 static int check_magic(const pth_graph *g, pth_err *err) {
   const pth_node *n = pth_node_at(g, g->root);
-  if (n->kind != PTH_NODE_BIGINT || !pth_bytes_equal(pth_slice(g, n), (pth_bytes){MAGIC, sizeof MAGIC}))
-    return pth_fail(err, PTH_E_LEGACY_MAGIC, 0, 0, 0);
-  return 0;
+  pth_bytes wanted = {MAGIC, sizeof MAGIC};
+  if (n->kind == PTH_NODE_INTTEXT) wanted = (pth_bytes){(const uint8_t *)MAGIC_TEXT, sizeof MAGIC_TEXT - 1};
+  if ((n->kind == PTH_NODE_BIGINT || n->kind == PTH_NODE_INTTEXT) && pth_bytes_equal(pth_slice(g, n), wanted)) return 0;
+  return pth_fail(err, PTH_E_LEGACY_MAGIC, 0, 0, 0);
 }
 
 int pth_legacy_read(pth_legacy *l, pth_arena *a, pth_bytes in, const pth_limits *lim, pth_err *err) {

@@ -23,7 +23,7 @@ typedef struct pth_named_tensor {
   uint32_t n_dims; /* of each of size and stride */
   uint32_t dims;   /* first size in store.dims; the strides follow */
   int64_t offset;  /* elements */
-  int64_t base;    /* elements from the start of the span to the storage's own start */
+  uint16_t code;   /* enum pth_code: its storage is unknown */
 } pth_named_tensor;
 
 typedef struct pth_store {

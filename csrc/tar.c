@@ -4,8 +4,8 @@
 #include "pickle.h"
 
 typedef struct row { /* a storage, or a view of one */
-  int64_t key;
-  uint64_t off, len;
+  int64_t key, root; /* root -1: it is no view */
+  uint64_t off, len; /* of a view: in elements, off from the start of the root */
   uint8_t dtype;
 } row;
 
@@ -91,8 +91,9 @@ static int push_row(pth_tar *t, row r, pth_err *err) {
   return rc;
 }
 
-static int read_storage(pth_tar *t, const pth_graph *g, pth_bytes window, uint64_t window_off, uint64_t member_end, uint64_t *next, pth_err *err) {
-  row r = {0};
+static int read_storage(pth_tar *t, const pth_graph *g, pth_bytes window, uint64_t window_off, uint64_t member_end, uint64_t *next,
+                        pth_err *err) {
+  row r = {.root = -1};
   uint8_t dtype = 0;
   pth_cursor c = pth_cursor_of(window);
   (void)pth_take(&c, g->end);
@@ -108,7 +109,8 @@ static int read_storage(pth_tar *t, const pth_graph *g, pth_bytes window, uint64
   return push_row(t, r, err);
 }
 
-int pth_tar_storage(pth_tar *t, pth_bytes window, uint64_t window_off, uint64_t member_end, const pth_limits *lim, uint64_t *next, pth_err *err) {
+int pth_tar_storage(pth_tar *t, pth_bytes window, uint64_t window_off, uint64_t member_end, const pth_limits *lim, uint64_t *next,
+                    pth_err *err) {
   pth_graph g;
   int rc = open_record(t, &g, window, 3, PTH_E_TAR_STORAGE, lim, err);
   if (rc == 0)
@@ -119,7 +121,7 @@ int pth_tar_storage(pth_tar *t, pth_bytes window, uint64_t window_off, uint64_t 
   return rc;
 }
 
-static int read_views(pth_tar *t, const pth_graph *g, uint32_t n_roots, pth_err *err) {
+static int read_views(pth_tar *t, const pth_graph *g, pth_err *err) {
   if (pth_node_at(g, g->root)->kind != PTH_NODE_LIST) return pth_fail(err, PTH_E_TAR_STORAGE, 0, 0, 0);
   pth_items it = pth_items_of(g, g->root);
   for (uint32_t view; pth_items_next(&it, &view);) {
@@ -127,14 +129,7 @@ static int read_views(pth_tar *t, const pth_graph *g, uint32_t n_roots, pth_err 
     for (uint32_t i = 0; i < 4; i++) {
       if (!pth_as_i64(g, pth_item(g, view, i), &v[i]) || v[i] < 0) return pth_fail(err, PTH_E_TAR_STORAGE, 0, 0, 0);
     }
-    uint32_t root = 0;
-    while (root < n_roots && PTH_AT(row, t->rows, root).key != v[1]) root++;
-    if (root == n_roots) return pth_fail(err, PTH_E_TAR_STORAGE, 0, 0, 0);
-    row r = PTH_AT(row, t->rows, root);
-    uint64_t from = 0, len = 0, end = 0, itemsize = pth_dtypes[r.dtype].itemsize;
-    if (!pth_mul((uint64_t)v[2], itemsize, &from) || !pth_mul((uint64_t)v[3], itemsize, &len) || !pth_add(from, len, &end) || end > r.len)
-      return pth_fail(err, PTH_E_TENSOR_BOUNDS, 0, end, r.len);
-    int rc = push_row(t, (row){.key = v[0], .off = r.off + from, .len = len, .dtype = r.dtype}, err);
+    int rc = push_row(t, (row){.key = v[0], .root = v[1], .off = (uint64_t)v[2], .len = (uint64_t)v[3]}, err);
     if (rc) return rc;
   }
   return 0;
@@ -144,7 +139,7 @@ int pth_tar_views(pth_tar *t, pth_bytes in, const pth_limits *lim, pth_err *err)
   pth_graph g;
   pth_graph_init(&g, t->arena);
   int rc = pth_pickle_run(&g, in, lim, err);
-  if (rc == 0) rc = read_views(t, &g, t->rows.len, err);
+  if (rc == 0) rc = read_views(t, &g, err);
   pth_graph_free(&g);
   return rc;
 }
@@ -201,11 +196,33 @@ static pth_bytes write_key(pth_tar *t, int64_t key) {
   return (pth_bytes){out, n};
 }
 
+/* Where a view lies. One of something unknown, or of more than there is, cannot be read: the span says so. */
+static void place_view(pth_tar *t, const row *r, pth_span *span) {
+  uint32_t found = pth_store_find(&t->store, write_key(t, r->root));
+  span->code = PTH_E_STORAGE_MISSING;
+  if (found == PTH_NONE) return;
+  const pth_span *root = &PTH_AT(pth_span, t->store.spans, found);
+  uint64_t from = 0, len = 0, end = 0, itemsize = pth_dtypes[root->dtype].itemsize;
+  span->dtype = root->dtype;
+  span->code = PTH_E_TENSOR_BOUNDS;
+  if (!pth_mul(r->off, itemsize, &from) || !pth_mul(r->len, itemsize, &len) || !pth_add(from, len, &end) || end > root->len) return;
+  span->off = root->off + from;
+  span->len = len;
+  span->code = root->code;
+}
+
 static int add_storages(pth_tar *t, pth_err *err) {
   int rc = 0;
   for (uint32_t i = 0; i < t->rows.len && !rc; i++) {
     row r = PTH_AT(row, t->rows, i);
-    pth_span span = {.key = write_key(t, r.key), .off = r.off, .len = r.len, .member = PTH_NONE, .dtype = r.dtype};
+    pth_span span = {.key = write_key(t, r.key), .member = PTH_NONE};
+    if (r.root < 0) {
+      span.off = r.off;
+      span.len = r.len;
+      span.dtype = r.dtype;
+    } else {
+      place_view(t, &r, &span);
+    }
     rc = pth_store_add(&t->store, &span, err);
   }
   return rc;
@@ -218,7 +235,7 @@ static int add_tensors(pth_tar *t, pth_err *err) {
     pth_named_tensor n = {.span = PTH_NONE, .n_dims = r.n_dims, .dims = r.dims, .offset = r.offset};
     if (r.storage >= 0) {
       n.span = pth_store_find(&t->store, write_key(t, r.storage));
-      if (n.span == PTH_NONE) return pth_fail(err, PTH_E_STORAGE_MISSING, 0, 0, 0);
+      if (n.span == PTH_NONE) n.code = PTH_E_STORAGE_MISSING;
     }
     PTH_AT(pth_named_tensor, t->store.tensors, t->store.tensors.len++) = n;
     pth_span named = {.key = write_key(t, r.key), .off = i, .member = PTH_NONE};
@@ -235,7 +252,7 @@ int pth_tar_finish(pth_tar *t, uint64_t seed, pth_err *err) {
   t->store.fixed_little = true;
   if (rc == 0) rc = pth_store_init(&t->named, t->arena, seed, t->tensors.len, err);
   /* Keys are borrowed by the stores: their pool may not move once it is used. */
-  if (rc == 0) rc = pth_pool_reserve(t->arena, &t->text, ((uint64_t)t->rows.len + 2 * (uint64_t)t->tensors.len) * KEY_SIZE, err);
+  if (rc == 0) rc = pth_pool_reserve(t->arena, &t->text, 2 * ((uint64_t)t->rows.len + t->tensors.len) * KEY_SIZE, err);
   if (rc == 0) rc = add_storages(t, err);
   if (rc == 0) rc = add_tensors(t, err);
   t->store.named = &t->named;

@@ -569,9 +569,11 @@ static int named_tensor(walk *w, uint32_t node, pth_tensor *r) {
     int rc = push_i64(t, PTH_AT(int64_t, t->store->dims, n->dims + i), w->err);
     if (rc) return -rc;
   }
+  if (n->code) return wrong(r, n->code, 0, 0);
   if (n->span == PTH_NONE) return 0;
   const pth_span *span = &PTH_AT(pth_span, t->store->spans, n->span);
   r->dtype = span->dtype;
+  if (span->code) return wrong(r, span->code, 0, span->len);
   uint32_t *row = &PTH_AT(uint32_t, w->span_row, n->span);
   if (*row == PTH_NONE) {
     pth_storage s = {.span = n->span, .key = PTH_NONE, .location = PTH_NONE, .dtype = span->dtype, .nbytes = span->len};

@@ -374,7 +374,8 @@ class _Thaw:
             meaning = self.graph.global_of(callee.id)[2]
         arguments = self.value(args)
         read = READERS.get(meaning)
-        if read is not None and isinstance(arguments, tuple) and kwargs is None:
+        named = kwargs is not None and not self._is_empty_dict(kwargs)
+        if read is not None and isinstance(arguments, tuple) and not named:
             try:
                 found = read(self, arguments, parts)
             except (TypeError, ValueError, IndexError, OverflowError, KeyError, ArithmeticError, MemoryError) as e:
@@ -387,6 +388,9 @@ class _Thaw:
         if items or pairs or states:
             self.fills.append((self._fill_opaque, out, (items, pairs, states)))
         return out
+
+    def _is_empty_dict(self, part: Any) -> bool:
+        return type(part) is _core.Ref and self.kinds.get(part.id) == DICT and not self.parts[part.id]
 
     # ---- 3. fill ----
 

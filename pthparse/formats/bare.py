@@ -10,12 +10,11 @@ from typing import Any
 from .. import _core
 from ..errors import PthError
 from ..source import Source
-from . import legacy, strangers
+from . import strangers
 from .base import Container, Finding, Member, Pickle, growing
 
 # The first byte of protocols 0 and 1 is that of the value itself.
 STARTS = frozenset(row[1] for row in _core.OPCODES)
-MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 
 
 def probe(head: bytes) -> bool:
@@ -31,8 +30,6 @@ def read(source: Source, limits: Any) -> Container:
         if head[:1] != b"\x80" and not e.code.startswith("max_"):
             raise strangers.unknown(source, bytes(source.window(0, 64))) from None
         raise e.at(source.path) from None
-    if box.root_value == MAGIC_NUMBER:  # protocols 0 and 1 write the magic number as text
-        return legacy.read(source, limits)
     return box
 
 
@@ -45,10 +42,6 @@ class BareContainer(Container):
             source, 0, self.limits.max_pickle_bytes, lambda data: _core.parse(data, self.arena, self.c_limits)
         )
         self.pickles.append(Pickle(None, 0, graph))
-        value = graph.value(graph.root)
-        self.root_value = value if isinstance(value, int) else None
-        if self.root_value == MAGIC_NUMBER:
-            return
         self.tensors = self.read_tensors(graph, None)
         if graph.end < source.size:
             self.findings.append(

@@ -14,13 +14,14 @@ from ..source import Source
 from .base import Container, Finding, Member, Pickle, growing
 
 MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
+MAGIC_TEXT = b"L119547037146038801333356L\n."  # the same number by protocols 0 and 1
 PICKLES = ("magic", "version", "sys_info", "object", "storage_keys")
 OBJECT = 3
 
 
 def probe(head: bytes) -> bool:
     # The LONG1 of the magic number stands behind PROTO, and from protocol 4 on behind FRAME too.
-    return head[:1] == b"\x80" and MAGIC in head[:32]
+    return (head[:1] == b"\x80" and MAGIC in head[:32]) or head.startswith(MAGIC_TEXT)
 
 
 def read(source: Source, limits: Any) -> Container:

@@ -135,9 +135,8 @@ class ZipContainer(Container):
             header = self.source.window(lho, _core.ZIP_LOCAL + len(name.encode("utf-8", "surrogateescape")) * 2)
             offset, odd = self.zip.local(entry, header)
         except PthError as e:
-            e.offset = e.offset if e.offset is not None else lho
-            e.message += "" if e.offset is None else f" (byte {e.offset} of the file)"
-            e.offset = None
+            # An offset beside a member would count from the member's first byte.
+            e.message, e.offset = f"{e.message} (its header is at byte {lho} of the file)", None
             raise e.at(self.source.path, name) from None
         if odd:
             self.find("zip-local-differs", name, lho, "the local header says something else than the directory")

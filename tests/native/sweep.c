@@ -50,7 +50,7 @@ static void check_tensors(const pth_tensors *t, uint64_t file_len, uint64_t pick
     const pth_storage *s = &PTH_AT(pth_storage, t->storages, r->storage);
     CHECK((last / d->packing + 1) * d->itemsize <= (__int128)s->nbytes);
     if (s->flags & PTH_S_IN_PICKLE) {
-      CHECK((__int128)s->off + s->nbytes <= pickle_len);
+      CHECK((__int128)s->off + s->nbytes <= (s->flags & PTH_S_IN_TEXT ? t->graph->text.len : pickle_len));
     } else if (!(s->flags & PTH_S_META)) {
       const pth_span *span = &PTH_AT(pth_span, t->store->spans, s->span);
       CHECK(span->code == 0 && (__int128)s->base + s->nbytes <= span->len);

@@ -1,0 +1,259 @@
+"""Zip archives: what any honest tool makes of a checkpoint is read; each defect has its own error or finding."""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from forge import pickles as p
+from forge.zips import DEFLATED, Entry, build, members
+
+import pthparse
+
+DATA = np.arange(4, dtype=np.float32).tobytes()
+PKL = p.pickle(p.dict_of({"w": p.vector("0", 4)}))
+
+
+def sound(prefix: str = "archive/") -> list[Entry]:
+    return members(PKL, {"0": DATA}, prefix=prefix)
+
+
+def changed(index: int, **fields: object) -> list[Entry]:
+    entries = sound()
+    entries[index] = dataclasses.replace(entries[index], **fields)  # type: ignore[type-var]
+    return entries
+
+
+ROOT, ORDER, STORAGE, VERSION = range(4)
+
+
+def check(data: bytes, *findings: str) -> pthparse.Checkpoint:
+    ckpt = pthparse.open(data)
+    assert list(ckpt) == ["w"] and ckpt["w"].numpy().tolist() == [0, 1, 2, 3]
+    assert ckpt["w"].numpy(copy=True).tolist() == [0, 1, 2, 3]
+    assert tuple(f.code for f in ckpt.findings) == findings
+    return ckpt
+
+
+def refused(data: bytes) -> pthparse.PthError:
+    with pytest.raises(pthparse.PthError) as e:
+        pthparse.open(data)
+    return e.value
+
+
+def unreadable(data: bytes) -> pthparse.PthError:
+    """The file opens; its tensor is an error, of its own."""
+    ckpt = pthparse.open(data)
+    assert list(ckpt) == ["w"]
+    with pytest.raises(pthparse.PthError) as e:
+        ckpt["w"].numpy()
+    assert "'w'" in str(e.value)
+    return e.value
+
+
+# ---- what is read ----
+
+
+@pytest.mark.parametrize("prefix", ["archive/", "", "a/b/c/", "two.dots/", "ünï/", "/", "x" * 300 + "/"])
+def test_any_prefix(prefix: str) -> None:
+    check(build(sound(prefix)))
+
+
+def test_deflated() -> None:
+    ckpt = check(build([dataclasses.replace(e, method=DEFLATED) for e in sound()]))
+    assert ckpt["w"].storage.file_offset is None
+
+
+def test_zip64() -> None:
+    check(build([dataclasses.replace(e, zip64=True) for e in sound()], eocd64=True))
+    check(build(sound(), eocd64=True))
+    check(build([dataclasses.replace(e, zip64=True) for e in sound()]))
+
+
+def test_comment_and_trailing_bytes() -> None:
+    check(build(sound(), comment=b"made by hand"), "zip-comment")
+    check(build(sound(), suffix=b"\0" * 10), "zip-trailing")
+
+
+def test_signature_inside_of_the_comment() -> None:
+    """The last end record that fits its comment counts, as everywhere."""
+    check(build(sound(), comment=b"PK\x05\x06" + bytes(5)), "zip-comment")
+
+
+def test_names_in_other_case_and_folders() -> None:
+    entries = sound()
+    entries[ROOT] = dataclasses.replace(entries[ROOT], name="archive/DATA.PKL")
+    check(build([Entry("archive/", b""), *entries]))
+    check(build([*sound(), Entry("__MACOSX/archive/._data.pkl", b"x"), Entry("__MACOSX/data.pkl", b"x")]))
+
+
+def test_a_second_root_is_reported() -> None:
+    assert "zip-roots" in [f.code for f in pthparse.open(build([*sound(), *sound("other/")])).findings]
+
+
+def test_without_version_or_byteorder() -> None:
+    check(build([sound()[ROOT], sound()[STORAGE]]))
+
+
+def test_padding_and_alignment() -> None:
+    check(build(changed(STORAGE, local_extra=struct.pack("<HH", 0x4246, 60) + b"Z" * 60)))
+
+
+def test_keys_are_opaque() -> None:
+    keys = ("94308821128336", "a/b", "00", "é")
+    pkl = p.pickle(p.dict_of({k: p.vector(k, 4) for k in keys}))
+    ckpt = pthparse.open(build(members(pkl, dict.fromkeys(keys, DATA))))
+    assert [t.storage.key for t in ckpt.values()] == list(keys)
+    assert all(t.numpy().tolist() == [0, 1, 2, 3] for t in ckpt.values())
+
+
+def test_integer_key() -> None:
+    pkl = p.pickle(p.dict_of({"w": p.tensor(p.storage(p.integer(0), 4), [4], [1])}))
+    check(build(members(pkl, {"0": DATA})))
+
+
+def test_storages_of_torch_1_4_lie_in_tensors() -> None:
+    entries = [Entry("a/data.pkl", PKL), Entry("a/tensors/0", DATA), Entry("a/version", b"1\n")]
+    assert check(build(entries)).writer.text == "torch 1.4"
+
+
+def test_bytes_after_the_pickle_are_noted() -> None:
+    check(build(changed(ROOT, data=PKL + b"more")), "pickle-trailing")
+
+
+def test_a_larger_record_than_the_pickle_says_is_read() -> None:
+    check(build(members(PKL, {"0": DATA + bytes(100)})))
+
+
+def test_members() -> None:
+    ckpt = pthparse.open(build(sound()))
+    assert [(m.name, m.nbytes, m.role) for m in ckpt.members] == [
+        ("archive/data.pkl", len(PKL), "pickle"),
+        ("archive/byteorder", 6, "meta"),
+        ("archive/data/0", 16, "storage"),
+        ("archive/version", 2, "meta"),
+    ]
+
+
+# ---- defects of one storage: the other tensors stay readable ----
+
+PAIR = p.pickle(p.dict_of({"w": p.vector("0", 4), "ok": p.vector("1", 4)}))
+
+
+def pair(**fields: object) -> bytes:
+    entries = members(PAIR, {"0": DATA, "1": DATA})
+    entries[STORAGE] = dataclasses.replace(entries[STORAGE], **fields)  # type: ignore[type-var]
+    return build(entries)
+
+
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "missing": (build(members(PAIR, {"1": DATA})), "storage-missing"),
+    "short": (build(members(PAIR, {"0": DATA[:12], "1": DATA})), "tensor-bounds"),
+    "two sizes": (pair(usize=20), "zip-sizes"),
+    "encrypted": (pair(flags=0x0801), "zip-encrypted"),
+    "bzip2": (pair(method=12), "zip-method"),
+    "no local header": (pair(local_signature=b"PK\x03\x05"), "zip-local"),
+    "longer name in the local header": (pair(local_name_len=60000), "zip-extent"),
+    "past the end": (pair(csize=1 << 30, usize=1 << 30), "zip-extent"),
+    "local header past the end": (pair(lho=1 << 30), "zip-extent"),
+    "broken deflate": (pair(method=DEFLATED, csize=3), "zip-"),
+    "deflate that lies about its size": (pair(method=DEFLATED, usize=16, data=bytes(4000)), "zip-deflate"),
+    "deflate that holds less": (pair(method=DEFLATED, usize=1600), "zip-deflate"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_one_broken_storage(name: str) -> None:
+    data, code = BROKEN[name]
+    ckpt = pthparse.open(data)
+    with pytest.raises(pthparse.PthError) as e:
+        ckpt["w"].numpy()
+    assert e.value.code.startswith(code), e.value
+    assert ckpt["ok"].numpy().tolist() == [0, 1, 2, 3]
+
+
+# ---- defects of the whole ----
+
+WHOLE: dict[str, tuple[Callable[[], bytes], str]] = {
+    "no end record": (lambda: build(sound())[:-22], "zip-end"),
+    "cut in the end record": (lambda: build(sound())[:-1], "zip-end"),
+    "cut in the data": (lambda: build(sound())[:100], "zip-end"),
+    "directory past its end record": (lambda: build(sound(), dir_len=1 << 20), "zip-directory"),
+    "directory elsewhere": (lambda: build(sound(), dir_off=4), "zip-prefix"),
+    "bytes before the archive": (lambda: b"PK\x03\x04" + build(sound()), "zip-prefix"),
+    "several disks": (lambda: build(sound(), disks=1), "zip-span"),
+    "broken entry": (lambda: build(changed(1, signature=b"PK\x01\x03")), "zip-header"),
+    "fewer entries than counted": (lambda: build(sound(), count=9), "zip-header"),
+    "zip64 end record elsewhere": (lambda: build(sound(), eocd64=True, end_off=5), "zip-end64"),
+    "the same name twice": (lambda: build([*sound(), Entry("archive/data/0", DATA)]), "zip-duplicate"),
+    "encrypted root": (lambda: build(changed(ROOT, flags=0x0801)), "zip-encrypted"),
+    "root by another method": (lambda: build(changed(ROOT, method=14)), "zip-method"),
+    "root without local header": (lambda: build(changed(ROOT, local_signature=b"XXXX")[::-1]), "zip-local"),
+    "byteorder unknown": (lambda: build(changed(ORDER, data=b"middle")), "zip-byteorder"),
+    "root cut short": (lambda: build(changed(ROOT, data=PKL[:-1])), "pickle-truncated"),
+    "overlapping members": (lambda: build(changed(STORAGE, lho=0)), "zip-"),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_file_refused(name: str) -> None:
+    make, code = WHOLE[name]
+    try:
+        e = refused(make())
+    except pytest.fail.Exception:
+        e = unreadable(make())
+    assert e.code.startswith(code), e
+
+
+def test_more_entries_than_counted() -> None:
+    """torch sees only as many as are counted, and so do we."""
+    ckpt = pthparse.open(build(sound(), count=2))
+    assert [f.code for f in ckpt.findings] == ["zip-count"]
+    assert ckpt.errors["w"].code == "storage-missing"
+
+
+@pytest.mark.parametrize("field", [{"local_name": b"archive/data/7"}, {"local_method": 8}])
+def test_a_local_header_that_says_something_else_is_a_finding(field: dict[str, object]) -> None:
+    """torch believes the directory alone."""
+    ckpt = pthparse.open(build(changed(STORAGE, **field)))
+    assert ckpt["w"].numpy().tolist() == [0, 1, 2, 3]
+    assert [(f.code, f.member) for f in ckpt.findings] == [("zip-local-differs", "archive/data/0")]
+
+
+def test_error_names_file_member_and_byte(tmp_path: Path) -> None:
+    path = tmp_path / "broken.pth"
+    path.write_bytes(build(changed(ROOT, data=b"\x80\x02\xff.")))
+    with pytest.raises(pthparse.FormatError) as e:
+        pthparse.open(path)
+    assert (e.value.path, e.value.member, e.value.offset) == (str(path), "archive/data.pkl", 2)
+    assert str(e.value) == f"{path}!archive/data.pkl: byte 255 is no pickle opcode at byte 2 [pickle-opcode]"
+
+
+def test_deflate_bomb_is_stopped_by_its_limit() -> None:
+    bomb = build(changed(ROOT, method=DEFLATED, data=PKL + bytes(10_000_000)))
+    with pytest.raises(pthparse.LimitError) as e:
+        pthparse.open(bomb, limits=pthparse.Limits(max_inflate_bytes=1_000_000))
+    assert e.value.code in ("max_inflate_bytes", "max_pickle_bytes")
+
+
+def test_limits_on_members_and_directory() -> None:
+    for limits, code in (
+        (pthparse.Limits(max_members=3), "max_members"),
+        (pthparse.Limits(max_directory_bytes=100), "max_directory_bytes"),
+    ):
+        with pytest.raises(pthparse.PthError) as e:
+            pthparse.open(build(sound()), limits=limits)
+        assert e.value.code == code
+
+
+def test_a_file_cut_while_it_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "m.pth"
+    path.write_bytes(build(members(PKL, {"0": DATA})))
+    with pthparse.open(path) as ckpt, path.open("r+b") as f:
+        f.truncate(60)
+        with pytest.raises(pthparse.PthError):
+            ckpt["w"].numpy(copy=True)
