@@ -79,6 +79,7 @@ class _Names(Mapping[str, Tensor]):
     _list: list[str]
     _rows: Sequence[int]
     _table: _core.Tensors
+    prefix = ""
 
     def _tensors(self) -> list[Tensor]:
         return self._table.make(Tensor, self._list, self._rows)
@@ -130,7 +131,7 @@ class Branch(_Names):
         self._list = [n for n, _ in pairs]
         self._rows = [r for _, r in pairs]
         self._table = parent._table
-        self.prefix = prefix
+        self.prefix = parent.prefix + prefix
 
     def group(self, name: str) -> Branch:
         return Branch(self, f"{name}/")
@@ -221,9 +222,9 @@ class Checkpoint(_Names):
         """The branch below `name`: `group("model")["embed.weight"]` is `["model/embed.weight"]`."""
         return Branch(self, f"{name}/")
 
-    def state_dict(self) -> Mapping[str, Tensor]:
+    def state_dict(self) -> Checkpoint | Branch:
         """The tensors of the model itself: the root's, or those of its branch 'state_dict', 'model', ..."""
-        names: _Names = self
+        names: Checkpoint | Branch = self
         for _ in range(4):
             if not any("/" in n for n in names._list):
                 break

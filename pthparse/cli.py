@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import math
 import os
 import re
 import sys
@@ -19,12 +18,12 @@ from typing import Any, NamedTuple, NoReturn
 from . import __version__
 from . import open as open_checkpoint
 from .errors import PthError, UnsupportedError, escape
-from .report.text import Column, bar, line, shape, share, size, table
+from .report.summary import FEW, summary
+from .report.text import Column, bar, count, jsonable, line, shape, share, size, table
 
 CANNOT_SAY = 2
 EXIT_CODES = "exit codes: 0 fine; 1 the answer is no; 2 cannot say (unreadable, unsupported, bad usage)"
 TOP_GROUPS = 12
-FEW = 5
 
 
 class Verb(NamedTuple):
@@ -37,23 +36,6 @@ class Verb(NamedTuple):
 
 
 # ---- what verbs share ----
-
-
-def jsonable(value: Any) -> Any:
-    """A value for JSON: exact integers, no NaN, bytes in short."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, (bytes, bytearray)):
-        return value[:64].hex() + ("..." if len(value) > 64 else "")
-    if isinstance(value, dict):
-        return {str(k): jsonable(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(v) for v in value]
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    from .graph import preview
-
-    return preview(value)
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -72,12 +54,6 @@ def tensor_row(t: Any) -> dict[str, Any]:
         "layout": t.layout,
         "requires_grad": t.requires_grad,
     }
-
-
-def identity(t: Any) -> Any:
-    """Equal for tensors that are the same elements under two names."""
-    row = t._storage
-    return (row, t.storage_offset, t.shape, t._strides) if row is not None else (t.row,)
 
 
 # ---- info ----
@@ -103,73 +79,6 @@ def info(args: argparse.Namespace) -> int:
     return 0
 
 
-def summary(ckpt: Any, path: str) -> dict[str, Any]:
-    """Everything that `info` shows, as plain values. Reads no tensor data."""
-    from .report.groups import fold
-
-    seen: dict[Any, str] = {}
-    shared: list[list[str]] = []
-    dtypes: dict[str, list[int]] = {}
-    sections: dict[str, list[int]] = {}
-    rows = []
-    parameters = errors = 0
-    first: list[dict[str, str]] = []
-    for name, t in ckpt.items():
-        if t._code:
-            errors += 1
-            if len(first) < FEW:
-                first.append({"name": name, "error": t.error.message})
-        key = identity(t)
-        numel, nbytes = t.numel, t.nbytes
-        if key in seen and numel:
-            shared.append([name, seen[key]])
-            numel = nbytes = 0
-        else:
-            seen.setdefault(key, name)
-        parameters += numel
-        count = dtypes.setdefault(t.dtype, [0, 0, 0])
-        for i, n in enumerate((1, numel, nbytes)):
-            count[i] += n
-        section = sections.setdefault(name.split("/", 1)[0] if "/" in name else "", [0, 0, 0])
-        for i, n in enumerate((1, numel, nbytes)):
-            section[i] += n
-        rows.append((name, (t.shape, t.dtype), numel, nbytes))
-    data = ckpt.data_nbytes
-    writer = ckpt.writer
-    if len(sections) > 1:  # below each section, not beside it
-        by_section: dict[str, list[Any]] = {}
-        for name, *more in rows:
-            head, _, rest = name.rpartition("/") if "/" not in name else name.partition("/")
-            by_section.setdefault(head, []).append((rest, *more))
-        found = [
-            g._replace(name=f"{s}/{g.name}" if s else g.name) for s, inner in by_section.items() for g in fold(inner)
-        ]
-    else:
-        found = fold(rows)
-    groups = sorted(found, key=lambda g: -g.nbytes)
-    return {
-        "file": path,
-        "nbytes": ckpt.nbytes,
-        "format": ckpt.format,
-        "byteorder": ckpt.byteorder,
-        "writer": {"inferred": True, "text": writer.text, "evidence": list(writer.evidence)},
-        "pickle_protocol": writer.protocol,
-        "pickle_nbytes": ckpt.pickle_nbytes,
-        "tensors": len(ckpt),
-        "parameters": parameters,
-        "data_nbytes": data,
-        "overhead_nbytes": ckpt.nbytes - data,
-        "dtypes": {k: dict(zip(("tensors", "parameters", "nbytes"), v, strict=True)) for k, v in dtypes.items()},
-        "sections": {k: dict(zip(("tensors", "parameters", "nbytes"), v, strict=True)) for k, v in sections.items()},
-        "shared": [{"name": a, "same_as": b} for a, b in shared],
-        "groups": [{**g._asdict(), "share": g.nbytes / ckpt.nbytes if ckpt.nbytes else 0.0} for g in groups],
-        "metadata": jsonable({k: v[:200] if isinstance(v, str) else v for k, v in ckpt.root_values.items()}),
-        "errors": errors,
-        "first_errors": first,
-        "findings": [f._asdict() for f in ckpt.findings],
-    }
-
-
 def print_info(facts: dict[str, Any]) -> None:
     """One screen."""
     total = facts["nbytes"]
@@ -182,7 +91,10 @@ def print_info(facts: dict[str, Any]) -> None:
     kinds = ", ".join(
         f"{k}" if len(facts["dtypes"]) == 1 else f"{k} x {v['tensors']:,}" for k, v in facts["dtypes"].items()
     )
-    line(f"{facts['parameters']:,} parameters in {facts['tensors']:,} tensors   {kinds or 'no tensors'}")
+    if facts["model"]:
+        line(f"{facts['model']}: {count(facts['parameters'], 'parameter')}")
+    what = "element" if facts["model"] else "parameter"
+    line(f"{count(facts['elements'], what)} in {count(facts['tensors'], 'tensor')}   {kinds}".rstrip())
     shared = facts["shared"]
     if shared:
         names = ", ".join(f"{s['name']} = {s['same_as']}" for s in shared[:FEW])
@@ -192,7 +104,7 @@ def print_info(facts: dict[str, Any]) -> None:
         line("values: " + ", ".join(f"{k} = {v!r}" for k, v in list(facts["metadata"].items())[:8]))
     line("")
     columns = (
-        Column("group", name=True), Column("tensors", right=True), Column("parameters", right=True),
+        Column("group", name=True), Column("tensors", right=True), Column("elements", right=True),
         Column("bytes", right=True), Column("share", right=True), Column(""),
     )  # fmt: skip
     rows = []
@@ -202,7 +114,7 @@ def print_info(facts: dict[str, Any]) -> None:
                 (
                     f"{name or '(root)'}",
                     f"{s['tensors']:,}",
-                    f"{s['parameters']:,}",
+                    f"{s['elements']:,}",
                     f"{s['nbytes']:,}",
                     share(s["nbytes"], total),
                     bar(s["nbytes"], total),
@@ -218,7 +130,7 @@ def print_info(facts: dict[str, Any]) -> None:
             (
                 label,
                 f"{per}{g['tensors'] // n:,}",
-                f"{per}{g['parameters'] // n:,}",
+                f"{per}{g['elements'] // n:,}",
                 f"{per}{g['nbytes'] // n:,}",
                 share(g["nbytes"], total),
                 bar(g["nbytes"], total),
@@ -231,7 +143,7 @@ def print_info(facts: dict[str, Any]) -> None:
             (
                 f"({len(rest):,} more groups)",
                 f"{sum(g['tensors'] for g in rest):,}",
-                f"{sum(g['parameters'] for g in rest):,}",
+                f"{sum(g['elements'] for g in rest):,}",
                 f"{left:,}",
                 share(left, total),
                 bar(left, total),
@@ -243,7 +155,7 @@ def print_info(facts: dict[str, Any]) -> None:
     for f in facts["findings"][:FEW]:
         line(f"note: {f['member'] + ': ' if f['member'] else ''}{f['message']} [{f['code']}]")
     if facts["errors"]:
-        line(f"{facts['errors']:,} tensors cannot be read:")
+        line(f"{count(facts['errors'], 'tensor')} cannot be read:")
         for e in facts["first_errors"]:
             line(f"  {e['error']}")
 

@@ -230,9 +230,10 @@ class ZipContainer(Container):
             self.evidence.append("member .format_version: 2.7 or later")
             return "torch 2.7 or later"
         if marks[".data/serialization_id"] is not None or self.member("byteorder") is not None:
-            self.evidence.append(
-                "members byteorder, .data/serialization_id: 2.1 or later; no .format_version: before 2.7"
-            )
+            self.evidence.append("members byteorder, .data/serialization_id: 2.1 or later")
+            if self.format == "torchscript":  # torch.jit.save never writes .format_version
+                return "torch 2.1 or later"
+            self.evidence.append("no member .format_version: before 2.7")
             return "torch 2.1 to 2.6"
         if self.folder == "tensors/":
             self.evidence.append("storages in tensors/: 1.4")

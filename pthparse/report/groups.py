@@ -12,7 +12,7 @@ class Group(NamedTuple):
     name: str
     copies: int
     tensors: int
-    parameters: int
+    elements: int
     nbytes: int
 
 
@@ -29,14 +29,14 @@ def _structure(rows: list[tuple[str, Any, int, int]]) -> tuple[Any, ...]:
 
 
 def fold(rows: Iterable[tuple[str, Any, int, int]]) -> list[Group]:
-    """Groups of (name, structure, parameters, bytes) rows by their first component; numbered siblings below it folded.
+    """Groups of (name, structure, elements, bytes) rows by their first component; numbered siblings below it folded.
 
     `layers.0.a, layers.0.b, layers.1.a, layers.1.b` become one group `layers.0-1` of 2 copies. Linear in the names.
     """
     tops: dict[str, list[tuple[str, Any, int, int]]] = {}
-    for name, kind, parameters, nbytes in rows:
+    for name, kind, elements, nbytes in rows:
         head, rest = _parts(name)
-        tops.setdefault(head, []).append((rest, kind, parameters, nbytes))
+        tops.setdefault(head, []).append((rest, kind, elements, nbytes))
     if len(tops) == 1:  # a common prefix says nothing: look below it
         ((head, inner),) = tops.items()
         if any(rest for rest, *_ in inner) and not all(_parts(rest)[0].isdigit() for rest, *_ in inner):

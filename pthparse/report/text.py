@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from ..errors import escape
 
@@ -29,6 +30,10 @@ def size(n: int) -> str:
     if n < 10**9:
         return f"{n:,} B ({n / 1e6:.1f} MB, {n / 2**20:.1f} MiB)"
     return f"{n:,} B ({n / 1e9:.2f} GB, {n / 2**30:.2f} GiB)"
+
+
+def count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def share(part: int, whole: int) -> str:
@@ -94,3 +99,20 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream
 def line(text: str, stream: TextIO | None = None) -> None:
     """One line of prose, escaped."""
     print(escape(text), file=stream or sys.stdout)
+
+
+def jsonable(value: Any) -> Any:
+    """A value for JSON: exact integers, no NaN, bytes in short."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, (bytes, bytearray)):
+        return value[:64].hex() + ("..." if len(value) > 64 else "")
+    if isinstance(value, dict):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(v) for v in value]
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    from ..graph import preview
+
+    return preview(value)
