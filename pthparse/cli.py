@@ -444,7 +444,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words and words[0] not in VERBS and not words[0].startswith("-"):
+    if words and words[0] not in VERBS and words[0] not in ("-h", "--help", "--version"):
         words.insert(0, "info")
     args = build_parser().parse_args(words)
     files = args.file if isinstance(args.file, str) else args.file[0]
