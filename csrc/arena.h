@@ -39,9 +39,7 @@ void pth_pool_free(pth_arena *a, pth_pool *p);
 #define PTH_AT(type, pool, i) (((type *)(pool).data)[i])
 
 /* Room for one more item; the test is inline because this is the inner loop of everything. */
-static inline int pth_pool_room(pth_arena *a, pth_pool *p, pth_err *err) {
-  return p->len < p->cap ? 0 : pth_pool_reserve(a, p, 1, err);
-}
+static inline int pth_pool_room(pth_arena *a, pth_pool *p, pth_err *err) { return p->len < p->cap ? 0 : pth_pool_reserve(a, p, 1, err); }
 
 static inline int pth_push_u32(pth_arena *a, pth_pool *p, uint32_t v, pth_err *err) {
   int rc = pth_pool_room(a, p, err);

@@ -22,9 +22,7 @@ typedef struct pth_cursor {
   uint64_t pos; /* <= len, always */
 } pth_cursor;
 
-static inline pth_cursor pth_cursor_of(pth_bytes b) {
-  return (pth_cursor){.data = b.data, .len = b.len, .pos = 0};
-}
+static inline pth_cursor pth_cursor_of(pth_bytes b) { return (pth_cursor){.data = b.data, .len = b.len, .pos = 0}; }
 
 static inline uint64_t pth_left(const pth_cursor *c) { return c->len - c->pos; }
 
@@ -49,9 +47,7 @@ static inline uint64_t pth_u64_be(const uint8_t *p) {
   return v;
 }
 
-static inline int64_t pth_i64_of(uint64_t v) {
-  return v <= (uint64_t)INT64_MAX ? (int64_t)v : -(int64_t)(UINT64_MAX - v) - 1;
-}
+static inline int64_t pth_i64_of(uint64_t v) { return v <= (uint64_t)INT64_MAX ? (int64_t)v : -(int64_t)(UINT64_MAX - v) - 1; }
 
 static inline bool pth_add(uint64_t a, uint64_t b, uint64_t *sum) {
   *sum = a + b;

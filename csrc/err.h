@@ -17,9 +17,9 @@ enum pth_code {
 };
 
 typedef struct pth_err {
-  int code;      /* enum pth_code */
-  int op;        /* pickle opcode at work, or -1 */
-  uint64_t off;  /* byte that was refused, counted from the start of the bytes at hand */
+  int code;     /* enum pth_code */
+  int op;       /* pickle opcode at work, or -1 */
+  uint64_t off; /* byte that was refused, counted from the start of the bytes at hand */
   uint64_t want;
   uint64_t have;
 } pth_err;

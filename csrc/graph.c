@@ -101,8 +101,7 @@ static enum pth_meaning family_of(pth_bytes module, pth_bytes name, uint8_t *dty
     if (storage[0] == 0) continue;
     if (compare(name, storage) == 0) return PTH_G_STORAGE;
     size_t stem = strlen(storage) - strlen("Storage");
-    if (i != PTH_DT_UNTYPED && name.len == stem + 6 && memcmp(name.data, storage, stem) == 0 &&
-        memcmp(name.data + stem, "Tensor", 6) == 0)
+    if (i != PTH_DT_UNTYPED && name.len == stem + 6 && memcmp(name.data, storage, stem) == 0 && memcmp(name.data + stem, "Tensor", 6) == 0)
       return PTH_G_TENSOR_CLASS;
   }
   *dtype = 0;
@@ -128,9 +127,7 @@ enum pth_meaning pth_meaning_of(pth_bytes module, pth_bytes name, uint8_t *dtype
 
 /* ---- items ---- */
 
-pth_items pth_items_of_list(const pth_graph *g, pth_list list) {
-  return (pth_items){.g = g, .next_chunk = list.n ? list.head : 0};
-}
+pth_items pth_items_of_list(const pth_graph *g, pth_list list) { return (pth_items){.g = g, .next_chunk = list.n ? list.head : 0}; }
 
 uint32_t pth_item_of_chain(const pth_graph *g, uint32_t id, uint32_t index) {
   if (index >= pth_n_items(g, id) || pth_node_at(g, id)->kind == PTH_NODE_DICT) return PTH_NONE;

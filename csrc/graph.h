@@ -105,7 +105,7 @@ typedef struct pth_graph {
   pth_bytes in; /* borrowed: the pickle, perhaps with more behind it */
   pth_pool nodes, kids, chunks, exts, globals, text;
   uint32_t root;
-  uint64_t end;   /* byte after STOP */
+  uint64_t end; /* byte after STOP */
   uint64_t n_ops;
   uint8_t proto;        /* highest PROTO met; 0 without one */
   bool has_str8;        /* strings of Python 2 */

@@ -37,8 +37,7 @@ int pth_legacy_read(pth_legacy *l, pth_arena *a, pth_bytes in, const pth_limits 
     rc = read_pickle(l, i, a, in, lim, err);
     int64_t version = 0;
     if (rc == 0 && i == PTH_LEGACY_MAGIC) rc = check_magic(&l->pickles[i], err);
-    if (rc == 0 && i == PTH_LEGACY_VERSION &&
-        (!pth_as_i64(&l->pickles[i], l->pickles[i].root, &version) || version != VERSION))
+    if (rc == 0 && i == PTH_LEGACY_VERSION && (!pth_as_i64(&l->pickles[i], l->pickles[i].root, &version) || version != VERSION))
       rc = pth_fail(err, PTH_E_LEGACY_VERSION, l->at[i], (uint64_t)version, VERSION);
   }
   return rc;

@@ -296,12 +296,10 @@ static int load_string(vm *v) {
   int rc = line(v, &b);
   if (rc) return rc;
   b = strip(b);
-  if (b.len < 2 || b.data[0] != b.data[b.len - 1] || (b.data[0] != '\'' && b.data[0] != '"'))
-    return fail(v, PTH_E_PICKLE_STRING, 0, 0);
+  if (b.len < 2 || b.data[0] != b.data[b.len - 1] || (b.data[0] != '\'' && b.data[0] != '"')) return fail(v, PTH_E_PICKLE_STRING, 0, 0);
   b.data++, b.len -= 2;
   v->g->has_str8 = true;
-  if (b.len == 0 || memchr(b.data, '\\', (size_t)b.len) == NULL)
-    return push_node(v, slice_node(PTH_NODE_STR8, 0, off_in(v, b), b.len));
+  if (b.len == 0 || memchr(b.data, '\\', (size_t)b.len) == NULL) return push_node(v, slice_node(PTH_NODE_STR8, 0, off_in(v, b), b.len));
   uint64_t start = v->g->text.len;
   for (uint64_t i = 0; i < b.len && !rc;) {
     if (b.data[i] != '\\') {
@@ -531,9 +529,7 @@ static int fill_marked(vm *v, enum fill how) {
   return rc ? rc : fill(v, how, at);
 }
 
-static int fill_top(vm *v, enum fill how, uint32_t n) {
-  return height(v) < n + 1 ? underflow(v, n + 1) : fill(v, how, v->stack.len - n);
-}
+static int fill_top(vm *v, enum fill how, uint32_t n) { return height(v) < n + 1 ? underflow(v, n + 1) : fill(v, how, v->stack.len - n); }
 
 static int make_dict(vm *v) {
   uint32_t at, id;

@@ -33,10 +33,10 @@ typedef struct pth_store {
   pth_pool direct; /* decimal key -> span, or PTH_NONE */
   pth_pool slots;  /* hash -> span, or PTH_NONE */
   uint32_t n_hashed;
-  bool fixed_little; /* payload is little endian whatever the writer was (legacy, tar) */
-  bool big;          /* payload is big endian */
-  pth_pool tensors;  /* pth_named_tensor */
-  pth_pool dims;     /* int64_t */
+  bool fixed_little;             /* payload is little endian whatever the writer was (legacy, tar) */
+  bool big;                      /* payload is big endian */
+  pth_pool tensors;              /* pth_named_tensor */
+  pth_pool dims;                 /* int64_t */
   const struct pth_store *named; /* key of a tensor -> its index in `tensors`, as span.off; NULL: none are named (all but tar) */
 } pth_store;
 

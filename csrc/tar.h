@@ -36,7 +36,8 @@ void pth_tar_free(pth_tar *t);
 /* A pickled count at the start of `in`; *used: its bytes. */
 int pth_tar_count(pth_tar *t, pth_bytes in, const pth_limits *lim, uint64_t *n, uint64_t *used, pth_err *err);
 /* The storage record at the start of `window` (at window_off of the file); *next: where the next one begins. */
-int pth_tar_storage(pth_tar *t, pth_bytes window, uint64_t window_off, uint64_t member_end, const pth_limits *lim, uint64_t *next, pth_err *err);
+int pth_tar_storage(pth_tar *t, pth_bytes window, uint64_t window_off, uint64_t member_end, const pth_limits *lim, uint64_t *next,
+                    pth_err *err);
 int pth_tar_views(pth_tar *t, pth_bytes in, const pth_limits *lim, pth_err *err);
 int pth_tar_tensors(pth_tar *t, pth_bytes member, const pth_limits *lim, pth_err *err);
 /* Makes t->store, which knows all tensors by name. Call once, after everything else. */

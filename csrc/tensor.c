@@ -1,14 +1,13 @@
 /* Design
- *   walk      an explicit stack of frames. A frame goes through the phases of its node (a dict has one, an object up to five), and each phase
- *             gives children with the component that names them.
- *   seen      one word per node: how often-shared containers stay cheap. EMPTY = finished, no tensor below: never entered again.
- *   rebuild   one call -> one row. Wrappers (a parameter, a subclass, a type tag) are peeled off in a loop, so their nesting is bounded. */
+ *   walk      an explicit stack of frames. A frame goes through the phases of its node (a dict has one, an object up to five), and each
+ * phase gives children with the component that names them. seen      one word per node: how often-shared containers stay cheap. EMPTY =
+ * finished, no tensor below: never entered again. rebuild   one call -> one row. Wrappers (a parameter, a subclass, a type tag) are peeled
+ * off in a loop, so their nesting is bounded. */
 #include "tensor.h"
 
 #include "legacy.h"
 
-const char *const pth_layouts[PTH_N_LAYOUTS] = {"strided",    "sparse_coo", "sparse_csr", "sparse_csc",
-                                                "sparse_bsr", "sparse_bsc", "jagged"};
+const char *const pth_layouts[PTH_N_LAYOUTS] = {"strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged"};
 
 enum { MAX_WRAPPERS = 16 };
 
@@ -82,7 +81,8 @@ static uint32_t unwrap(const pth_graph *g, uint32_t id) {
 static int push_ints(walk *w, uint32_t id, uint32_t *n, pth_tensor *r) {
   const pth_graph *g = w->g;
   id = unwrap(g, id);
-  if (id != PTH_NONE && pth_node_at(g, id)->kind == PTH_NODE_OBJECT && pth_meaning_of_node(g, pth_node_at(g, id)->a, NULL) == PTH_G_TORCH_SIZE)
+  if (id != PTH_NONE && pth_node_at(g, id)->kind == PTH_NODE_OBJECT &&
+      pth_meaning_of_node(g, pth_node_at(g, id)->a, NULL) == PTH_G_TORCH_SIZE)
     id = pth_item(g, pth_args_of(pth_node_at(g, id)), 0);
   if (id == PTH_NONE) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
   uint8_t kind = pth_node_at(g, id)->kind;
@@ -559,8 +559,7 @@ static int named_tensor(walk *w, uint32_t node, pth_tensor *r) {
   pth_tensors *t = w->t;
   uint32_t at = pth_store_find(t->store->named, pth_slice(w->g, pth_node_at(w->g, pth_node_at(w->g, node)->a)));
   if (at == PTH_NONE) return wrong(r, PTH_E_STORAGE_MISSING, 0, 0);
-  const pth_named_tensor *n =
-      &PTH_AT(pth_named_tensor, t->store->tensors, PTH_AT(pth_span, t->store->named->spans, at).off);
+  const pth_named_tensor *n = &PTH_AT(pth_named_tensor, t->store->tensors, PTH_AT(pth_span, t->store->named->spans, at).off);
   if (n->n_dims > w->lim->max_ndim) return wrong(r, PTH_E_LIMIT_NDIM, n->n_dims, w->lim->max_ndim);
   r->dims = t->dims.len;
   r->n_dims = n->n_dims;
@@ -680,12 +679,9 @@ static int new_name(walk *w, uint32_t path, uint32_t row) {
   pth_tensors *t = w->t;
   if (t->names.len >= w->lim->max_names) return pth_fail(w->err, PTH_E_LIMIT_NAMES, 0, t->names.len, w->lim->max_names);
   const pth_path *p = &PTH_AT(pth_path, t->paths, path);
-  if (p->kind != PTH_P_KEY || p->parent != 0 || pth_node_at(w->g, p->key)->kind != PTH_NODE_STR ||
-      p->owner != w->g->root)
-    t->flat = false;
+  if (p->kind != PTH_P_KEY || p->parent != 0 || pth_node_at(w->g, p->key)->kind != PTH_NODE_STR || p->owner != w->g->root) t->flat = false;
   w->name_bytes += p->len;
-  if (w->name_bytes > w->lim->max_name_bytes)
-    return pth_fail(w->err, PTH_E_LIMIT_NAME_BYTES, 0, w->name_bytes, w->lim->max_name_bytes);
+  if (w->name_bytes > w->lim->max_name_bytes) return pth_fail(w->err, PTH_E_LIMIT_NAME_BYTES, 0, w->name_bytes, w->lim->max_name_bytes);
   int rc = pth_pool_room(t->arena, &t->names, w->err);
   if (rc == 0) PTH_AT(pth_name, t->names, t->names.len++) = (pth_name){path, row};
   return rc;
@@ -702,7 +698,7 @@ typedef struct frame {
   uint32_t next_chunk, at, left; /* pth_items */
   uint32_t index;                /* of the child to come */
   uint8_t kind, phase, source;
-  bool full;                     /* a tensor lies below */
+  bool full;      /* a tensor lies below */
   bool outermost; /* of a module: its own names join what stands above by '/', not by '.' */
 } frame;
 
@@ -875,7 +871,9 @@ static bool next_child(walk *w, frame *f, uint32_t *child, pth_path *name) {
                      .key = kind == PTH_P_KEY ? key : f->index - 1,
                      .owner = f->node,
                      .kind = kind,
-                     .sep = above == PTH_P_ROOT ? 0 : dotted && !f->outermost ? '.' : '/'};
+                     .sep = above == PTH_P_ROOT       ? 0
+                            : dotted && !f->outermost ? '.'
+                                                      : '/'};
   return true;
 }
 
@@ -935,8 +933,10 @@ static int visit(walk *w, frame *f, uint32_t child, const pth_path *name) {
     return new_name(w, path, row);
   }
   uint8_t kind = WALK_PLAIN;
-  if (pth_node_at(g, child)->kind == PTH_NODE_OBJECT) kind = is_module(g, child) ? WALK_MODULE : is_script(g, child) ? WALK_SCRIPT : WALK_PLAIN;
-  if (same_path && pth_node_at(g, child)->kind == PTH_NODE_TUPLE && pth_n_items(g, child) == 2 && parent_kind != WALK_STATE) kind = WALK_STATE;
+  if (pth_node_at(g, child)->kind == PTH_NODE_OBJECT)
+    kind = is_module(g, child) ? WALK_MODULE : is_script(g, child) ? WALK_SCRIPT : WALK_PLAIN;
+  if (same_path && pth_node_at(g, child)->kind == PTH_NODE_TUPLE && pth_n_items(g, child) == 2 && parent_kind != WALK_STATE)
+    kind = WALK_STATE;
   if (same_path && pth_node_at(g, child)->kind == PTH_NODE_DICT) kind = parent_kind == WALK_SCRIPT ? WALK_SCRIPT : kind;
   bool dotted = kind == WALK_MODULE || kind == WALK_SCRIPT;
   bool first = dotted && (same_path ? f->outermost : !parent_dotted);

@@ -41,17 +41,17 @@ extern const char *const pth_layouts[PTH_N_LAYOUTS]; /* torch's names */
 enum pth_tensor_flag { PTH_F_GRAD = 1, PTH_F_PARAMETER = 2, PTH_F_CONJ = 4, PTH_F_NEG = 8 };
 
 typedef struct pth_tensor {
-  uint32_t node;                     /* of the graph; PTH_NONE if the container described it */
+  uint32_t node; /* of the graph; PTH_NONE if the container described it */
   uint8_t kind, dtype, layout, flags;
-  uint32_t storage;                  /* row, or PTH_NONE */
-  uint32_t n_dims, dims;             /* sizes, then strides, in `dims` */
-  uint32_t part;                     /* node: quantizer, sparse parts, nested parts, state of a subclass, numpy array */
-  uint32_t cls;                      /* node of the subclass, or PTH_NONE */
-  uint32_t device;                   /* node of its text where no storage tells it, or PTH_NONE */
-  uint16_t code;                     /* enum pth_code */
-  int64_t offset;                    /* elements */
+  uint32_t storage;      /* row, or PTH_NONE */
+  uint32_t n_dims, dims; /* sizes, then strides, in `dims` */
+  uint32_t part;         /* node: quantizer, sparse parts, nested parts, state of a subclass, numpy array */
+  uint32_t cls;          /* node of the subclass, or PTH_NONE */
+  uint32_t device;       /* node of its text where no storage tells it, or PTH_NONE */
+  uint16_t code;         /* enum pth_code */
+  int64_t offset;        /* elements */
   uint64_t numel;
-  uint64_t want, have;               /* of the code */
+  uint64_t want, have; /* of the code */
 } pth_tensor;
 
 enum pth_storage_flag {
@@ -94,7 +94,7 @@ typedef struct pth_tensors {
   const pth_graph *graph;
   const pth_store *store;
   pth_pool tensors, storages, dims, paths, names;
-  pth_pool by_node; /* node -> tensor, or PTH_NONE */
+  pth_pool by_node;  /* node -> tensor, or PTH_NONE */
   bool whole_module; /* the root is a module: its names are those of state_dict() */
   bool flat;         /* every name is a text key of one dict, the root: no two are equal */
 } pth_tensors;

@@ -51,8 +51,7 @@ int pth_zip_find(pth_bytes tail, uint64_t tail_off, uint64_t file_len, pth_zip_e
     return pth_fail(err, PTH_E_ZIP_SPAN, out->eocd_off, pth_u16(p + 4), 0);
   }
   uint64_t end, stop = out->end64_off ? out->end64_off : out->eocd_off;
-  if (!pth_add(out->dir_off, out->dir_len, &end) || end > stop)
-    return pth_fail(err, PTH_E_ZIP_DIRECTORY, out->eocd_off, end, stop);
+  if (!pth_add(out->dir_off, out->dir_len, &end) || end > stop) return pth_fail(err, PTH_E_ZIP_DIRECTORY, out->eocd_off, end, stop);
   if (end != stop) return pth_fail(err, PTH_E_ZIP_PREFIX, out->eocd_off, stop - end, 0);
   return 0;
 }

@@ -460,8 +460,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except (PthError, KeyError, OSError) as e:
         if args.debug:
-            raise
-        print(f"pthparse: {message(e, files)}", file=sys.stderr)
+            import traceback
+
+            traceback.print_exc()
+        else:
+            print(f"pthparse: {message(e, files)}", file=sys.stderr)
         return CANNOT_SAY
 
 

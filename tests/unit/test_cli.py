@@ -186,7 +186,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pthparse", "info", "--debug", str(path)], capture_output=True, text=True
     )
-    assert done.returncode != 0 and "Traceback" in done.stderr and "empty-file" in done.stderr
+    assert done.returncode == 2 and "Traceback" in done.stderr and "empty-file" in done.stderr
 
 
 @pytest.mark.parametrize("words", [[], ["info"], ["info", "--bad", LESSON], ["ls"], ["show", LESSON], ["--nope"]])

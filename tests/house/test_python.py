@@ -1,0 +1,194 @@
+"""The rules of the house for Python, kept by tests: arrows one way, nothing of the file executed, faces alone print."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "pthparse"
+ZOO = ROOT / "tests" / "data" / "zoo"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# Floors of the house: a module imports from its own floor and those below. None: from anywhere.
+FLOORS = {
+    "errors": 0,
+    "_core": 1,
+    "limits": 2,
+    "source": 2,
+    "info": 2,
+    "formats": 3,
+    "graph": 3,
+    "sparse": 3,
+    "tensor": 4,
+    "metadata": 5,
+    "checkpoint": 6,
+    "report": 7,
+    "cli": 8,
+    "__main__": 9,
+}
+FACES = ("report", "cli", "__main__")
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[str, int]]:
+    """Modules of this package that a file imports at run time, with the line."""
+    found = []
+    depth = len(path.relative_to(PACKAGE).parts)
+    tree = ast.parse(path.read_text())
+    hidden = {
+        id(n)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
+        for n in ast.walk(branch)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or node.level == 0 or id(node) in hidden:
+            continue
+        if node.level < depth:  # inside of a package of its own: formats, report
+            continue
+        names = [node.module.split(".")[0]] if node.module else [a.name for a in node.names]
+        found += [(name, node.lineno) for name in names if name in FLOORS]
+    return found
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room(f) for f in MODULES} - {"__init__"} == set(FLOORS) - {"_core"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_arrows_point_down(path: Path) -> None:
+    if room(path) == "__init__":
+        return
+    for name, lineno in imports(path):
+        assert FLOORS[name] <= FLOORS[room(path)], f"{path.name}:{lineno} imports {name}"
+
+
+def test_the_seam_imports_errors_alone() -> None:
+    lines = (PACKAGE / "_core.pyx").read_text().splitlines()
+    assert [line for line in lines if line.startswith(("from . ", "from .", "import "))] == [
+        "from ._csrc cimport *",
+        "import os",
+        "from . import errors as _errors",
+    ]
+
+
+BANNED = {"torch", "pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "importlib", "runpy"}
+
+
+@pytest.mark.parametrize("path", [*MODULES, PACKAGE / "_core.pyx"], ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_nothing_is_imported_that_could_execute(path: Path) -> None:
+    if path.suffix == ".pyx":
+        assert not [n for n in BANNED if f"import {n}" in path.read_text()]
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not BANNED & {a.name.split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            # The package's own names are looked up in a table of constants.
+            allowed = path.name == "__init__.py" and node.module == "importlib"
+            assert allowed or (node.module or "").split(".")[0] not in BANNED
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("eval", "exec", "compile", "__import__")
+
+
+@pytest.mark.parametrize("path", [f for f in MODULES if room(f) not in FACES], ids=lambda f: f.name)
+def test_faces_alone_print(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            assert ast.unparse(node.func) not in ("print", "sys.exit", "exit", "warnings.warn")
+        if isinstance(node, ast.Attribute):
+            assert ast.unparse(node) not in ("sys.stdout", "sys.stderr")
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+WATCH = f"""
+import glob, sys
+import pthparse
+events = []
+def read_all():
+    for file in sorted(glob.glob({str(ZOO)!r} + "/*/*.pth")):
+        with pthparse.open(file) as ckpt:
+            assert ckpt.root is not None and ckpt.metadata is not None and ckpt.globals is not None
+            for t in ckpt.values():
+                if t.kind in ("dense", "quantized"):
+                    t.numpy(); t.numpy(copy=True)
+read_all()  # numpy, ml_dtypes and our own modules are imported on first use
+sys.addaudithook(lambda event, args: events.append((event, args)))
+read_all()
+seen = list(events)
+assert "torch" not in sys.modules
+assert all(str(args[0]).endswith(".pth") for event, args in seen if event == "open")
+assert all(args[0].split(".")[0] in ("numpy", "pthparse", "ml_dtypes") for event, args in seen if event == "import")
+print(*sorted(set(event for event, _ in seen)))
+"""
+
+
+def test_nothing_of_a_file_is_executed_imported_or_opened() -> None:
+    """Python's own audit events, while all of the zoo is read: the files are opened and mapped, and nothing more."""
+    listing = {"glob.glob", "glob.glob/2", "os.scandir", "os.listdir"}
+    harmless = {"open", "mmap.__new__", "import", "builtins.id", "sys._getframe"}
+    assert set(python(WATCH).split()) <= listing | harmless
+
+
+def test_import_is_light() -> None:
+    """Even numpy waits until an array is asked for."""
+    loaded = python("import sys, pthparse; print(*sorted(sys.modules))").split()
+    assert not {"numpy", "rich", "ml_dtypes", "torch", "argparse", "mmap", "json"} & set(loaded)
+    opened = f"import sys, pthparse; c = pthparse.open({str(ROOT / 'tests/data/lesson/lesson.pth')!r}); "
+    loaded = python(opened + "[t.shape for t in c.values()]; print(*sorted(sys.modules))").split()
+    assert not {"numpy", "rich", "ml_dtypes", "torch"} & set(loaded)
+
+
+def test_public_names_are_there_and_documented() -> None:
+    import pthparse
+
+    assert sorted(pthparse.__all__) == pthparse.__all__
+    assert set(pthparse.__all__) <= set(dir(pthparse))
+    for name in pthparse.__all__:
+        value = getattr(pthparse, name)
+        assert value.__doc__, name
+        assert value.__module__.startswith("pthparse"), name
+    with pytest.raises(AttributeError):
+        pthparse.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+    name = ".".join(["pthparse", *path.relative_to(PACKAGE).with_suffix("").parts])
+    if path.stem != "__main__":
+        importlib.import_module(name.removesuffix(".__init__"))
+
+
+def test_the_stub_names_what_the_seam_has() -> None:
+    from pthparse import _core
+
+    tree = ast.parse((PACKAGE / "_core.pyi").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            cls = getattr(_core, node.name)
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef):
+                    assert hasattr(cls, item.name), f"{node.name}.{item.name}"
+        elif isinstance(node, ast.FunctionDef):
+            assert hasattr(_core, node.name), node.name
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            assert hasattr(_core, node.target.id), node.target.id
+    public = {n for n in vars(_core) if not n.startswith("_") and n not in ("os", "Buffer")}
+    named = {n.name for n in tree.body if isinstance(n, (ast.ClassDef, ast.FunctionDef))}
+    named |= {n.target.id for n in tree.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    assert public <= named
