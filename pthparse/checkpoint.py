@@ -290,16 +290,24 @@ class Checkpoint(_Names):
         return tuple(self._home.storage(self._table, i) for i in range(self._table.n_storages))
 
     @cached_property
-    def data_nbytes(self) -> int:
-        """Bytes of all storages that tensors use, each counted once, as the file holds them."""
-        table, held = self._table, {}
-        flags_without_data = _core.STORAGE_FLAGS["META"]
+    def ledger(self) -> Mapping[str, int]:
+        """Where the file's bytes go: storages that tensors use (each once), pickles, and the container round them."""
+        table, held, pickled = self._table, 0, 0
+        seen: set[tuple[int | None, int | None]] = set()
         for i in range(table.n_storages):
             span, _, _, _, flags, offset, nbytes, _, code = table.storage(i)
-            if code or flags & flags_without_data:
+            if code or flags & _core.STORAGE_FLAGS["META"] or (span, offset) in seen:
                 continue
-            held[span, None if span is not None else offset] = nbytes if span is None else table.store.span(span)[2]
-        return sum(held.values())
+            if span is None:
+                seen.add((span, offset))
+                pickled += nbytes
+            elif (span, None) not in seen:
+                seen.add((span, None))
+                held += self._box.stored_nbytes(table.store, span)
+        pickles = self.pickle_nbytes - pickled
+        return MappingProxyType(
+            {"data": held + pickled, "pickles": pickles, "container": self.nbytes - held - self.pickle_nbytes}
+        )
 
     @property
     def errors(self) -> Mapping[str, PthError]:

@@ -149,9 +149,17 @@ def print_info(facts: dict[str, Any]) -> None:
                 bar(left, total),
             )
         )
-    over = facts["overhead_nbytes"]
+    ledger = facts["ledger"]
+    over = total - ledger["data"]
+    if facts["unseen_nbytes"]:
+        unseen = facts["unseen_nbytes"]
+        rows.append(
+            ("(in storages, seen by no tensor)", "", "", f"{unseen:,}", share(unseen, total), bar(unseen, total))
+        )
     rows.append(("(not tensor data)", "", "", f"{over:,}", share(over, total), ""))
     table(columns, rows, sys.stdout)
+    parts = (f"{ledger['data']:,} tensor data", f"{ledger['pickles']:,} pickles", f"{ledger['container']:,} container")
+    line(f"ledger: {total:,} B = {' + '.join(parts)}")
     for f in facts["findings"][:FEW]:
         line(f"note: {f['member'] + ': ' if f['member'] else ''}{f['message']} [{f['code']}]")
     if facts["errors"]:

@@ -89,6 +89,10 @@ class Container:
             raise _core.error_of(code)
         return Extent(offset, nbytes)
 
+    def stored_nbytes(self, store: Any, span: int) -> int:
+        """Bytes that a storage takes in the file."""
+        return int(store.span(span)[2])
+
     def members(self) -> tuple[Member, ...]:
         """All parts of the file that have a name or a place."""
         return ()

@@ -203,6 +203,9 @@ class ZipContainer(Container):
             return Extent(None, nbytes, self.read_member(entry, self.limits.max_inflate_bytes)[0])
         return Extent(self.data_offset(entry), nbytes)
 
+    def stored_nbytes(self, store: Any, span: int) -> int:
+        return int(self.zip.entry(store.span(span)[3])[1])
+
     def members(self) -> tuple[Member, ...]:
         rows = []
         data, constants = self.prefix + getattr(self, "folder", "tensors/"), self.prefix + "constants/"

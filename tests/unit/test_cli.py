@@ -51,6 +51,7 @@ def test_info(run: Any) -> None:
     ]
     assert "layers.0-5 (6x)      6x 18  6x 3,344  6x 13,376  64.72 %" in out
     assert "(not tensor data)                        30,952  24.96 %" in out
+    assert out.splitlines()[-1] == "ledger: 124,012 B = 93,060 tensor data + 15,166 pickles + 15,786 container"
     assert run(LESSON)[1] == out
 
 
@@ -65,7 +66,7 @@ def test_info_json(run: Any) -> None:
     facts = json.loads(out)
     assert code == 0 and facts["schema"] == 1
     assert (facts["nbytes"], facts["tensors"], facts["parameters"]) == (124_012, 111, 23_265)
-    assert facts["data_nbytes"] + facts["overhead_nbytes"] == facts["nbytes"]
+    assert sum(facts["ledger"].values()) == facts["nbytes"] and facts["ledger"]["data"] == 93_060
     assert facts["writer"] == {
         "inferred": True,
         "text": "torch 2.7 or later",
@@ -87,6 +88,21 @@ def test_info_counts_what_torch_counts(run: Any, file: Path) -> None:
     assert facts["tensors"] == len(entries) and facts["errors"] == 0
     assert facts["nbytes"] == file.stat().st_size
     assert sum(d["tensors"] for d in facts["dtypes"].values()) == len(entries)
+
+
+def test_a_slice_drags_its_whole_storage_along(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "m.pth"
+    torch.save({"w": torch.zeros(1000, 1000)[:2]}, path)
+    _, out, _ = run(str(path))
+    rows = [line.split() for line in out.splitlines()]
+    assert ["w", "1", "2,000", "8,000", "0.20", "%"] in rows
+    assert any("seen by no tensor" in line and " 3,992,000 " in line for line in out.splitlines())
+
+
+@pytest.mark.parametrize("file", sorted(DATA.glob("zoo/*/*.pth")), ids=lambda f: f"{f.parent.name}-{f.stem}")
+def test_the_ledger_adds_up(run: Any, file: Path) -> None:
+    facts = json.loads(run("info", "--json", str(file))[1])
+    assert sum(facts["ledger"].values()) == file.stat().st_size and min(facts["ledger"].values()) >= 0
 
 
 def test_broken_tensors_are_listed(run: Any, tmp_path: Path) -> None:
