@@ -27,11 +27,14 @@ $(VENV)/ready: setup.py pyproject.toml tests/requirements.txt $(wildcard csrc/*.
 	PTHPARSE_WERROR=1 $(VENV)/bin/python $(PIP) --no-build-isolation --editable .
 	touch $@
 
+# cython-lint calls pycodestyle by its bare name.
+lint: export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 lint: dev
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/cython-lint pthparse
-	$(VENV)/bin/mypy
+	ruff check .
+	ruff format --check .
+	cython-lint pthparse
+	clang-format --dry-run -Werror csrc/*.[ch] tests/native/*.c
+	mypy
 
 test: dev lint
 	$(VENV)/bin/python -m pytest

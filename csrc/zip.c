@@ -177,21 +177,34 @@ static int check_places(pth_zip *z, uint64_t dir_off, pth_err *err) {
   return 0;
 }
 
-static uint8_t fold(uint8_t c) { return c >= 'A' && c <= 'Z' ? (uint8_t)(c | 0x20) : c; }
+/* Eight bytes at once: the capital letters of ASCII become small ones, by bit 5. */
+static uint64_t fold8(uint64_t x) {
+  const uint64_t ones = UINT64_C(0x0101010101010101), low = x & ones * 0x7f;
+  uint64_t from_a = low + ones * (0x80 - 'A'), past_z = low + ones * (0x7f - 'Z');
+  uint64_t capital = (from_a ^ past_z) & ~x & ones * 0x80;
+  return x | capital >> 2;
+}
+
+/* The i-th eight bytes of a name, folded; zeros behind its end. */
+static uint64_t folded_word(pth_bytes b, uint64_t at) {
+  if (at + 8 <= b.len) return fold8(pth_u64(b.data + at));
+  uint64_t tail = 0;
+  for (uint64_t i = b.len; i-- > at;) tail = tail << 8 | b.data[i];
+  return fold8(tail);
+}
 
 static bool same_folded(pth_bytes a, pth_bytes b) {
   if (a.len != b.len) return false;
-  for (uint64_t i = 0; i < a.len; i++) {
-    if (fold(a.data[i]) != fold(b.data[i])) return false;
+  for (uint64_t at = 0; at < a.len; at += 8) {
+    if (folded_word(a, at) != folded_word(b, at)) return false;
   }
   return true;
 }
 
 static uint64_t hash_folded(pth_bytes b, uint64_t seed) {
   uint64_t h = seed ^ b.len;
-  for (uint64_t i = 0; i < b.len; i++) h = (h ^ fold(b.data[i])) * UINT64_C(0x100000001B3);
-  h = (h ^ h >> 32 ^ seed) * UINT64_C(0xD6E8FEB86659FD93);
-  return h ^ h >> 32;
+  for (uint64_t at = 0; at < b.len; at += 8) h = pth_mix(h, folded_word(b, at));
+  return pth_mix(h, seed);
 }
 
 /* torch looks names up without regard to case, and takes the first or any of two equal ones. */

@@ -47,12 +47,14 @@ cdef extern from *:
     #undef X
     };
     #define SEAM_N_GLOBALS ((int)(sizeof SEAM_GLOBALS / sizeof SEAM_GLOBALS[0]))
-    /* An instance without the cost of a call from Python; `cls` is a subclass of TensorRow. */
+    /* An instance without the cost of a call from Python; `cls` is a subclass of TensorRow. Classes made in Python are all
+       followed by the cyclic collector: an instance is taken out of its sight. */
     static PyObject *seam_new(PyTypeObject *cls) {
       newfunc make = (newfunc)PyType_GetSlot(cls, Py_tp_new);
       PyObject *none = PyTuple_New(0);
       PyObject *made = none == NULL ? NULL : make(cls, none, NULL);
       Py_XDECREF(none);
+      if (made != NULL && PyType_GetFlags(cls) & Py_TPFLAGS_HAVE_GC) PyObject_GC_UnTrack(made);
       return made;
     }
     #if defined(__clang__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -117,16 +116,6 @@ def test_the_module_exports_its_entry_alone() -> None:
         return
     exported = {n for kind, n in symbols(Path(pthparse._core.__file__), "-D", "--defined-only") if kind in "TDBR"}
     assert exported == {"PyInit__core"}
-
-
-def test_format() -> None:
-    """As clang-format 14 lays it out, where there is one."""
-    tool = shutil.which("clang-format-14")
-    if tool is None:
-        pytest.skip("clang-format 14 is not installed")
-    files = [*SOURCES, *CSRC.glob("*.h"), ROOT / "tests" / "native" / "sweep.c"]
-    done = subprocess.run([tool, "--dry-run", "-Werror", *map(str, files)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[:2000]
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *sorted(CSRC.glob("*.h"))], ids=lambda f: f.name)
