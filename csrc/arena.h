@@ -21,6 +21,7 @@ typedef struct pth_arena {
   uint64_t n_allocs;
   uint64_t fail_at; /* 0: never */
   bool exact;
+  uint64_t seed; /* of all hashes: random, and known to nobody who makes files */
 } pth_arena;
 
 typedef struct pth_pool {

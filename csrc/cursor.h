@@ -65,17 +65,4 @@ static inline bool pth_bytes_equal(pth_bytes a, pth_bytes b) {
 
 static inline pth_bytes pth_text(const char *s) { return (pth_bytes){(const uint8_t *)s, strlen(s)}; }
 
-static inline uint64_t pth_mix(uint64_t h, uint64_t word) {
-  h = (h ^ word) * UINT64_C(0xD6E8FEB86659FD93);
-  return h ^ h >> 32;
-}
-
-/* A seeded 64-bit hash, so that nobody can prepare names that collide. */
-static inline uint64_t pth_hash(pth_bytes b, uint64_t seed) {
-  uint64_t h = seed ^ (b.len * UINT64_C(0x9E3779B97F4A7C15)), i = 0, tail = 0;
-  for (; i + 8 <= b.len; i += 8) h = pth_mix(h, pth_u64(b.data + i));
-  for (; i < b.len; i++) tail = tail << 8 | b.data[i];
-  return pth_mix(pth_mix(h, tail), seed);
-}
-
 #endif

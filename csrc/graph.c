@@ -1,5 +1,7 @@
 #include "graph.h"
 
+#include "hash.h"
+
 const pth_dtype pth_dtypes[PTH_N_DTYPES] = {
 #define X(ID, name, storage, itemsize, packing, swap, numpy, ml) {name, storage, numpy, itemsize, packing, swap, ml},
 #include "defs/dtypes.def"
@@ -146,18 +148,26 @@ bool pth_pairs_of(const pth_graph *g, uint32_t id, pth_pairs *out) {
   *out = (pth_pairs){.it = {.g = g}, .later = {.g = g}};
   if (n->kind == PTH_NODE_DICT) {
     out->it = pth_items_of(g, id);
+    out->n = pth_n_items(g, id) / 2;
     return true;
   }
   if (n->kind != PTH_NODE_OBJECT) return false;
   enum pth_meaning m = pth_meaning_of_node(g, n->a, NULL);
   if (m != PTH_G_ORDERED_DICT && m != PTH_G_DEFAULT_DICT && m != PTH_G_COUNTER && m != PTH_G_DICT) return false;
   const pth_ext *ext = pth_ext_of(g, n);
-  if (ext != NULL) out->later = pth_items_of_list(g, ext->pairs);
+  if (ext != NULL) {
+    out->later = pth_items_of_list(g, ext->pairs);
+    out->n = ext->pairs.n / 2;
+  }
   uint32_t made_from = pth_item(g, pth_args_of(n), m == PTH_G_DEFAULT_DICT ? 1 : 0);
   if (made_from == PTH_NONE) return true;
   uint8_t kind = pth_node_at(g, made_from)->kind;
   out->from_list = kind == PTH_NODE_LIST || kind == PTH_NODE_TUPLE;
-  if (out->from_list || kind == PTH_NODE_DICT) out->it = pth_items_of(g, made_from);
+  if (out->from_list || kind == PTH_NODE_DICT) {
+    out->it = pth_items_of(g, made_from);
+    uint64_t both = (uint64_t)out->n + pth_n_items(g, made_from) / (out->from_list ? 1 : 2);
+    out->n = both < UINT32_MAX ? (uint32_t)both : UINT32_MAX;
+  }
   return true;
 }
 
@@ -209,12 +219,10 @@ bool pth_same_key(const pth_graph *g, uint32_t a, uint32_t b) {
   return pth_as_i64(g, a, &v) && pth_as_i64(g, b, &w) && v == w;
 }
 
-uint64_t pth_key_hash(const pth_graph *g, uint32_t id, uint64_t seed) {
+uint64_t pth_key_hash(const pth_graph *g, uint32_t id) {
   const pth_node *n = pth_node_at(g, id);
-  if (pth_is_text(n)) return pth_hash(pth_slice(g, n), seed);
-  int64_t v = (int64_t)id;
+  if (pth_is_text(n)) return pth_hash(pth_slice(g, n), g->arena->seed);
+  int64_t v;
   bool number = pth_as_i64(g, id, &v);
-  uint8_t b[9] = {number ? 1 : 2};
-  memcpy(b + 1, &v, sizeof v);
-  return pth_hash((pth_bytes){b, sizeof b}, seed);
+  return pth_hash_number(number ? (uint64_t)v : id, g->arena->seed ^ number);
 }

@@ -210,7 +210,8 @@ static inline uint32_t pth_item(const pth_graph *g, uint32_t id, uint32_t index)
 /* Walk over the pairs of anything that is a mapping: a dict, an OrderedDict, defaultdict or Counter however it was made.
  * An OrderedDict made from a list of pairs gives those first, then what was set later. False: not a mapping. */
 typedef struct pth_pairs {
-  pth_items it, later, pair_list;
+  pth_items it, later;
+  uint32_t n; /* pairs at most */
   bool from_list;
 } pth_pairs;
 
@@ -241,6 +242,6 @@ static inline bool pth_as_bool(const pth_graph *g, uint32_t id, bool *value) {
 
 /* Same key to a Python dict? Texts by bytes, integers and bools by value, the rest by identity. */
 bool pth_same_key(const pth_graph *g, uint32_t a, uint32_t b);
-uint64_t pth_key_hash(const pth_graph *g, uint32_t id, uint64_t seed);
+uint64_t pth_key_hash(const pth_graph *g, uint32_t id);
 
 #endif

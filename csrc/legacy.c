@@ -86,9 +86,9 @@ static void size_keys(const pth_graph *g, pth_store *out) {
   }
 }
 
-int pth_legacy_store(const pth_legacy *l, uint64_t total_len, uint64_t seed, pth_store *out, uint64_t *end, pth_err *err) {
+int pth_legacy_store(const pth_legacy *l, uint64_t total_len, pth_store *out, uint64_t *end, pth_err *err) {
   const pth_graph *g = &l->pickles[PTH_LEGACY_OBJECT], *keys = &l->pickles[PTH_LEGACY_KEYS];
-  int rc = pth_store_init(out, g->arena, seed, pth_n_items(keys, keys->root), err);
+  int rc = pth_store_init(out, g->arena, pth_n_items(keys, keys->root), err);
   if (rc == 0) rc = add_keys(l, out, err);
   if (rc) return rc;
   out->fixed_little = true;

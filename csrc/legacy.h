@@ -25,7 +25,7 @@ int pth_legacy_read(pth_legacy *l, pth_arena *a, pth_bytes in, const pth_limits 
 void pth_legacy_free(pth_legacy *l);
 
 /* Where each storage lies, as the persistent ids of the object say; total_len: bytes of the whole stream. */
-int pth_legacy_store(const pth_legacy *l, uint64_t total_len, uint64_t seed, pth_store *out, uint64_t *end, pth_err *err);
+int pth_legacy_store(const pth_legacy *l, uint64_t total_len, pth_store *out, uint64_t *end, pth_err *err);
 
 /* Compares the headers that lie in `window` (which begins at window_off) with the store, from span *next on; stops at the first
  * that does not. */

@@ -1,5 +1,7 @@
 #include "pickle.h"
 
+#include "hash.h"
+
 const pth_opcode pth_opcodes[] = {
 #define X(NAME, code, proto) {#NAME, code, proto},
 #include "defs/opcodes.def"
@@ -336,7 +338,7 @@ static int load_string(vm *v) {
 
 static memo_slot *far_slot(vm *v, uint32_t index) {
   uint32_t mask = v->far.len - 1;
-  uint32_t i = (uint32_t)(((uint64_t)index * UINT64_C(0x9E3779B97F4A7C15)) >> 32) & mask;
+  uint32_t i = (uint32_t)pth_hash_number(index, v->arena->seed) & mask;
   for (;; i = (i + 1) & mask) {
     memo_slot *s = &PTH_AT(memo_slot, v->far, i);
     if (s->node == PTH_NONE || s->index == index) return s;

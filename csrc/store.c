@@ -1,5 +1,7 @@
 #include "store.h"
 
+#include "hash.h"
+
 bool pth_decimal(pth_bytes text, uint32_t *value) {
   uint64_t v = 0;
   if (text.len == 0 || text.len > 10 || (text.len > 1 && text.data[0] == '0')) return false;
@@ -11,9 +13,8 @@ bool pth_decimal(pth_bytes text, uint32_t *value) {
   return v <= UINT32_MAX;
 }
 
-int pth_store_init(pth_store *s, pth_arena *a, uint64_t seed, uint32_t expected, pth_err *err) {
+int pth_store_init(pth_store *s, pth_arena *a, uint32_t expected, pth_err *err) {
   *s = (pth_store){.arena = a,
-                   .seed = seed,
                    .spans = PTH_POOL(pth_span),
                    .direct = PTH_POOL(uint32_t),
                    .slots = PTH_POOL(uint32_t),
@@ -38,7 +39,7 @@ void pth_store_free(pth_store *s) {
 
 static uint32_t *hash_slot(const pth_store *s, pth_bytes key) {
   uint32_t mask = s->slots.len - 1;
-  uint32_t i = (uint32_t)pth_hash(key, s->seed) & mask;
+  uint32_t i = (uint32_t)pth_hash(key, s->arena->seed) & mask;
   for (;; i = (i + 1) & mask) {
     uint32_t *slot = &PTH_AT(uint32_t, s->slots, i);
     if (*slot == PTH_NONE || pth_bytes_equal(PTH_AT(pth_span, s->spans, *slot).key, key)) return slot;

@@ -28,7 +28,6 @@ typedef struct pth_named_tensor {
 
 typedef struct pth_store {
   pth_arena *arena;
-  uint64_t seed;
   pth_pool spans;  /* pth_span */
   pth_pool direct; /* decimal key -> span, or PTH_NONE */
   pth_pool slots;  /* hash -> span, or PTH_NONE */
@@ -41,7 +40,7 @@ typedef struct pth_store {
 } pth_store;
 
 /* `expected` keys: decimal ones below twice that number are found without a hash. */
-int pth_store_init(pth_store *s, pth_arena *a, uint64_t seed, uint32_t expected, pth_err *err);
+int pth_store_init(pth_store *s, pth_arena *a, uint32_t expected, pth_err *err);
 void pth_store_free(pth_store *s);
 /* Adds a span; a key that is there already marks both with PTH_E_ZIP_DUPLICATE. */
 int pth_store_add(pth_store *s, const pth_span *span, pth_err *err);

@@ -244,13 +244,13 @@ static int add_tensors(pth_tar *t, pth_err *err) {
   return rc;
 }
 
-int pth_tar_finish(pth_tar *t, uint64_t seed, pth_err *err) {
+int pth_tar_finish(pth_tar *t, pth_err *err) {
   pth_pool dims = t->store.dims;
   t->store.dims = PTH_POOL(int64_t);
-  int rc = pth_store_init(&t->store, t->arena, seed, t->rows.len, err);
+  int rc = pth_store_init(&t->store, t->arena, t->rows.len, err);
   t->store.dims = dims;
   t->store.fixed_little = true;
-  if (rc == 0) rc = pth_store_init(&t->named, t->arena, seed, t->tensors.len, err);
+  if (rc == 0) rc = pth_store_init(&t->named, t->arena, t->tensors.len, err);
   /* Keys are borrowed by the stores: their pool may not move once it is used. */
   if (rc == 0) rc = pth_pool_reserve(t->arena, &t->text, 2 * ((uint64_t)t->rows.len + t->tensors.len) * KEY_SIZE, err);
   if (rc == 0) rc = add_storages(t, err);

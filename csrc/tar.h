@@ -41,6 +41,6 @@ int pth_tar_storage(pth_tar *t, pth_bytes window, uint64_t window_off, uint64_t 
 int pth_tar_views(pth_tar *t, pth_bytes in, const pth_limits *lim, pth_err *err);
 int pth_tar_tensors(pth_tar *t, pth_bytes member, const pth_limits *lim, pth_err *err);
 /* Makes t->store, which knows all tensors by name. Call once, after everything else. */
-int pth_tar_finish(pth_tar *t, uint64_t seed, pth_err *err);
+int pth_tar_finish(pth_tar *t, pth_err *err);
 
 #endif

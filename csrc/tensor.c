@@ -1,28 +1,41 @@
 /* Design
+ *
  *   walk      an explicit stack of frames. A frame goes through the phases of its node (a dict has one, an object up to five), and each
- * phase gives children with the component that names them. seen      one word per node: how often-shared containers stay cheap. EMPTY =
- * finished, no tensor below: never entered again. rebuild   one call -> one row. Wrappers (a parameter, a subclass, a type tag) are peeled
- * off in a loop, so their nesting is bounded. */
+ *             phase gives children with the component that names them.
+ *
+ *   by_node   one word per node: a tensor's row, or what the walk knows of a container. DONE_EMPTY = finished, no tensor below: never
+ *             entered again, so that often-shared containers stay cheap.
+ *
+ *   rebuild   one call -> one row. Wrappers (a parameter, a subclass, a type tag) are peeled off in a loop, so their nesting is bounded.
+ *
+ * Linear    What many calls can share is looked at once (nested storages, sizes, strides) or is bounded (mappings that only ever hold a
+ *           few keys); what a walk over shared containers multiplies is counted in `steps`. */
 #include "tensor.h"
 
+#include "hash.h"
 #include "legacy.h"
 
 const char *const pth_layouts[PTH_N_LAYOUTS] = {"strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged"};
 
 enum { MAX_WRAPPERS = 16 };
 
+/* Mappings of keyword arguments and of tensor metadata hold a handful of keys; one that many calls share could be made endless. */
+enum { FEW_KEYS = 64 };
+
+/* What by_node says of nodes that are no tensors. Rows are below NESTED_ROW; bytes of a nested storage have its row | NESTED_ROW. */
+#define NESTED_ROW 0x80000000u
+enum seen { UNSEEN = PTH_NONE, ON_PATH = PTH_NONE - 1, DONE_EMPTY = PTH_NONE - 2, DONE_FULL = PTH_NONE - 3 };
+
 typedef struct walk {
   pth_tensors *t;
   const pth_graph *g;
   const pth_limits *lim;
   pth_err *err;
-  uint64_t seed;
   pth_pool frames;
-  pth_pool seen;     /* uint8_t by node */
   pth_pool span_row; /* span -> storage row */
   pth_pool slots;    /* keys of the dict at hand */
-  pth_pool dropped;  /* bit set of the kids that a later equal key overwrote */
-  uint64_t name_bytes;
+  pth_pool dropped;  /* bit set of the kids that have no name: overwritten by a later equal key, or never saved */
+  uint64_t name_bytes, max_name_bytes;
   uint64_t steps, max_steps; /* children looked at: what sharing can multiply */
 } walk;
 
@@ -68,6 +81,71 @@ static int push_i64(pth_tensors *t, int64_t v, pth_err *err) {
   return rc;
 }
 
+/* ---- lists of sizes and strides: equal ones are kept once ---- */
+
+typedef struct list_slot {
+  uint32_t at, n; /* n 0: empty */
+} list_slot;
+
+static list_slot *find_list(const pth_tensors *t, uint32_t at, uint32_t n) {
+  const int64_t *numbers = &PTH_AT(int64_t, t->dims, at);
+  pth_sip s = pth_sip_of(t->arena->seed);
+  for (uint32_t i = 0; i < n; i++) pth_sip_word(&s, (uint64_t)numbers[i]);
+  uint32_t mask = t->lists.len - 1;
+  for (uint32_t i = (uint32_t)pth_sip_end(&s) & mask;; i = (i + 1) & mask) {
+    list_slot *slot = &PTH_AT(list_slot, t->lists, i);
+    if (slot->n == 0 || (slot->n == n && memcmp(&PTH_AT(int64_t, t->dims, slot->at), numbers, n * sizeof *numbers) == 0)) return slot;
+  }
+}
+
+static int grow_lists(pth_tensors *t, pth_err *err) {
+  pth_pool old = t->lists;
+  uint64_t size = old.len ? (uint64_t)old.len * 2 : 64;
+  t->lists = PTH_POOL(list_slot);
+  int rc = pth_pool_reserve(t->arena, &t->lists, size, err);
+  if (rc) {
+    t->lists = old;
+    return rc;
+  }
+  t->lists.len = (uint32_t)size;
+  memset(t->lists.data, 0, (size_t)size * sizeof(list_slot));
+  for (uint32_t i = 0; i < old.len; i++) {
+    list_slot s = PTH_AT(list_slot, old, i);
+    if (s.n) *find_list(t, s.at, s.n) = s;
+  }
+  pth_pool_free(t->arena, &old);
+  return 0;
+}
+
+/* The last n numbers of dims are a list: *at is where it stands, perhaps since earlier. */
+static int keep_list(pth_tensors *t, uint32_t n, uint32_t *at, pth_err *err) {
+  *at = t->dims.len - n;
+  if (n == 0) return 0;
+  if (t->n_lists * 2 >= t->lists.len) {
+    int rc = grow_lists(t, err);
+    if (rc) return rc;
+  }
+  list_slot *slot = find_list(t, *at, n);
+  if (slot->n) {
+    t->dims.len = *at;
+    *at = slot->at;
+    return 0;
+  }
+  *slot = (list_slot){*at, n};
+  t->n_lists++;
+  return 0;
+}
+
+static int keep_dims(pth_tensors *t, pth_tensor *r, const int64_t *sizes, const int64_t *strides, uint32_t n, pth_err *err) {
+  int rc = 0;
+  for (uint32_t i = 0; i < n && !rc; i++) rc = push_i64(t, sizes[i], err);
+  if (rc == 0) rc = keep_list(t, n, &r->sizes, err);
+  for (uint32_t i = 0; i < n && !rc; i++) rc = push_i64(t, strides[i], err);
+  if (rc == 0) rc = keep_list(t, n, &r->strides, err);
+  if (rc == 0) r->n_dims = n;
+  return rc;
+}
+
 /* Type tags and list builders of TorchScript wrap a value: the value is their first argument. */
 static uint32_t unwrap(const pth_graph *g, uint32_t id) {
   for (int i = 0; i < MAX_WRAPPERS && id != PTH_NONE && pth_node_at(g, id)->kind == PTH_NODE_OBJECT; i++) {
@@ -77,8 +155,8 @@ static uint32_t unwrap(const pth_graph *g, uint32_t id) {
   return id;
 }
 
-/* A tuple, list or torch.Size of integers, onto dims. */
-static int push_ints(walk *w, uint32_t id, uint32_t *n, pth_tensor *r) {
+/* A tuple, list or torch.Size of integers, into dims. Negative result: the core's own failure. */
+static int read_ints(walk *w, uint32_t id, uint32_t *at, uint32_t *n, pth_tensor *r) {
   const pth_graph *g = w->g;
   id = unwrap(g, id);
   if (id != PTH_NONE && pth_node_at(g, id)->kind == PTH_NODE_OBJECT &&
@@ -89,39 +167,46 @@ static int push_ints(walk *w, uint32_t id, uint32_t *n, pth_tensor *r) {
   if (kind != PTH_NODE_TUPLE && kind != PTH_NODE_LIST) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
   *n = pth_n_items(g, id);
   if (*n > w->lim->max_ndim) return wrong(r, PTH_E_LIMIT_NDIM, *n, w->lim->max_ndim);
+  uint32_t start = w->t->dims.len;
   pth_items it = pth_items_of(g, id);
   for (uint32_t kid; pth_items_next(&it, &kid);) {
     int64_t v;
-    if (pth_node_at(g, kid)->kind != PTH_NODE_INT || !pth_as_i64(g, kid, &v)) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+    if (pth_node_at(g, kid)->kind != PTH_NODE_INT || !pth_as_i64(g, kid, &v)) {
+      w->t->dims.len = start;
+      return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+    }
     int rc = push_i64(w->t, v, w->err);
     if (rc) return -rc;
   }
-  return 0;
+  return -keep_list(w->t, *n, at, w->err);
+}
+
+/* The strides of a contiguous tensor of these sizes. */
+static int contiguous(pth_tensors *t, pth_tensor *r, pth_err *err) {
+  uint32_t n = r->n_dims, start = t->dims.len;
+  int rc = pth_pool_reserve(t->arena, &t->dims, n, err);
+  if (rc) return rc;
+  t->dims.len += n;
+  uint64_t step = 1;
+  for (uint32_t i = n; i-- > 0;) {
+    int64_t size = PTH_AT(int64_t, t->dims, r->sizes + i);
+    PTH_AT(int64_t, t->dims, start + i) = (int64_t)(step & INT64_MAX);
+    if (size > 0 && !pth_mul(step, (uint64_t)size, &step)) step = (uint64_t)INT64_MAX;
+  }
+  return keep_list(t, n, &r->strides, err);
 }
 
 /* Sizes and strides; strides of a tensor that gives none are those of a contiguous one. Negative result: the core's own failure. */
 static int shape_of(walk *w, pth_tensor *r, uint32_t size, uint32_t stride) {
-  pth_tensors *t = w->t;
-  uint32_t n_strides = 0;
-  r->dims = t->dims.len;
-  int rc = push_ints(w, size, &r->n_dims, r);
-  if (rc == 0 && stride != PTH_NONE) {
-    rc = push_ints(w, stride, &n_strides, r);
-    if (rc == 0 && n_strides != r->n_dims) rc = wrong(r, PTH_E_TENSOR_ARGS, r->n_dims, n_strides);
-  } else if (rc == 0) {
-    uint64_t step = 1;
-    for (uint32_t i = 0; i < r->n_dims && !rc; i++) rc = -push_i64(t, 0, w->err);
-    for (uint32_t i = r->n_dims; i-- > 0 && !rc;) {
-      int64_t n = PTH_AT(int64_t, t->dims, r->dims + i);
-      PTH_AT(int64_t, t->dims, r->dims + r->n_dims + i) = (int64_t)(step & INT64_MAX);
-      if (n > 0 && !pth_mul(step, (uint64_t)n, &step)) step = (uint64_t)INT64_MAX;
-    }
+  uint32_t n_sizes = 0, n_strides = 0;
+  int rc = read_ints(w, size, &r->sizes, &n_sizes, r);
+  if (rc) return rc;
+  if (stride != PTH_NONE) {
+    if ((rc = read_ints(w, stride, &r->strides, &n_strides, r)) != 0) return rc;
+    if (n_strides != n_sizes) return wrong(r, PTH_E_TENSOR_ARGS, n_sizes, n_strides);
   }
-  if (rc) {
-    t->dims.len = r->dims;
-    r->n_dims = 0;
-  }
-  return rc;
+  r->n_dims = n_sizes;
+  return stride == PTH_NONE ? -contiguous(w->t, r, w->err) : 0;
 }
 
 static int new_storage(pth_tensors *t, const pth_storage *s, uint32_t *row, pth_err *err) {
@@ -208,11 +293,7 @@ static int storage_of_pid(walk *w, uint32_t pid, pth_tensor *r) {
     return 0;
   }
   s.code = span->code;
-  if (!s.code && need > span->len) {
-    s.code = PTH_E_STORAGE_SIZE;
-    s.want = need;
-    s.have = span->len;
-  }
+  if (!s.code && need > span->len) s.code = PTH_E_STORAGE_SIZE;
   if (need < span->len) s.flags |= PTH_S_LARGER;
   if (viewed && !s.code) {
     int rc = view_of(w, view, &s, r);
@@ -223,26 +304,37 @@ static int storage_of_pid(walk *w, uint32_t pid, pth_tensor *r) {
   return rc;
 }
 
-/* A storage pickled by value: the bytes of a whole legacy file, whose one object is the storage. */
+/* A storage pickled by value: the bytes of a whole legacy file, whose one object is the storage. They are read once, however many calls
+ * name them: by_node notes their row. */
 static int storage_of_bytes(walk *w, uint32_t call, pth_tensor *r) {
   const pth_graph *g = w->g;
+  pth_tensors *t = w->t;
   uint32_t arg = pth_item(g, pth_args_of(pth_node_at(g, call)), 0);
   if (arg == PTH_NONE) return wrong(r, PTH_E_STORAGE_NESTED, 0, 0);
   const pth_node *n = pth_node_at(g, arg);
   if (n->kind != PTH_NODE_BYTES && n->kind != PTH_NODE_STR8) return wrong(r, PTH_E_STORAGE_NESTED, 0, 0);
-  pth_nested nested;
-  int rc = pth_legacy_nested(pth_slice(g, n), w->t->arena, w->lim, &nested);
-  if (rc == PTH_E_BUDGET || rc == PTH_E_MEMORY) return -pth_fail(w->err, rc, 0, 0, w->t->arena->budget);
-  if (rc) return wrong(r, PTH_E_STORAGE_NESTED, 0, 0);
-  r->dtype = nested.dtype;
-  pth_storage s = {.span = PTH_NONE,
-                   .key = PTH_NONE,
-                   .location = PTH_NONE,
-                   .dtype = nested.dtype,
-                   .flags = n->flags & PTH_IN_TEXT ? PTH_S_IN_PICKLE | PTH_S_IN_TEXT : PTH_S_IN_PICKLE,
-                   .off = n->b + nested.off,
-                   .nbytes = nested.nbytes};
-  return new_storage(w->t, &s, &r->storage, w->err);
+  uint32_t *noted = &PTH_AT(uint32_t, t->by_node, arg);
+  if (*noted == PTH_NONE) {
+    pth_nested nested;
+    int rc = pth_legacy_nested(pth_slice(g, n), t->arena, w->lim, &nested);
+    if (rc == PTH_E_BUDGET || rc == PTH_E_MEMORY) return -pth_fail(w->err, rc, 0, 0, t->arena->budget);
+    pth_storage s = {.span = PTH_NONE,
+                     .key = PTH_NONE,
+                     .location = PTH_NONE,
+                     .dtype = nested.dtype,
+                     .code = rc ? PTH_E_STORAGE_NESTED : 0,
+                     .flags = n->flags & PTH_IN_TEXT ? PTH_S_IN_PICKLE | PTH_S_IN_TEXT : PTH_S_IN_PICKLE,
+                     .base = n->b + nested.off,
+                     .nbytes = nested.nbytes};
+    uint32_t row;
+    if ((rc = new_storage(t, &s, &row, w->err)) != 0) return rc;
+    *noted = NESTED_ROW | row;
+  }
+  const pth_storage *s = &PTH_AT(pth_storage, t->storages, *noted & ~NESTED_ROW);
+  if (s->code) return wrong(r, s->code, 0, 0);
+  r->dtype = s->dtype;
+  r->storage = *noted & ~NESTED_ROW;
+  return 0;
 }
 
 static int storage_of(walk *w, uint32_t id, pth_tensor *r) {
@@ -255,27 +347,25 @@ static int storage_of(walk *w, uint32_t id, pth_tensor *r) {
   return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
 }
 
-static const int64_t *dims_of(const pth_tensors *t, const pth_tensor *r) {
+static const int64_t *dims_at(const pth_tensors *t, const pth_tensor *r, uint32_t at) {
   static const int64_t none[1] = {0};
-  return r->n_dims ? &PTH_AT(int64_t, t->dims, r->dims) : none;
+  return r->n_dims ? &PTH_AT(int64_t, t->dims, at) : none;
 }
 
 /* A shape alone, of a tensor whose elements lie elsewhere or nowhere. */
 static int check_shape(const walk *w, pth_tensor *r, uint64_t itemsize) {
-  const int64_t *dims = dims_of(w->t, r);
-  return check_extent(r, dims, dims + r->n_dims, itemsize, INT64_MAX);
+  return check_extent(r, dims_at(w->t, r, r->sizes), dims_at(w->t, r, r->strides), itemsize, INT64_MAX);
 }
 
 /* Everything is known: does the tensor lie inside of its storage? */
 static int check_dense(walk *w, pth_tensor *r) {
   pth_tensors *t = w->t;
   const pth_dtype *d = &pth_dtypes[r->dtype];
-  const int64_t *dims = dims_of(t, r);
   const pth_storage *s = &PTH_AT(pth_storage, t->storages, r->storage);
   if (s->flags & PTH_S_META) r->kind = PTH_T_META;
-  uint64_t have = s->code == PTH_E_STORAGE_SIZE ? s->have : s->nbytes;
-  int rc = check_extent(r, dims, dims + r->n_dims, d->itemsize, capacity(d, have));
-  if (s->code && !rc) rc = wrong(r, s->code, s->want, s->have);
+  uint64_t have = s->code == PTH_E_STORAGE_SIZE ? PTH_AT(pth_span, t->store->spans, s->span).len : s->nbytes;
+  int rc = check_extent(r, dims_at(t, r, r->sizes), dims_at(t, r, r->strides), d->itemsize, capacity(d, have));
+  if (s->code && !rc) rc = wrong(r, s->code, s->nbytes, have);
   return rc;
 }
 
@@ -328,6 +418,11 @@ bool pth_rebuilds_tensor(const pth_graph *g, uint32_t node) {
   return is_tensor_call(m);
 }
 
+static uint32_t n_pairs(const pth_graph *g, uint32_t mapping) {
+  pth_pairs p;
+  return pth_pairs_of(g, mapping, &p) ? p.n : 0;
+}
+
 static void flag(pth_tensor *r, uint8_t bit, bool on) { r->flags = (uint8_t)(on ? r->flags | bit : r->flags & ~bit); }
 
 static void grad_of(const pth_graph *g, uint32_t id, pth_tensor *r) {
@@ -335,11 +430,19 @@ static void grad_of(const pth_graph *g, uint32_t id, pth_tensor *r) {
   if (pth_as_bool(g, id, &on)) flag(r, PTH_F_GRAD, on);
 }
 
-static void view_flags(const pth_graph *g, uint32_t metadata, pth_tensor *r) {
+/* The value of a key in a mapping of few. */
+static uint32_t keyword(const pth_graph *g, uint32_t mapping, const char *key) {
+  return n_pairs(g, mapping) > FEW_KEYS ? PTH_NONE : pth_lookup(g, mapping, key);
+}
+
+static int view_flags(const pth_graph *g, uint32_t metadata, pth_tensor *r) {
   bool on;
   metadata = unwrap(g, metadata);
+  uint32_t n = n_pairs(g, metadata);
+  if (n > FEW_KEYS) return wrong(r, PTH_E_TENSOR_ARGS, n, FEW_KEYS);
   if (pth_as_bool(g, pth_lookup(g, metadata, "conj"), &on)) flag(r, PTH_F_CONJ, on);
   if (pth_as_bool(g, pth_lookup(g, metadata, "neg"), &on)) flag(r, PTH_F_NEG, on);
+  return 0;
 }
 
 static int dtype_of(walk *w, uint32_t id, pth_tensor *r) {
@@ -364,7 +467,7 @@ static int dense(walk *w, uint32_t args, pth_tensor *r) {
 static int tensor_v2(walk *w, uint32_t args, pth_tensor *r) {
   int rc = dense(w, args, r);
   grad_of(w->g, pth_item(w->g, args, 4), r);
-  view_flags(w->g, pth_item(w->g, args, 6), r);
+  if (rc == 0) rc = view_flags(w->g, pth_item(w->g, args, 6), r);
   return rc ? rc : check_dense(w, r);
 }
 
@@ -372,8 +475,8 @@ static int tensor_v3(walk *w, uint32_t args, pth_tensor *r) {
   int rc = dense(w, args, r);
   int typed = dtype_of(w, pth_item(w->g, args, 6), r);
   grad_of(w->g, pth_item(w->g, args, 4), r);
-  view_flags(w->g, pth_item(w->g, args, 7), r);
   if (rc == 0) rc = typed;
+  if (rc == 0) rc = view_flags(w->g, pth_item(w->g, args, 7), r);
   return rc ? rc : check_dense(w, r);
 }
 
@@ -528,7 +631,7 @@ static int rebuild(walk *w, uint32_t node, pth_tensor *r) {
         r->layout = m == PTH_G_NESTED ? PTH_L_STRIDED : PTH_L_JAGGED;
         r->part = m == PTH_G_NESTED ? args : pth_item(g, args, 0);
         r->cls = m == PTH_G_NESTED ? r->cls : PTH_NONE;
-        grad_of(g, pth_lookup(g, r->part, "requires_grad"), r);
+        grad_of(g, keyword(g, r->part, "requires_grad"), r);
         rc = 0;
         break;
       case PTH_G_META:
@@ -561,11 +664,10 @@ static int named_tensor(walk *w, uint32_t node, pth_tensor *r) {
   if (at == PTH_NONE) return wrong(r, PTH_E_STORAGE_MISSING, 0, 0);
   const pth_named_tensor *n = &PTH_AT(pth_named_tensor, t->store->tensors, PTH_AT(pth_span, t->store->named->spans, at).off);
   if (n->n_dims > w->lim->max_ndim) return wrong(r, PTH_E_LIMIT_NDIM, n->n_dims, w->lim->max_ndim);
-  r->dims = t->dims.len;
-  r->n_dims = n->n_dims;
   r->offset = n->offset;
-  for (uint32_t i = 0; i < n->n_dims * 2; i++) {
-    int rc = push_i64(t, PTH_AT(int64_t, t->store->dims, n->dims + i), w->err);
+  if (n->n_dims) {
+    const int64_t *dims = &PTH_AT(int64_t, t->store->dims, n->dims);
+    int rc = keep_dims(t, r, dims, dims + n->n_dims, n->n_dims, w->err);
     if (rc) return -rc;
   }
   if (n->code) return wrong(r, n->code, 0, 0);
@@ -586,11 +688,12 @@ static int named_tensor(walk *w, uint32_t node, pth_tensor *r) {
 /* The row of a tensor's node, made on the first meeting. */
 static int row_of(walk *w, uint32_t node, uint32_t *row) {
   pth_tensors *t = w->t;
-  *row = PTH_AT(uint32_t, t->by_node, node);
+  *row = pth_row_of_node(t, node);
   if (*row != PTH_NONE) return 0;
-  pth_tensor r = {.node = node, .storage = PTH_NONE, .part = PTH_NONE, .cls = PTH_NONE, .device = PTH_NONE, .dims = t->dims.len};
+  pth_tensor r = {.node = node, .storage = PTH_NONE, .part = PTH_NONE, .cls = PTH_NONE, .device = PTH_NONE};
   int rc = pth_node_at(w->g, node)->kind == PTH_NODE_PERSID ? named_tensor(w, node, &r) : rebuild(w, node, &r);
   if (rc < 0) return -rc;
+  if (t->tensors.len >= NESTED_ROW) return pth_fail(w->err, PTH_E_BUDGET, 0, t->tensors.len, NESTED_ROW);
   if ((rc = pth_pool_room(t->arena, &t->tensors, w->err)) != 0) return rc;
   *row = t->tensors.len++;
   PTH_AT(pth_tensor, t->tensors, *row) = r;
@@ -681,7 +784,7 @@ static int new_name(walk *w, uint32_t path, uint32_t row) {
   const pth_path *p = &PTH_AT(pth_path, t->paths, path);
   if (p->kind != PTH_P_KEY || p->parent != 0 || pth_node_at(w->g, p->key)->kind != PTH_NODE_STR || p->owner != w->g->root) t->flat = false;
   w->name_bytes += p->len;
-  if (w->name_bytes > w->lim->max_name_bytes) return pth_fail(w->err, PTH_E_LIMIT_NAME_BYTES, 0, w->name_bytes, w->lim->max_name_bytes);
+  if (w->name_bytes > w->max_name_bytes) return pth_fail(w->err, PTH_E_LIMIT_NAME_BYTES, 0, w->name_bytes, w->max_name_bytes);
   int rc = pth_pool_room(t->arena, &t->names, w->err);
   if (rc == 0) PTH_AT(pth_name, t->names, t->names.len++) = (pth_name){path, row};
   return rc;
@@ -689,7 +792,6 @@ static int new_name(walk *w, uint32_t path, uint32_t row) {
 
 /* ---- the walk ---- */
 
-enum seen { UNSEEN, ON_PATH, DONE_EMPTY, DONE_FULL };
 enum frame_kind { WALK_PLAIN, WALK_MODULE, WALK_SCRIPT, WALK_STATE };
 enum source_kind { FROM_NOTHING, FROM_ITEMS, FROM_PAIRS, FROM_PAIR_LIST, FROM_STATES };
 
@@ -706,7 +808,7 @@ static frame *top_frame(walk *w) { return &PTH_AT(frame, w->frames, w->frames.le
 
 /* Values in the states of an object: what one look-up of an attribute costs. */
 static uint64_t state_size(const pth_graph *g, uint32_t id) {
-  const pth_ext *ext = pth_ext_of(g, pth_node_at(g, id));
+  const pth_ext *ext = pth_node_at(g, id)->kind == PTH_NODE_OBJECT ? pth_ext_of(g, pth_node_at(g, id)) : NULL;
   uint64_t n = 0;
   if (ext == NULL) return 0;
   pth_items it = pth_items_of_list(g, ext->states);
@@ -789,62 +891,106 @@ static bool next_phase(walk *w, frame *f) {
   }
 }
 
-/* Remembers which pairs of a run of pairs a later equal key overwrites: those are in no dict that Python would build. */
-static int drop_overwritten(walk *w, const frame *f) {
-  pth_items it = {.g = w->g, .next_chunk = f->next_chunk, .at = f->at, .left = f->left};
-  uint32_t n = 0, key = PTH_NONE, value = PTH_NONE;
-  for (pth_items count = it; pth_items_next(&count, &key) && pth_items_next(&count, &value);) n++;
-  if (n < 2) return 0;
+/* ---- pairs that have no name ---- */
+
+/* Where in kids the next item of a walk stands. */
+static uint32_t next_at(const pth_items *it) {
+  return it->left ? it->at : it->next_chunk ? PTH_AT(pth_chunk, it->g->chunks, it->next_chunk).at : 0;
+}
+
+/* Empties `slots`, with room for n keys: places in kids + 1. */
+static int clear_slots(walk *w, uint32_t n) {
   uint64_t size = 4;
   while (size < (uint64_t)n * 2) size *= 2;
   w->slots.len = 0;
   int rc = pth_pool_reserve(w->t->arena, &w->slots, size, w->err);
   if (rc) return rc;
-  uint32_t *slot = w->slots.data, mask = (uint32_t)(size - 1);
-  memset(slot, 0xff, (size_t)size * sizeof *slot);
-  for (uint32_t i = 0; i < n; i++) {
-    (void)pth_items_next(&it, &key);
-    uint32_t value_at = it.left ? it.at : it.next_chunk ? PTH_AT(pth_chunk, w->g->chunks, it.next_chunk).at : 0;
-    (void)pth_items_next(&it, &value);
-    uint32_t at = (uint32_t)pth_key_hash(w->g, key, w->seed) & mask;
-    for (; slot[at] != PTH_NONE; at = (at + 1) & mask) {
-      uint32_t other = PTH_AT(uint32_t, w->g->kids, slot[at] - 1);
-      if (pth_same_key(w->g, other, key)) break;
-    }
-    if (slot[at] != PTH_NONE && slot[at] != value_at) {
-      uint32_t gone = slot[at];
-      if (w->dropped.len == 0) {
-        if ((rc = pth_pool_reserve(w->t->arena, &w->dropped, w->g->kids.len / 8 + 1, w->err)) != 0) return rc;
-        w->dropped.len = w->g->kids.len / 8 + 1;
-        memset(w->dropped.data, 0, w->dropped.len);
-      }
-      PTH_AT(uint8_t, w->dropped, gone / 8) |= (uint8_t)(1u << gone % 8);
-    }
-    slot[at] = value_at;
-  }
+  w->slots.len = (uint32_t)size;
+  memset(w->slots.data, 0, (size_t)size * sizeof(uint32_t));
   return 0;
 }
 
-static bool is_dropped(const walk *w, uint32_t value_at) {
-  return w->dropped.len && (PTH_AT(uint8_t, w->dropped, value_at / 8) >> value_at % 8 & 1) != 0;
+/* The slot of a key, or the empty one where it belongs. */
+static uint32_t *slot_of(walk *w, uint32_t key) {
+  uint32_t mask = w->slots.len - 1;
+  for (uint32_t i = (uint32_t)pth_key_hash(w->g, key) & mask;; i = (i + 1) & mask) {
+    uint32_t *slot = &PTH_AT(uint32_t, w->slots, i);
+    if (*slot == 0 || pth_same_key(w->g, PTH_AT(uint32_t, w->g->kids, *slot - 1), key)) return slot;
+  }
+}
+
+/* `key_at`: where the pair's key stands in kids. */
+static int drop(walk *w, uint32_t key_at) {
+  if (w->dropped.len == 0) {
+    uint32_t n = w->g->kids.len / 8 + 1;
+    int rc = pth_pool_reserve(w->t->arena, &w->dropped, n, w->err);
+    if (rc) return rc;
+    w->dropped.len = n;
+    memset(w->dropped.data, 0, n);
+  }
+  PTH_AT(uint8_t, w->dropped, key_at / 8) |= (uint8_t)(1u << key_at % 8);
+  return 0;
+}
+
+static bool is_dropped(const walk *w, uint32_t key_at) {
+  return w->dropped.len && (PTH_AT(uint8_t, w->dropped, key_at / 8) >> key_at % 8 & 1) != 0;
+}
+
+static pth_items run_of(const walk *w, const frame *f) {
+  return (pth_items){.g = w->g, .next_chunk = f->next_chunk, .at = f->at, .left = f->left};
+}
+
+/* Drops the pairs of a run that a later equal key overwrites: those are in no dict that Python would build. */
+static int drop_overwritten(walk *w, const frame *f) {
+  pth_items it = run_of(w, f);
+  uint32_t n = 0, key = PTH_NONE, value = PTH_NONE;
+  for (pth_items count = it; pth_items_next(&count, &key) && pth_items_next(&count, &value);) n++;
+  if (n < 2) return 0;
+  int rc = clear_slots(w, n);
+  while (n-- > 0 && !rc) {
+    uint32_t key_at = next_at(&it);
+    (void)pth_items_next(&it, &key);
+    (void)pth_items_next(&it, &value);
+    uint32_t *slot = slot_of(w, key);
+    if (*slot != 0 && *slot != key_at + 1) rc = drop(w, *slot - 1);
+    *slot = key_at + 1;
+  }
+  return rc;
+}
+
+/* Drops the buffers of a module that it lists as not to be saved: in a set, or in set([...]) of old protocols. */
+static int drop_listed(walk *w, const frame *f) {
+  const pth_graph *g = w->g;
+  uint32_t set = pth_attribute(g, f->node, "_non_persistent_buffers_set"), key = PTH_NONE, value;
+  if (set != PTH_NONE && pth_node_at(g, set)->kind == PTH_NODE_OBJECT) set = pth_item(g, pth_args_of(pth_node_at(g, set)), 0);
+  if (set == PTH_NONE || pth_n_items(g, set) == 0) return 0;
+  int rc = clear_slots(w, pth_n_items(g, set));
+  if (rc) return rc;
+  w->steps += pth_n_items(g, set);
+  pth_items members = pth_items_of(g, set);
+  for (uint32_t at = next_at(&members); pth_items_next(&members, &key); at = next_at(&members)) *slot_of(w, key) = at + 1;
+  pth_items it = run_of(w, f);
+  for (uint32_t at = next_at(&it); !rc && pth_items_next(&it, &key) && pth_items_next(&it, &value); at = next_at(&it)) {
+    if (*slot_of(w, key) != 0) rc = drop(w, at);
+  }
+  return rc;
 }
 
 /* The next child of a frame's phase: its node, and the path that names it (not made yet). False: the phase is over. */
 static bool next_child(walk *w, frame *f, uint32_t *child, pth_path *name) {
   const pth_graph *g = w->g;
-  pth_items it = {.g = g, .next_chunk = f->next_chunk, .at = f->at, .left = f->left};
+  pth_items it = run_of(w, f);
   uint32_t key = PTH_NONE;
   bool more = false, pair = f->source == FROM_PAIRS || f->source == FROM_PAIR_LIST;
   while (!more) {
-    uint32_t first;
+    uint32_t first, at = next_at(&it);
     if (f->source == FROM_NOTHING || !pth_items_next(&it, &first)) break;
     *child = first;
     if (f->source == FROM_PAIRS) {
       key = first;
-      uint32_t value_at = it.left ? it.at : it.next_chunk ? PTH_AT(pth_chunk, g->chunks, it.next_chunk).at : 0;
       if (!pth_items_next(&it, child)) break;
       f->index++;
-      more = !is_dropped(w, value_at);
+      more = !is_dropped(w, at);
     } else if (f->source == FROM_PAIR_LIST) {
       key = pth_item(g, first, 0);
       *child = pth_item(g, first, 1);
@@ -877,19 +1023,6 @@ static bool next_child(walk *w, frame *f, uint32_t *child, pth_path *name) {
   return true;
 }
 
-/* In the set of buffer names that are not saved? A set, or set([...]) of old protocols. */
-static bool is_listed(walk *w, uint32_t set, uint32_t key) {
-  const pth_graph *g = w->g;
-  if (set != PTH_NONE && pth_node_at(g, set)->kind == PTH_NODE_OBJECT) set = pth_item(g, pth_args_of(pth_node_at(g, set)), 0);
-  if (set == PTH_NONE) return false;
-  w->steps += pth_n_items(g, set);
-  pth_items it = pth_items_of(g, set);
-  for (uint32_t kid; pth_items_next(&it, &kid);) {
-    if (pth_same_key(g, kid, key)) return true;
-  }
-  return false;
-}
-
 static bool is_container(const pth_graph *g, uint32_t id) {
   uint8_t k = pth_node_at(g, id)->kind;
   return k == PTH_NODE_OBJECT || (k >= PTH_NODE_TUPLE && k <= PTH_NODE_DICT);
@@ -898,7 +1031,7 @@ static bool is_container(const pth_graph *g, uint32_t id) {
 static int enter(walk *w, uint32_t node, uint32_t path, uint8_t kind, bool outermost) {
   int rc = pth_pool_room(w->t->arena, &w->frames, w->err);
   if (rc) return rc;
-  PTH_AT(uint8_t, w->seen, node) = ON_PATH;
+  PTH_AT(uint32_t, w->t->by_node, node) = ON_PATH;
   frame f = {.node = node, .path = path, .kind = kind, .outermost = outermost};
   PTH_AT(frame, w->frames, w->frames.len++) = f;
   return 0;
@@ -916,15 +1049,17 @@ static int visit(walk *w, frame *f, uint32_t child, const pth_path *name) {
   if (child == PTH_NONE) return 0;
   if (parent_kind == WALK_MODULE) {
     uint8_t part = (uint8_t)((f->phase - 1) / 2);
-    if (part == 1 && name->kind == PTH_P_KEY && is_listed(w, pth_attribute(g, f->node, "_non_persistent_buffers_set"), name->key)) return 0;
-    if (part == 2 && !is_module(g, child) && !is_script(g, child)) return 0;
+    if (part == 2) {
+      w->steps += state_size(g, child);
+      if (!is_module(g, child) && !is_script(g, child)) return 0;
+    }
   }
   bool tensor = pth_rebuilds_tensor(g, child) || named_tensor_pid(w, child);
   if (!tensor) {
     if (!is_container(g, child)) return 0;
-    uint8_t seen = PTH_AT(uint8_t, w->seen, child);
+    uint32_t seen = PTH_AT(uint32_t, w->t->by_node, child);
     if (seen == ON_PATH || seen == DONE_EMPTY) return 0;
-    if (pth_node_at(g, child)->kind == PTH_NODE_OBJECT) w->steps += state_size(g, child);
+    w->steps += state_size(g, child);
   }
   if (!same_path && (rc = new_path(w, *name, &path)) != 0) return rc;
   if (tensor) {
@@ -944,7 +1079,7 @@ static int visit(walk *w, frame *f, uint32_t child, const pth_path *name) {
 }
 
 static int walk_all(walk *w) {
-  w->max_steps = UINT64_C(64) * w->g->kids.len + 1000000;
+  w->max_steps = UINT64_C(64) * w->g->kids.len + 100000;
   while (w->frames.len) {
     frame *f = top_frame(w);
     uint32_t child;
@@ -956,12 +1091,14 @@ static int walk_all(walk *w) {
       continue;
     }
     if (next_phase(w, f)) {
+      bool buffers = f->kind == WALK_MODULE && (f->phase - 1) / 2 == 1;
       int rc = f->source == FROM_PAIRS ? drop_overwritten(w, f) : 0;
+      if (rc == 0 && f->source == FROM_PAIRS && buffers) rc = drop_listed(w, f);
       if (rc) return rc;
       continue;
     }
     bool full = f->full;
-    PTH_AT(uint8_t, w->seen, f->node) = full ? DONE_FULL : DONE_EMPTY;
+    PTH_AT(uint32_t, w->t->by_node, f->node) = full ? DONE_FULL : DONE_EMPTY;
     w->frames.len--;
     if (full && w->frames.len) top_frame(w)->full = true;
   }
@@ -972,7 +1109,7 @@ static int walk_all(walk *w) {
 static int rest_of_graph(walk *w) {
   const pth_graph *g = w->g;
   for (uint32_t id = PTH_N_FIXED; id < g->nodes.len; id++) {
-    if (pth_node_at(g, id)->kind != PTH_NODE_OBJECT || PTH_AT(uint32_t, w->t->by_node, id) != PTH_NONE) continue;
+    if (pth_node_at(g, id)->kind != PTH_NODE_OBJECT || pth_row_of_node(w->t, id) != PTH_NONE) continue;
     uint32_t row;
     if (!pth_rebuilds_tensor(g, id)) continue;
     int rc = row_of(w, id, &row);
@@ -994,19 +1131,19 @@ static int finish_parts(walk *w) {
       uint32_t at = r->layout == PTH_L_SPARSE_COO ? 1 : 2;
       values = pth_item(g, r->part, script ? at + 3 : at);
     } else if (r->layout == PTH_L_JAGGED) {
-      values = pth_lookup(g, r->part, "values");
+      values = keyword(g, r->part, "values");
     } else {
       values = pth_item(g, r->part, 0);
       sizes = pth_item(g, r->part, 1);
     }
-    uint32_t row = values == PTH_NONE ? PTH_NONE : PTH_AT(uint32_t, t->by_node, values);
+    uint32_t row = pth_row_of_node(t, values);
     if (row == PTH_NONE) {
       wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
       continue;
     }
     r->dtype = PTH_AT(pth_tensor, t->tensors, row).dtype;
     if (sizes == PTH_NONE) continue;
-    uint32_t of = PTH_AT(uint32_t, t->by_node, sizes);
+    uint32_t of = pth_row_of_node(t, sizes);
     const pth_tensor *s = of == PTH_NONE ? NULL : &PTH_AT(pth_tensor, t->tensors, of);
     if (s == NULL || s->n_dims != 2) {
       wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
@@ -1025,6 +1162,7 @@ int pth_tensors_init(pth_tensors *t, pth_arena *a, const pth_graph *g, const pth
                      .tensors = PTH_POOL(pth_tensor),
                      .storages = PTH_POOL(pth_storage),
                      .dims = PTH_POOL(int64_t),
+                     .lists = PTH_POOL(list_slot),
                      .paths = PTH_POOL(pth_path),
                      .names = PTH_POOL(pth_name),
                      .by_node = PTH_POOL(uint32_t)};
@@ -1035,6 +1173,7 @@ void pth_tensors_free(pth_tensors *t) {
   pth_pool_free(t->arena, &t->tensors);
   pth_pool_free(t->arena, &t->storages);
   pth_pool_free(t->arena, &t->dims);
+  pth_pool_free(t->arena, &t->lists);
   pth_pool_free(t->arena, &t->paths);
   pth_pool_free(t->arena, &t->names);
   pth_pool_free(t->arena, &t->by_node);
@@ -1052,13 +1191,14 @@ static int read_all(walk *w) {
   const pth_graph *g = w->g;
   uint32_t likely = w->t->store ? w->t->store->spans.len : 0;
   w->t->flat = true;
+  /* The limit, and what a pickle of this length can need: a prefix is shared by all names below it, but not without end. */
+  w->max_name_bytes = UINT64_C(64) * g->end + (1 << 20);
+  if (w->max_name_bytes > w->lim->max_name_bytes) w->max_name_bytes = w->lim->max_name_bytes;
   pth_pool_expect(w->t->arena, &w->t->tensors, likely);
   pth_pool_expect(w->t->arena, &w->t->storages, likely);
-  pth_pool_expect(w->t->arena, &w->t->dims, (uint64_t)likely * 4);
   pth_pool_expect(w->t->arena, &w->t->paths, likely);
   pth_pool_expect(w->t->arena, &w->t->names, likely);
   int rc = fill_pool(w, &w->t->by_node, g->nodes.len, 0xff);
-  if (rc == 0) rc = fill_pool(w, &w->seen, g->nodes.len, UNSEEN);
   if (rc == 0) rc = fill_pool(w, &w->span_row, w->t->store ? w->t->store->spans.len : 0, 0xff);
   uint32_t path, row, root = unwrap(g, g->root);
   if (rc == 0) rc = new_path(w, (pth_path){.parent = PTH_NONE, .kind = PTH_P_ROOT, .owner = g->root}, &path);
@@ -1077,21 +1217,18 @@ static int read_all(walk *w) {
   return rc ? rc : finish_parts(w);
 }
 
-int pth_tensors_read(pth_tensors *t, const pth_graph *g, const pth_store *s, uint64_t seed, const pth_limits *lim, pth_err *err) {
+int pth_tensors_read(pth_tensors *t, const pth_graph *g, const pth_store *s, const pth_limits *lim, pth_err *err) {
   int rc = pth_tensors_init(t, g->arena, g, s, err);
   walk w = {.t = t,
             .g = g,
             .lim = lim,
             .err = err,
-            .seed = seed,
             .frames = PTH_POOL(frame),
-            .seen = PTH_POOL(uint8_t),
             .span_row = PTH_POOL(uint32_t),
             .slots = PTH_POOL(uint32_t),
             .dropped = PTH_POOL(uint8_t)};
   if (rc == 0) rc = read_all(&w);
   pth_pool_free(t->arena, &w.frames);
-  pth_pool_free(t->arena, &w.seen);
   pth_pool_free(t->arena, &w.span_row);
   pth_pool_free(t->arena, &w.slots);
   pth_pool_free(t->arena, &w.dropped);
@@ -1107,15 +1244,11 @@ int pth_tensors_add(pth_tensors *t, const pth_dense *d, const pth_limits *lim, u
                   .device = PTH_NONE,
                   .dtype = (uint8_t)d->dtype,
                   .flags = d->requires_grad ? PTH_F_GRAD : 0,
-                  .offset = d->offset,
-                  .dims = t->dims.len};
+                  .offset = d->offset};
   if (d->n_dims > lim->max_ndim) {
     wrong(&r, PTH_E_LIMIT_NDIM, d->n_dims, lim->max_ndim);
   } else {
-    r.n_dims = d->n_dims;
-    for (uint32_t i = 0; i < d->n_dims && !rc; i++) rc = push_i64(t, d->sizes[i], err);
-    for (uint32_t i = 0; i < d->n_dims && !rc; i++) rc = push_i64(t, d->strides[i], err);
-    if (rc) return rc;
+    if ((rc = keep_dims(t, &r, d->sizes, d->strides, d->n_dims, err)) != 0) return rc;
     const pth_span *span = d->span == PTH_NONE ? NULL : &PTH_AT(pth_span, t->store->spans, d->span);
     pth_storage s = {.span = d->span, .key = PTH_NONE, .location = PTH_NONE, .dtype = (uint8_t)d->dtype};
     if (span != NULL) s.nbytes = span->len;

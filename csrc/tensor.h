@@ -43,19 +43,20 @@ enum pth_tensor_flag { PTH_F_GRAD = 1, PTH_F_PARAMETER = 2, PTH_F_CONJ = 4, PTH_
 typedef struct pth_tensor {
   uint32_t node; /* of the graph; PTH_NONE if the container described it */
   uint8_t kind, dtype, layout, flags;
-  uint32_t storage;      /* row, or PTH_NONE */
-  uint32_t n_dims, dims; /* sizes, then strides, in `dims` */
-  uint32_t part;         /* node: quantizer, sparse parts, nested parts, state of a subclass, numpy array */
-  uint32_t cls;          /* node of the subclass, or PTH_NONE */
-  uint32_t device;       /* node of its text where no storage tells it, or PTH_NONE */
-  uint16_t code;         /* enum pth_code */
-  int64_t offset;        /* elements */
+  uint32_t storage; /* row, or PTH_NONE */
+  uint32_t n_dims;
+  uint32_t sizes, strides; /* n_dims numbers each, from there on in `dims` */
+  uint32_t part;           /* node: quantizer, sparse parts, nested parts, state of a subclass, numpy array */
+  uint32_t cls;            /* node of the subclass, or PTH_NONE */
+  uint32_t device;         /* node of its text where no storage tells it, or PTH_NONE */
+  uint16_t code;           /* enum pth_code */
+  int64_t offset;          /* elements */
   uint64_t numel;
   uint64_t want, have; /* of the code */
 } pth_tensor;
 
 enum pth_storage_flag {
-  PTH_S_IN_PICKLE = 1, /* off counts from the start of the pickle's bytes */
+  PTH_S_IN_PICKLE = 1, /* base counts from the start of the pickle's bytes */
   PTH_S_IN_TEXT = 16,  /* ... of the text that the graph decoded */
   PTH_S_MIXED = 2,     /* referred to with two dtypes or sizes */
   PTH_S_LARGER = 4,    /* the file holds more bytes than the pickle says */
@@ -68,10 +69,8 @@ typedef struct pth_storage {
   uint32_t location; /* node of the device's text, or PTH_NONE */
   uint16_t code;
   uint8_t dtype, flags;
-  uint64_t off;    /* of IN_PICKLE */
+  uint64_t base;   /* its first byte: of the span (a storage that is a view of another: legacy), or of the pickle (IN_PICKLE) */
   uint64_t nbytes; /* that tensors may use */
-  uint64_t base;   /* bytes from the start of the span: a storage that is a view of another (legacy) */
-  uint64_t want, have;
 } pth_storage;
 
 enum pth_path_kind { PTH_P_ROOT, PTH_P_KEY, PTH_P_INDEX, PTH_P_STRANGE };
@@ -93,14 +92,24 @@ typedef struct pth_tensors {
   pth_arena *arena;
   const pth_graph *graph;
   const pth_store *store;
-  pth_pool tensors, storages, dims, paths, names;
-  pth_pool by_node;  /* node -> tensor, or PTH_NONE */
+  pth_pool tensors, storages, paths, names;
+  pth_pool dims;  /* lists of sizes and of strides: int64_t */
+  pth_pool lists; /* hash -> where in dims: equal lists stand there once */
+  uint32_t n_lists;
+  pth_pool by_node;  /* node -> tensor, or what the walk noted (pth_row_of_node) */
   bool whole_module; /* the root is a module: its names are those of state_dict() */
   bool flat;         /* every name is a text key of one dict, the root: no two are equal */
 } pth_tensors;
 
-/* Finds everything. `g` has a root. seed: for the hashing of keys. */
-int pth_tensors_read(pth_tensors *t, const pth_graph *g, const pth_store *s, uint64_t seed, const pth_limits *lim, pth_err *err);
+/* The tensor that a node rebuilds, or PTH_NONE. */
+static inline uint32_t pth_row_of_node(const pth_tensors *t, uint32_t node) {
+  if (node >= t->by_node.len) return PTH_NONE;
+  uint32_t row = PTH_AT(uint32_t, t->by_node, node);
+  return row < t->tensors.len ? row : PTH_NONE;
+}
+
+/* Finds everything. `g` has a root. */
+int pth_tensors_read(pth_tensors *t, const pth_graph *g, const pth_store *s, const pth_limits *lim, pth_err *err);
 void pth_tensors_free(pth_tensors *t);
 
 /* One more dense tensor, described by the container itself; the same checks. A wrong one gets a row with a code. */

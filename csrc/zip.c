@@ -1,5 +1,7 @@
 #include "zip.h"
 
+#include "hash.h"
+
 enum { SIG_LOCAL = 0x04034b50, SIG_ENTRY = 0x02014b50, SIG_END = 0x06054b50, SIG_END64 = 0x06064b50, SIG_LOCATOR = 0x07064b50 };
 
 enum { ENTRY_SIZE = 46, END64_SIZE = 56, LOCATOR_SIZE = 20 };
@@ -185,30 +187,23 @@ static uint64_t fold8(uint64_t x) {
   return x | capital >> 2;
 }
 
-/* The i-th eight bytes of a name, folded; zeros behind its end. */
-static uint64_t folded_word(pth_bytes b, uint64_t at) {
-  if (at + 8 <= b.len) return fold8(pth_u64(b.data + at));
-  uint64_t tail = 0;
-  for (uint64_t i = b.len; i-- > at;) tail = tail << 8 | b.data[i];
-  return fold8(tail);
-}
-
 static bool same_folded(pth_bytes a, pth_bytes b) {
   if (a.len != b.len) return false;
   for (uint64_t at = 0; at < a.len; at += 8) {
-    if (folded_word(a, at) != folded_word(b, at)) return false;
+    if (fold8(pth_word_at(a, at)) != fold8(pth_word_at(b, at))) return false;
   }
   return true;
 }
 
 static uint64_t hash_folded(pth_bytes b, uint64_t seed) {
-  uint64_t h = seed ^ b.len;
-  for (uint64_t at = 0; at < b.len; at += 8) h = pth_mix(h, folded_word(b, at));
-  return pth_mix(h, seed);
+  pth_sip s = pth_sip_of(seed);
+  for (uint64_t at = 0; at < b.len; at += 8) pth_sip_word(&s, fold8(pth_word_at(b, at)));
+  pth_sip_word(&s, b.len);
+  return pth_sip_end(&s);
 }
 
 /* torch looks names up without regard to case, and takes the first or any of two equal ones. */
-static int find_duplicates(pth_zip *z, uint64_t seed, pth_err *err) {
+static int find_duplicates(pth_zip *z, pth_err *err) {
   uint64_t size = 16;
   while (size < (uint64_t)z->entries.len * 2) size *= 2;
   pth_pool slots = PTH_POOL(uint32_t);
@@ -218,7 +213,7 @@ static int find_duplicates(pth_zip *z, uint64_t seed, pth_err *err) {
   memset(slot, 0xff, (size_t)size * sizeof *slot);
   for (uint32_t i = 0; i < z->entries.len; i++) {
     pth_bytes name = pth_zip_name(z, i);
-    uint32_t at = (uint32_t)hash_folded(name, seed) & mask;
+    uint32_t at = (uint32_t)hash_folded(name, z->arena->seed) & mask;
     while (slot[at] != PTH_NONE && !same_folded(pth_zip_name(z, slot[at]), name)) at = (at + 1) & mask;
     if (slot[at] == PTH_NONE)
       slot[at] = i;
@@ -229,7 +224,7 @@ static int find_duplicates(pth_zip *z, uint64_t seed, pth_err *err) {
   return 0;
 }
 
-int pth_zip_read(pth_zip *z, pth_arena *a, pth_bytes dir, const pth_zip_end *end, uint64_t seed, const pth_limits *lim, pth_err *err) {
+int pth_zip_read(pth_zip *z, pth_arena *a, pth_bytes dir, const pth_zip_end *end, const pth_limits *lim, pth_err *err) {
   *z = (pth_zip){.arena = a, .dir = dir, .entries = PTH_POOL(pth_zip_entry)};
   if (end->n_entries > lim->max_members) return pth_fail(err, PTH_E_LIMIT_MEMBERS, end->eocd_off, end->n_entries, lim->max_members);
   if (end->n_entries > dir.len / ENTRY_SIZE || dir.len > UINT32_MAX)
@@ -237,7 +232,7 @@ int pth_zip_read(pth_zip *z, pth_arena *a, pth_bytes dir, const pth_zip_end *end
   int rc = pth_pool_reserve(a, &z->entries, end->n_entries, err);
   if (rc == 0) rc = read_entries(z, end, err);
   if (rc == 0) rc = check_places(z, end->dir_off, err);
-  return rc ? rc : find_duplicates(z, seed, err);
+  return rc ? rc : find_duplicates(z, err);
 }
 
 void pth_zip_free(pth_zip *z) { pth_pool_free(z->arena, &z->entries); }
@@ -273,8 +268,8 @@ int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_o
   return 0;
 }
 
-int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, uint64_t seed, pth_err *err) {
-  int rc = pth_store_init(out, z->arena, seed, z->entries.len, err);
+int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, pth_err *err) {
+  int rc = pth_store_init(out, z->arena, z->entries.len, err);
   for (uint32_t i = 0; i < z->entries.len && !rc; i++) {
     const pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, i);
     pth_bytes name = pth_zip_name(z, i);

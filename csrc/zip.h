@@ -47,7 +47,7 @@ typedef struct pth_zip {
 int pth_zip_find(pth_bytes tail, uint64_t tail_off, uint64_t file_len, pth_zip_end *out, pth_err *err);
 
 /* Reads the directory. err->off counts from the start of the file. */
-int pth_zip_read(pth_zip *z, pth_arena *a, pth_bytes dir, const pth_zip_end *end, uint64_t seed, const pth_limits *lim, pth_err *err);
+int pth_zip_read(pth_zip *z, pth_arena *a, pth_bytes dir, const pth_zip_end *end, const pth_limits *lim, pth_err *err);
 void pth_zip_free(pth_zip *z);
 pth_bytes pth_zip_name(const pth_zip *z, uint32_t entry);
 /* The entry of this name (bytes compared, or ASCII case folded as torch does), or PTH_NONE. Linear. */
@@ -58,6 +58,6 @@ uint32_t pth_zip_entry_named(const pth_zip *z, pth_bytes name, bool fold);
 int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, bool *odd, pth_err *err);
 
 /* Fills a store with the members below `prefix`; what follows the prefix is the key. */
-int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, uint64_t seed, pth_err *err);
+int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, pth_err *err);
 
 #endif

@@ -5,7 +5,7 @@ from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
 cimport cython
 
@@ -92,8 +92,6 @@ cdef extern from *:
     int SEAM_N_GLOBALS
     const char *SEAM_COMPILER
     int SEAM_SANITIZED
-    int PyGC_Disable()
-    int PyGC_Enable()
     object seam_new(type cls)
 
 
@@ -142,7 +140,6 @@ SANITIZED = bool(SEAM_SANITIZED)
 
 cdef tuple _DTYPE_NAMES = tuple(row[0] for row in DTYPES)
 cdef dict _OPCODE_NAMES = {row[1]: row[0] for row in OPCODES}
-cdef uint64_t _SEED = int.from_bytes(os.urandom(8), "little")
 
 
 # ---- errors, buffers, limits ----
@@ -189,6 +186,7 @@ cdef class Arena:
     def __cinit__(self, Limits limits):
         self.c.used = 0
         self.c.budget = limits.c.max_arena_bytes
+        self.c.seed = int.from_bytes(os.urandom(8), "little")
 
     @property
     def used(self):
@@ -537,7 +535,7 @@ cdef class Zip:
         self.directory = Buffer(directory)
         b = self.directory.bytes
         with nogil:
-            rc = pth_zip_read(&self.c, self.c.arena, b, &self.ending, _SEED, &limits.c, &err)
+            rc = pth_zip_read(&self.c, self.c.arena, b, &self.ending, &limits.c, &err)
         if rc:
             raise_err(&err)
 
@@ -600,7 +598,7 @@ cdef class Zip:
         b.data = <const uint8_t *>PyBytes_AsString(prefix)
         b.len = len(prefix)
         with nogil:
-            rc = pth_zip_store(&self.c, b, s.c, _SEED, &err)
+            rc = pth_zip_store(&self.c, b, s.c, &err)
         if rc:
             raise_err(&err)
         s.c.big = big
@@ -647,7 +645,7 @@ cdef class Legacy:
         cdef uint64_t end = 0
         cdef int rc
         with nogil:
-            rc = pth_legacy_store(&self.c, total_len, _SEED, s.c, &end, &err)
+            rc = pth_legacy_store(&self.c, total_len, s.c, &end, &err)
         if rc:
             raise_err(&err)
         return s, end
@@ -721,7 +719,7 @@ cdef class Tar:
     def finish(self):
         cdef pth_err err
         cdef Store s = Store(self.arena, self)
-        if pth_tar_finish(&self.c, _SEED, &err):
+        if pth_tar_finish(&self.c, &err):
             raise_err(&err)
         s.c = &self.c.store
         return s
@@ -735,9 +733,8 @@ cdef class Tensors:
     cdef readonly Graph graph
     cdef readonly Store store
     cdef readonly object home  # what the Python side needs to know of them
-    cdef list shapes
-    cdef uint32_t shape_at[64]
-    cdef uint32_t shape_n[64]
+    cdef list tuples  # made of lists of dims, lately
+    cdef uint32_t tuple_at[64]
 
     def __cinit__(self, Graph graph, Store store, Limits limits, bint read=True):
         cdef pth_err err
@@ -745,12 +742,12 @@ cdef class Tensors:
         cdef const pth_store *s = store.c if store is not None else NULL
         self.graph = graph
         self.store = store
-        self.shapes = [None] * 64
+        self.tuples = [None] * 64
         if not read:
             pth_tensors_init(&self.c, graph.c.arena, graph.c, s, &err)
             return
         with nogil:
-            rc = pth_tensors_read(&self.c, graph.c, s, _SEED, &limits.c, &err)
+            rc = pth_tensors_read(&self.c, graph.c, s, &limits.c, &err)
         if rc:
             raise_err(&err)
 
@@ -783,22 +780,17 @@ cdef class Tensors:
         return &(<const pth_tensor *>self.c.tensors.data)[i]
 
     cdef tuple dims(self, uint32_t at, uint32_t n):
-        # Models have few distinct shapes: equal ones are the same tuple.
+        # Models have few distinct shapes: equal ones are one list of the core, and here mostly the same tuple.
         cdef const int64_t *d = <const int64_t *>self.c.dims.data
-        cdef uint64_t h = n
-        cdef uint32_t i, slot
+        cdef uint32_t i, slot = (at * <uint32_t>0x9E3779B1) >> 26
         if n == 0:
             return ()
-        for i in range(n):
-            h = (h ^ <uint64_t>d[at + i]) * <uint64_t>0x9E3779B97F4A7C15
-        slot = <uint32_t>(h >> 58)
-        cdef object kept = self.shapes[slot]
-        if kept is not None and self.shape_n[slot] == n and memcmp(&d[self.shape_at[slot]], &d[at], n * sizeof(int64_t)) == 0:
+        cdef object kept = self.tuples[slot]
+        if kept is not None and self.tuple_at[slot] == at:
             return <tuple>kept
         cdef tuple made = tuple([d[at + i] for i in range(n)])
-        self.shapes[slot] = made
-        self.shape_at[slot] = at
-        self.shape_n[slot] = n
+        self.tuples[slot] = made
+        self.tuple_at[slot] = at
         return made
 
     cdef str path_text(self, uint32_t path):
@@ -848,26 +840,31 @@ cdef class Tensors:
         out.reverse()
         return out
 
-    def make(self, type cls, names, rows):
-        """One `cls` (a subclass of TensorRow) for each name and its row."""
-        cdef list out = []
-        cdef TensorRow t
-        cdef uint32_t row
+    cdef TensorRow made(self, type cls, str name, uint32_t row):
+        cdef const pth_tensor *c = self.row(row)
+        cdef TensorRow t = <TensorRow>seam_new(cls)
+        t.table = self
+        t.row = row
+        t.name = name
+        t.c = c
+        return t
+
+    def make(self, type cls, str name, uint32_t row):
+        """One tensor as a `cls`, a subclass of TensorRow."""
         if not issubclass(cls, TensorRow):
             raise TypeError("a subclass of TensorRow")
-        cdef bint collecting = PyGC_Disable()  # nothing made here can be garbage yet
-        try:
-            for name, row in zip(names, rows):
-                t = <TensorRow>seam_new(cls)
-                t.table = self
-                t.row = row
-                t.name = name
-                t.c = self.row(row)
-                out.append(t)
-        finally:
-            if collecting:
-                PyGC_Enable()
-        return out
+        return self.made(cls, name, row)
+
+    def each(self, type cls, list names, rows):
+        """An iterator that makes a tensor for each name and its row when it comes to it."""
+        cdef TensorIterator it = TensorIterator()
+        if not issubclass(cls, TensorRow):
+            raise TypeError("a subclass of TensorRow")
+        it.table = self
+        it.cls = cls
+        it.names = names
+        it.rows = None if isinstance(rows, range) else list(rows)
+        return it
 
     def storage_of(self, uint32_t row):
         """The storage of a tensor's row, or None."""
@@ -875,9 +872,7 @@ cdef class Tensors:
         return None if t.storage == PTH_NONE else t.storage
 
     def row_of_node(self, uint32_t node):
-        if node >= self.c.by_node.len:
-            return None
-        cdef uint32_t row = (<const uint32_t *>self.c.by_node.data)[node]
+        cdef uint32_t row = pth_row_of_node(&self.c, node)
         return None if row == PTH_NONE else row
 
     def add(self, span, uint32_t dtype, sizes, strides, int64_t offset, bint requires_grad, Limits limits):
@@ -912,7 +907,7 @@ cdef class Tensors:
         return self.c.storages.len
 
     def storage(self, uint32_t i):
-        """(span or None, key, location or None, dtype index, flags, offset in the pickle, bytes, base, code)"""
+        """(span or None, key, location or None, dtype index, flags, first byte in span or pickle, bytes, code)"""
         if i >= self.c.storages.len:
             raise IndexError(i)
         cdef const pth_storage *s = &(<const pth_storage *>self.c.storages.data)[i]
@@ -923,13 +918,35 @@ cdef class Tensors:
             None if s.span == PTH_NONE else s.span,
             key,
             None if s.location == PTH_NONE else self.graph.leaf(s.location),
-            s.dtype, s.flags, s.off, s.nbytes, s.base, s.code,
+            s.dtype, s.flags, s.base, s.nbytes, s.code,
         )
+
+
+cdef class TensorIterator:
+    """What Tensors.each() gives. Names without rows go by their own number."""
+    cdef Tensors table
+    cdef type cls
+    cdef list names
+    cdef list rows
+    cdef Py_ssize_t at
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Py_ssize_t i = self.at
+        if i >= len(self.names):
+            raise StopIteration
+        self.at = i + 1
+        return self.table.made(self.cls, <str>self.names[i], <uint32_t>i if self.rows is None else <uint32_t>self.rows[i])
+
+    def __length_hint__(self):
+        return len(self.names) - self.at
 
 
 @cython.no_gc
 cdef class TensorRow:
-    """One row under one name; what needs no data. `pthparse.Tensor` adds the rest. Made by Tensors.make() alone.
+    """One row under one name; what needs no data. `pthparse.Tensor` adds the rest. Made by its table alone.
 
     A checkpoint may have 100,000 of them, so the cyclic collector does not follow them: nothing that a table reaches refers to one.
     """
@@ -938,17 +955,14 @@ cdef class TensorRow:
     cdef readonly str name
     cdef const pth_tensor *c
 
-    cdef tuple dims(self, uint32_t start):
-        return self.table.dims(self.c.dims + start, self.c.n_dims)
-
     @property
     def _sizes(self):
-        return self.dims(0)
+        return self.table.dims(self.c.sizes, self.c.n_dims)
 
     @property
     def shape(self):
         """Sizes of the dimensions; -1 where the parts of a nested tensor differ."""
-        return self._nested_shape() if self.c.kind == PTH_T_NESTED else self.dims(0)
+        return self._nested_shape() if self.c.kind == PTH_T_NESTED else self._sizes
 
     @property
     def dtype(self):
@@ -957,7 +971,7 @@ cdef class TensorRow:
 
     @property
     def _strides(self):
-        return self.dims(self.c.n_dims)
+        return self.table.dims(self.c.strides, self.c.n_dims)
 
     @property
     def _dtype(self):

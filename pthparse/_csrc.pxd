@@ -22,6 +22,7 @@ cdef extern from "pth.h" nogil:
     ctypedef struct pth_arena:
         uint64_t used
         uint64_t budget
+        uint64_t seed
 
     ctypedef struct pth_pool:
         void *data
@@ -176,12 +177,12 @@ cdef extern from "pth.h" nogil:
         bint short_count
 
     int pth_zip_find(pth_bytes tail, uint64_t tail_off, uint64_t file_len, pth_zip_end *out, pth_err *err)
-    int pth_zip_read(pth_zip *z, pth_arena *a, pth_bytes dir, const pth_zip_end *end, uint64_t seed, const pth_limits *lim, pth_err *err)
+    int pth_zip_read(pth_zip *z, pth_arena *a, pth_bytes dir, const pth_zip_end *end, const pth_limits *lim, pth_err *err)
     void pth_zip_free(pth_zip *z)
     pth_bytes pth_zip_name(const pth_zip *z, uint32_t entry)
     uint32_t pth_zip_entry_named(const pth_zip *z, pth_bytes name, bint fold)
     int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, c_bool *odd, pth_err *err)
-    int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, uint64_t seed, pth_err *err)
+    int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, pth_err *err)
 
     ctypedef struct pth_legacy:
         pth_graph *pickles
@@ -191,7 +192,7 @@ cdef extern from "pth.h" nogil:
 
     int pth_legacy_read(pth_legacy *l, pth_arena *a, pth_bytes data, const pth_limits *lim, pth_err *err)
     void pth_legacy_free(pth_legacy *l)
-    int pth_legacy_store(const pth_legacy *l, uint64_t total_len, uint64_t seed, pth_store *out, uint64_t *end, pth_err *err)
+    int pth_legacy_store(const pth_legacy *l, uint64_t total_len, pth_store *out, uint64_t *end, pth_err *err)
     int pth_legacy_check(const pth_store *s, pth_bytes window, uint64_t window_off, uint32_t *next, pth_err *err)
 
     ctypedef struct pth_tar_entry:
@@ -210,7 +211,7 @@ cdef extern from "pth.h" nogil:
                         const pth_limits *lim, uint64_t *next, pth_err *err)
     int pth_tar_views(pth_tar *t, pth_bytes data, const pth_limits *lim, pth_err *err)
     int pth_tar_tensors(pth_tar *t, pth_bytes member, const pth_limits *lim, pth_err *err)
-    int pth_tar_finish(pth_tar *t, uint64_t seed, pth_err *err)
+    int pth_tar_finish(pth_tar *t, pth_err *err)
 
     # tensor
     enum:
@@ -237,7 +238,8 @@ cdef extern from "pth.h" nogil:
         uint8_t flags
         uint32_t storage
         uint32_t n_dims
-        uint32_t dims
+        uint32_t sizes
+        uint32_t strides
         uint32_t part
         uint32_t cls
         uint32_t device
@@ -254,11 +256,8 @@ cdef extern from "pth.h" nogil:
         uint16_t code
         uint8_t dtype
         uint8_t flags
-        uint64_t off
-        uint64_t nbytes
         uint64_t base
-        uint64_t want
-        uint64_t have
+        uint64_t nbytes
 
     ctypedef struct pth_path:
         uint32_t parent
@@ -281,7 +280,6 @@ cdef extern from "pth.h" nogil:
         pth_pool dims
         pth_pool paths
         pth_pool names
-        pth_pool by_node
         bint whole_module
         bint flat
 
@@ -294,8 +292,9 @@ cdef extern from "pth.h" nogil:
         int64_t offset
         bint requires_grad
 
-    int pth_tensors_read(pth_tensors *t, const pth_graph *g, const pth_store *s, uint64_t seed, const pth_limits *lim, pth_err *err)
+    int pth_tensors_read(pth_tensors *t, const pth_graph *g, const pth_store *s, const pth_limits *lim, pth_err *err)
     int pth_tensors_init(pth_tensors *t, pth_arena *a, const pth_graph *g, const pth_store *s, pth_err *err)
     int pth_tensors_add(pth_tensors *t, const pth_dense *d, const pth_limits *lim, uint32_t *row, pth_err *err)
     void pth_tensors_free(pth_tensors *t)
+    uint32_t pth_row_of_node(const pth_tensors *t, uint32_t node)
     void pth_path_write(const pth_tensors *t, uint32_t path, uint8_t *out)

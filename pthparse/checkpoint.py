@@ -81,8 +81,8 @@ class _Names(Mapping[str, Tensor]):
     _table: _core.Tensors
     prefix = ""
 
-    def _tensors(self) -> list[Tensor]:
-        return self._table.make(Tensor, self._list, self._rows)
+    def _tensors(self) -> Iterator[Tensor]:
+        return self._table.each(Tensor, self._list, self._rows)
 
     @cached_property
     def _index(self) -> dict[str, int]:
@@ -103,7 +103,7 @@ class _Names(Mapping[str, Tensor]):
             near = difflib.get_close_matches(str(name), self._list[:20000], 3)
             hint = f"; near: {', '.join(repr(escape(n)) for n in near)}" if near else ""
             raise KeyError(f"no tensor {escape(str(name))!r}{hint}")
-        return self._table.make(Tensor, (name,), (row,))[0]
+        return self._table.make(Tensor, str(name), row)
 
     def values(self) -> ValuesView[Tensor]:
         return _Values(self)
@@ -114,7 +114,9 @@ class _Names(Mapping[str, Tensor]):
 
 class _Values(ValuesView[Tensor]):
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(self._mapping._tensors())  # type: ignore[attr-defined]
+        names: Any = self._mapping  # type: ignore[attr-defined]
+        found: Iterator[Tensor] = names._tensors()
+        return found
 
 
 class _Items(ItemsView[str, Tensor]):
@@ -295,14 +297,14 @@ class Checkpoint(_Names):
         table, held, pickled = self._table, 0, 0
         seen: set[tuple[int | None, int | None]] = set()
         for i in range(table.n_storages):
-            span, _, _, _, flags, offset, nbytes, _, code = table.storage(i)
-            if code or flags & _core.STORAGE_FLAGS["META"] or (span, offset) in seen:
+            span, _, _, _, flags, base, nbytes, code = table.storage(i)
+            place = (span, base if span is None else None)
+            if code or flags & _core.STORAGE_FLAGS["META"] or place in seen:
                 continue
+            seen.add(place)
             if span is None:
-                seen.add((span, offset))
                 pickled += nbytes
-            elif (span, None) not in seen:
-                seen.add((span, None))
+            else:
                 held += self._box.stored_nbytes(table.store, span)
         pickles = self.pickle_nbytes - pickled
         return MappingProxyType(

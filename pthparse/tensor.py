@@ -66,7 +66,7 @@ class Home:
 
     def make(self, table: _core.Tensors, row: int) -> Tensor:
         """The tensor of a row, under its first name."""
-        return table.make(Tensor, (self._first_names.get(row, ""),), (row,))[0]
+        return table.make(Tensor, self._first_names.get(row, ""), row)
 
     @cached_property
     def _first_names(self) -> dict[int, str]:
@@ -110,16 +110,16 @@ class Home:
         box = self.box
         if box.closed:
             raise closed(box.source.path)
-        span, _, _, _, flags, offset, nbytes, base, code = table.storage(row)
+        span, _, _, _, flags, base, nbytes, code = table.storage(row)
         if code:
             raise _core.error_of(code)
         if flags & IN_PICKLE:
             pickle = box.pickles[0]
             if flags & IN_TEXT:
-                return Extent(None, nbytes, pickle.graph.text(offset, nbytes)), 0
+                return Extent(None, nbytes, pickle.graph.text(base, nbytes)), 0
             if pickle.offset is None:
-                return Extent(None, nbytes, pickle.graph.source[offset : offset + nbytes]), 0
-            return Extent(pickle.offset + offset, nbytes), 0
+                return Extent(None, nbytes, pickle.graph.source[base : base + nbytes]), 0
+            return Extent(pickle.offset + base, nbytes), 0
         if span is None:
             raise UnsupportedError("no-data", "the file holds no data of this storage")
         extent = box.extent(table.store, span)
@@ -128,9 +128,9 @@ class Home:
         return extent, base
 
     def storage(self, table: _core.Tensors, row: int) -> Storage:
-        _, key, location, dtype, _, _, nbytes, base, _ = table.storage(row)
+        _, key, location, dtype, _, _, nbytes, _ = table.storage(row)
         try:
-            extent, _ = self.extent(table, row)
+            extent, base = self.extent(table, row)
             offset = None if extent.offset is None else extent.offset + base
         except PthError:
             offset = None

@@ -33,12 +33,12 @@ static void check_tensors(const pth_tensors *t, uint64_t file_len, uint64_t pick
   for (uint32_t i = 0; i < t->tensors.len; i++) {
     const pth_tensor *r = &PTH_AT(pth_tensor, t->tensors, i);
     CHECK(r->code < PTH_N_CODES);
-    CHECK(r->dims + 2ull * r->n_dims <= t->dims.len);
+    CHECK((uint64_t)r->sizes + r->n_dims <= t->dims.len && (uint64_t)r->strides + r->n_dims <= t->dims.len);
     if (r->code || (r->kind != PTH_T_DENSE && r->kind != PTH_T_QUANTIZED)) continue;
     const pth_dtype *d = &pth_dtypes[r->dtype];
     __int128 last = r->offset, numel = 1;
     for (uint32_t k = 0; k < r->n_dims; k++) {
-      int64_t size = PTH_AT(int64_t, t->dims, r->dims + k), stride = PTH_AT(int64_t, t->dims, r->dims + r->n_dims + k);
+      int64_t size = PTH_AT(int64_t, t->dims, r->sizes + k), stride = PTH_AT(int64_t, t->dims, r->strides + k);
       CHECK(size >= 0 && stride >= 0);
       last += (__int128)(size - 1) * stride;
       numel *= size;
@@ -50,7 +50,7 @@ static void check_tensors(const pth_tensors *t, uint64_t file_len, uint64_t pick
     const pth_storage *s = &PTH_AT(pth_storage, t->storages, r->storage);
     CHECK((last / d->packing + 1) * d->itemsize <= (__int128)s->nbytes);
     if (s->flags & PTH_S_IN_PICKLE) {
-      CHECK((__int128)s->off + s->nbytes <= (s->flags & PTH_S_IN_TEXT ? t->graph->text.len : pickle_len));
+      CHECK((__int128)s->base + s->nbytes <= (s->flags & PTH_S_IN_TEXT ? t->graph->text.len : pickle_len));
     } else if (!(s->flags & PTH_S_META)) {
       const pth_span *span = &PTH_AT(pth_span, t->store->spans, s->span);
       CHECK(span->code == 0 && (__int128)s->base + s->nbytes <= span->len);
@@ -72,7 +72,7 @@ static void check_tensors(const pth_tensors *t, uint64_t file_len, uint64_t pick
 static int read_graph(const pth_graph *g, const pth_store *s, uint64_t file_len) {
   pth_tensors t;
   pth_err err = {0};
-  int rc = pth_tensors_read(&t, g, s, 7, &LIMITS, &err);
+  int rc = pth_tensors_read(&t, g, s, &LIMITS, &err);
   CHECK(rc == err.code);
   if (rc == 0) check_tensors(&t, file_len, g->in.len);
   pth_tensors_free(&t);
@@ -98,7 +98,7 @@ static int read_zip(pth_arena *a, pth_bytes f) {
   int rc = pth_zip_find((pth_bytes){f.data + f.len - tail, tail}, f.len - tail, f.len, &end, &err);
   if (rc) return rc;
   CHECK(end.dir_off + end.dir_len <= f.len);
-  rc = pth_zip_read(&z, a, (pth_bytes){f.data + end.dir_off, end.dir_len}, &end, 7, &LIMITS, &err);
+  rc = pth_zip_read(&z, a, (pth_bytes){f.data + end.dir_off, end.dir_len}, &end, &LIMITS, &err);
   for (uint32_t i = 0; i < z.entries.len && !rc; i++) {
     pth_bytes name = pth_zip_name(&z, i);
     pth_zip_entry e = PTH_AT(pth_zip_entry, z.entries, i);
@@ -115,7 +115,7 @@ static int read_zip(pth_arena *a, pth_bytes f) {
     if (stem > 500) continue;
     if (stem) memcpy(prefix, name.data, stem);
     memcpy(prefix + stem, "data/", 5);
-    rc = pth_zip_store(&z, (pth_bytes){prefix, stem + 5}, &s, 7, &err);
+    rc = pth_zip_store(&z, (pth_bytes){prefix, stem + 5}, &s, &err);
     if (rc == 0) rc = read_pickle(a, (pth_bytes){f.data + off, e.csize}, &s, f.len);
     pth_store_free(&s);
   }
@@ -131,7 +131,7 @@ static int read_legacy(pth_arena *a, pth_bytes f) {
   int rc = pth_legacy_read(&l, a, f, &LIMITS, &err);
   if (rc == 0) {
     uint32_t next = 0;
-    rc = pth_legacy_store(&l, f.len, 7, &s, &end, &err);
+    rc = pth_legacy_store(&l, f.len, &s, &end, &err);
     if (rc == 0) rc = pth_legacy_check(&s, f, 0, &next, &err);
     if (rc == 0) CHECK(next == s.spans.len && end <= f.len);
     if (rc == 0) rc = read_graph(&l.pickles[PTH_LEGACY_OBJECT], &s, f.len);
@@ -151,7 +151,7 @@ static int read_tar_members(pth_tar *t, pth_bytes f, const pth_bytes *members, p
   }
   if (rc == 0) rc = pth_tar_views(t, (pth_bytes){f.data + at, end - at}, &LIMITS, err);
   if (rc == 0) rc = pth_tar_tensors(t, members[1], &LIMITS, err);
-  if (rc == 0) rc = pth_tar_finish(t, 7, err);
+  if (rc == 0) rc = pth_tar_finish(t, err);
   return rc ? rc : read_pickle(t->arena, members[2], &t->store, f.len);
 }
 
@@ -210,7 +210,7 @@ static int read_case(pth_arena *a, enum kind kind, const uint8_t *data, size_t l
 }
 
 static pth_arena arena(uint64_t budget, uint64_t fail_at, bool exact) {
-  return (pth_arena){.budget = budget, .fail_at = fail_at, .exact = exact};
+  return (pth_arena){.budget = budget, .fail_at = fail_at, .exact = exact, .seed = 7};
 }
 
 static void sweep(const char *mode, uint8_t *data, size_t len) {
