@@ -8,6 +8,8 @@ const pth_dtype pth_dtypes[PTH_N_DTYPES] = {
 #undef X
 };
 
+enum { LONGEST_TEXT = 4096 };
+
 typedef struct known_global {
   const char *module, *name;
   enum pth_meaning meaning;
@@ -100,7 +102,6 @@ static enum pth_meaning family_of(pth_bytes module, pth_bytes name, uint8_t *dty
     const char *storage = pth_dtypes[i].storage;
     *dtype = i;
     if (torch && i != PTH_DT_UNTYPED && compare(name, pth_dtypes[i].name) == 0) return PTH_G_DTYPE;
-    if (storage[0] == 0) continue;
     if (compare(name, storage) == 0) return PTH_G_STORAGE;
     size_t stem = strlen(storage) - strlen("Storage");
     if (i != PTH_DT_UNTYPED && name.len == stem + 6 && memcmp(name.data, storage, stem) == 0 && memcmp(name.data + stem, "Tensor", 6) == 0)
@@ -176,7 +177,7 @@ bool pth_pairs_next(pth_pairs *it, uint32_t *key, uint32_t *value) {
     for (uint32_t pair; pth_items_next(&it->it, &pair);) {
       *key = pth_item(it->it.g, pair, 0);
       *value = pth_item(it->it.g, pair, 1);
-      if (*key != PTH_NONE && *value != PTH_NONE) return true;
+      if (pth_n_items(it->it.g, pair) == 2 && *key != PTH_NONE && *value != PTH_NONE) return true;
     }
   } else if (pth_items_next(&it->it, key)) {
     return pth_items_next(&it->it, value);
@@ -196,9 +197,11 @@ uint32_t pth_lookup(const pth_graph *g, uint32_t mapping, const char *key) {
 
 uint32_t pth_attribute(const pth_graph *g, uint32_t object, const char *key) {
   if (object == PTH_NONE || pth_node_at(g, object)->kind != PTH_NODE_OBJECT) return PTH_NONE;
-  const pth_ext *ext = pth_ext_of(g, pth_node_at(g, object));
-  if (ext == NULL) return PTH_NONE;
-  uint32_t found = PTH_NONE;
+  const pth_node *n = pth_node_at(g, object);
+  const pth_ext *ext = pth_ext_of(g, n);
+  /* A module that torch.fx traced is called back to life with the dict of its attributes. */
+  uint32_t found = pth_meaning_of_node(g, n->a, NULL) == PTH_G_GRAPH_MODULE ? pth_lookup(g, pth_item(g, pth_args_of(n), 0), key) : PTH_NONE;
+  if (ext == NULL) return found;
   pth_items states = pth_items_of_list(g, ext->states);
   for (uint32_t state; pth_items_next(&states, &state);) {
     uint32_t v = pth_lookup(g, state, key);
@@ -211,17 +214,20 @@ uint32_t pth_attribute(const pth_graph *g, uint32_t object, const char *key) {
   return found;
 }
 
+/* One long text may be the key of any number of pairs: such go by identity. */
+static bool is_short_text(const pth_graph *g, const pth_node *n) { return pth_is_text(n) && pth_slice(g, n).len <= LONGEST_TEXT; }
+
 bool pth_same_key(const pth_graph *g, uint32_t a, uint32_t b) {
   if (a == b) return true;
   const pth_node *x = pth_node_at(g, a), *y = pth_node_at(g, b);
-  if (pth_is_text(x)) return pth_is_text(y) && pth_bytes_equal(pth_slice(g, x), pth_slice(g, y));
+  if (is_short_text(g, x)) return pth_is_text(y) && pth_bytes_equal(pth_slice(g, x), pth_slice(g, y));
   int64_t v, w;
   return pth_as_i64(g, a, &v) && pth_as_i64(g, b, &w) && v == w;
 }
 
 uint64_t pth_key_hash(const pth_graph *g, uint32_t id) {
   const pth_node *n = pth_node_at(g, id);
-  if (pth_is_text(n)) return pth_hash(pth_slice(g, n), g->arena->seed);
+  if (is_short_text(g, n)) return pth_hash(pth_slice(g, n), g->arena->seed);
   int64_t v;
   bool number = pth_as_i64(g, id, &v);
   return pth_hash_number(number ? (uint64_t)v : id, g->arena->seed ^ number);

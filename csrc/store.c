@@ -86,6 +86,7 @@ int pth_store_add(pth_store *s, const pth_span *span, pth_err *err) {
 }
 
 uint32_t pth_store_find(const pth_store *s, pth_bytes key) {
+  if (key.len > PTH_LONGEST_KEY) return PTH_NONE;
   uint32_t n;
   if (pth_decimal(key, &n) && n < s->direct.len) return PTH_AT(uint32_t, s->direct, n);
   return s->slots.len ? *hash_slot(s, key) : PTH_NONE;

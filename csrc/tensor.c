@@ -22,8 +22,7 @@ enum { MAX_WRAPPERS = 16 };
 /* Mappings of keyword arguments and of tensor metadata hold a handful of keys; one that many calls share could be made endless. */
 enum { FEW_KEYS = 64 };
 
-/* What by_node says of nodes that are no tensors. Rows are below NESTED_ROW; bytes of a nested storage have its row | NESTED_ROW. */
-#define NESTED_ROW 0x80000000u
+/* What by_node says of nodes that are no tensors: a storage has its row | PTH_STORAGE_ROW; containers have what the walk did with them. */
 enum seen { UNSEEN = PTH_NONE, ON_PATH = PTH_NONE - 1, DONE_EMPTY = PTH_NONE - 2, DONE_FULL = PTH_NONE - 3 };
 
 typedef struct walk {
@@ -40,6 +39,9 @@ typedef struct walk {
 } walk;
 
 /* ---- rows ---- */
+
+/* Functions that fill a row return 0, the code of what is wrong with it, or, negative, that of the core's own failure. */
+static int core_failure(int rc) { return rc < 0 ? -rc : 0; }
 
 static int wrong(pth_tensor *r, uint16_t code, uint64_t want, uint64_t have) {
   r->code = code;
@@ -266,6 +268,7 @@ static int storage_of_pid(walk *w, uint32_t pid, pth_tensor *r) {
   int64_t numel;
   uint64_t need;
   uint32_t n = pth_node_at(g, pid)->kind == PTH_NODE_TUPLE ? pth_n_items(g, pid) : 0;
+  if (pth_is_text(pth_node_at(g, pid))) return wrong(r, PTH_E_STORAGE_TEXT, 0, 0);
   if ((n != 5 && n != 6) || !pth_text_is(g, pid_item(g, pid, 0), "storage") || !key_text(g, pid_item(g, pid, 2), buf, &key) ||
       !pth_as_i64(g, pid_item(g, pid, 4), &numel) || numel < 0)
     return wrong(r, PTH_E_STORAGE_ID, 0, 0);
@@ -274,11 +277,11 @@ static int storage_of_pid(walk *w, uint32_t pid, pth_tensor *r) {
   if (!pth_mul((uint64_t)numel, pth_dtypes[dtype].itemsize, &need)) return wrong(r, PTH_E_TENSOR_OVERFLOW, 0, 0);
 
   pth_storage s = {.key = pid_item(g, pid, 2), .location = pid_item(g, pid, 3), .dtype = dtype, .nbytes = need};
-  s.span = t->store != NULL ? pth_store_find(t->store, key) : PTH_NONE;
+  bool meta = pth_text_is(g, s.location, "meta");
+  s.span = t->store != NULL && !meta ? pth_store_find(t->store, key) : PTH_NONE;
   uint32_t view = n == 6 ? pid_item(g, pid, 5) : PTH_NONE;
   bool viewed = view != PTH_NONE && pth_node_at(g, view)->kind == PTH_NODE_TUPLE;
   if (s.span == PTH_NONE) {
-    bool meta = pth_text_is(g, s.location, "meta");
     s.flags = meta ? PTH_S_META : 0;
     s.code = meta ? 0 : PTH_E_STORAGE_MISSING;
     return new_storage(t, &s, &r->storage, w->err);
@@ -328,23 +331,29 @@ static int storage_of_bytes(walk *w, uint32_t call, pth_tensor *r) {
                      .nbytes = nested.nbytes};
     uint32_t row;
     if ((rc = new_storage(t, &s, &row, w->err)) != 0) return rc;
-    *noted = NESTED_ROW | row;
+    *noted = PTH_STORAGE_ROW | row;
   }
-  const pth_storage *s = &PTH_AT(pth_storage, t->storages, *noted & ~NESTED_ROW);
+  const pth_storage *s = &PTH_AT(pth_storage, t->storages, *noted & ~PTH_STORAGE_ROW);
   if (s->code) return wrong(r, s->code, 0, 0);
   r->dtype = s->dtype;
-  r->storage = *noted & ~NESTED_ROW;
+  r->storage = *noted & ~PTH_STORAGE_ROW;
   return 0;
 }
 
+/* The storage of a tensor: its node is noted with it. */
 static int storage_of(walk *w, uint32_t id, pth_tensor *r) {
   const pth_graph *g = w->g;
   id = unwrap(g, id);
-  if (id == PTH_NONE) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
-  const pth_node *n = pth_node_at(g, id);
-  if (n->kind == PTH_NODE_PERSID) return storage_of_pid(w, n->a, r);
-  if (n->kind == PTH_NODE_OBJECT && pth_meaning_of_node(g, n->a, NULL) == PTH_G_LOAD_FROM_BYTES) return storage_of_bytes(w, id, r);
-  return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+  const pth_node *n = id == PTH_NONE ? NULL : pth_node_at(g, id);
+  int rc;
+  if (n != NULL && n->kind == PTH_NODE_PERSID)
+    rc = storage_of_pid(w, n->a, r);
+  else if (n != NULL && n->kind == PTH_NODE_OBJECT && pth_meaning_of_node(g, n->a, NULL) == PTH_G_LOAD_FROM_BYTES)
+    rc = storage_of_bytes(w, id, r);
+  else
+    return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
+  if (r->storage != PTH_NONE) PTH_AT(uint32_t, w->t->by_node, id) = PTH_STORAGE_ROW | r->storage;
+  return rc;
 }
 
 static const int64_t *dims_at(const pth_tensors *t, const pth_tensor *r, uint32_t at) {
@@ -362,7 +371,10 @@ static int check_dense(walk *w, pth_tensor *r) {
   pth_tensors *t = w->t;
   const pth_dtype *d = &pth_dtypes[r->dtype];
   const pth_storage *s = &PTH_AT(pth_storage, t->storages, r->storage);
-  if (s->flags & PTH_S_META) r->kind = PTH_T_META;
+  if (s->flags & PTH_S_META) {
+    r->kind = PTH_T_META;
+    return check_shape(w, r, d->itemsize);
+  }
   uint64_t have = s->code == PTH_E_STORAGE_SIZE ? PTH_AT(pth_span, t->store->spans, s->span).len : s->nbytes;
   int rc = check_extent(r, dims_at(t, r, r->sizes), dims_at(t, r, r->strides), d->itemsize, capacity(d, have));
   if (s->code && !rc) rc = wrong(r, s->code, s->nbytes, have);
@@ -433,6 +445,12 @@ static void grad_of(const pth_graph *g, uint32_t id, pth_tensor *r) {
 /* The value of a key in a mapping of few. */
 static uint32_t keyword(const pth_graph *g, uint32_t mapping, const char *key) {
   return n_pairs(g, mapping) > FEW_KEYS ? PTH_NONE : pth_lookup(g, mapping, key);
+}
+
+/* The same in the state of an object: a dict, or (dict, slots). */
+static uint32_t state_keyword(const pth_graph *g, uint32_t state, const char *key) {
+  if (state != PTH_NONE && pth_node_at(g, state)->kind == PTH_NODE_TUPLE) state = pth_item(g, state, 0);
+  return keyword(g, state, key);
 }
 
 static int view_flags(const pth_graph *g, uint32_t metadata, pth_tensor *r) {
@@ -580,12 +598,12 @@ static int rebuild(walk *w, uint32_t node, pth_tensor *r) {
     uint32_t args = pth_args_of(pth_node_at(g, node)), state = last_state(g, node);
     if (m == PTH_G_FROM_TYPE) {
       uint32_t cls = pth_item(g, args, 1);
-      if (is_parameter_class(g, cls))
-        flag(r, PTH_F_PARAMETER, true);
-      else
-        r->cls = cls;
+      bool parameter = is_parameter_class(g, cls);
+      if (!parameter) r->cls = cls;
       m = pth_meaning_of_node(g, pth_item(g, args, 0), &dtype);
       r->part = pth_item(g, args, 3);
+      /* nn.Parameter of a subclass marks the object itself. */
+      flag(r, PTH_F_PARAMETER, parameter || (pth_as_bool(g, state_keyword(g, r->part, "_is_param"), &on) && on));
       args = pth_item(g, args, 2);
       if (args == PTH_NONE) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
     }
@@ -594,6 +612,7 @@ static int rebuild(walk *w, uint32_t node, pth_tensor *r) {
       case PTH_G_PARAMETER_CLASS: {
         flag(r, PTH_F_PARAMETER, true);
         uint32_t inner = pth_item(g, args, 0), says = pth_item(g, args, 1);
+        if (m == PTH_G_PARAMETER_CALL && r->part == PTH_NONE) r->part = pth_item(g, args, 3); /* of _rebuild_parameter_with_state */
         if (m == PTH_G_PARAMETER_CLASS && state != PTH_NONE) {
           bool whole = pth_n_items(g, state) == 5; /* (data, grad, hooks, requires_grad, volatile) */
           if (whole) inner = pth_item(g, state, 0);
@@ -605,6 +624,7 @@ static int rebuild(walk *w, uint32_t node, pth_tensor *r) {
         continue;
       }
       case PTH_G_DEVICE_FROM_CPU:
+        if (r->cast == PTH_DT_UNTYPED && pth_meaning_of_node(g, pth_item(g, args, 1), &dtype) == PTH_G_DTYPE) r->cast = dtype;
         r->device = pth_item(g, args, 2);
         if (grad < 0 && pth_as_bool(g, pth_item(g, args, 3), &on)) grad = on;
         node = pth_item(g, args, 0);
@@ -645,6 +665,7 @@ static int rebuild(walk *w, uint32_t node, pth_tensor *r) {
         break;
       case PTH_G_UNINITIALIZED:
         r->kind = PTH_T_UNINITIALIZED;
+        r->dtype = PTH_DT_FLOAT32; /* what torch makes of it; the file does not say */
         grad_of(g, pth_item(g, args, 0), r);
         rc = 0;
         break;
@@ -690,10 +711,16 @@ static int row_of(walk *w, uint32_t node, uint32_t *row) {
   pth_tensors *t = w->t;
   *row = pth_row_of_node(t, node);
   if (*row != PTH_NONE) return 0;
-  pth_tensor r = {.node = node, .storage = PTH_NONE, .part = PTH_NONE, .cls = PTH_NONE, .device = PTH_NONE};
-  int rc = pth_node_at(w->g, node)->kind == PTH_NODE_PERSID ? named_tensor(w, node, &r) : rebuild(w, node, &r);
-  if (rc < 0) return -rc;
-  if (t->tensors.len >= NESTED_ROW) return pth_fail(w->err, PTH_E_BUDGET, 0, t->tensors.len, NESTED_ROW);
+  pth_tensor r = {.node = node,
+                  .storage = PTH_NONE,
+                  .part = PTH_NONE,
+                  .cls = PTH_NONE,
+                  .device = PTH_NONE,
+                  .dtype = PTH_DT_UNTYPED,
+                  .cast = PTH_DT_UNTYPED};
+  int rc = core_failure(pth_node_at(w->g, node)->kind == PTH_NODE_PERSID ? named_tensor(w, node, &r) : rebuild(w, node, &r));
+  if (rc) return rc;
+  if (t->tensors.len >= PTH_STORAGE_ROW) return pth_fail(w->err, PTH_E_BUDGET, 0, t->tensors.len, PTH_STORAGE_ROW);
   if ((rc = pth_pool_room(t->arena, &t->tensors, w->err)) != 0) return rc;
   *row = t->tensors.len++;
   PTH_AT(pth_tensor, t->tensors, *row) = r;
@@ -792,6 +819,8 @@ static int new_name(walk *w, uint32_t path, uint32_t row) {
 
 /* ---- the walk ---- */
 
+/* What a module is walked by, in the order of state_dict(). OBJECTS: packed weights of quantized modules, among its attributes. */
+enum part { PARAMETERS, BUFFERS, OBJECTS, MODULES, N_PARTS };
 enum frame_kind { WALK_PLAIN, WALK_MODULE, WALK_SCRIPT, WALK_STATE };
 enum source_kind { FROM_NOTHING, FROM_ITEMS, FROM_PAIRS, FROM_PAIR_LIST, FROM_STATES };
 
@@ -799,18 +828,29 @@ typedef struct frame {
   uint32_t node, path;
   uint32_t next_chunk, at, left; /* pth_items */
   uint32_t index;                /* of the child to come */
+  uint32_t mapping;              /* whose pairs this phase begins, or PTH_NONE */
   uint8_t kind, phase, source;
   bool full;      /* a tensor lies below */
   bool outermost; /* of a module: its own names join what stands above by '/', not by '.' */
 } frame;
 
+static bool is_part(const frame *f, enum part part) { return f->kind == WALK_MODULE && (f->phase - 1) / 2 == (int)part; }
+
 static frame *top_frame(walk *w) { return &PTH_AT(frame, w->frames, w->frames.len - 1); }
+
+/* An object whose class or function has this meaning? */
+static bool is_meant(const pth_graph *g, uint32_t id, enum pth_meaning meaning) {
+  const pth_node *n = pth_node_at(g, id);
+  return n->kind == PTH_NODE_OBJECT && pth_meaning_of_node(g, n->a, NULL) == meaning;
+}
 
 /* Values in the states of an object: what one look-up of an attribute costs. */
 static uint64_t state_size(const pth_graph *g, uint32_t id) {
-  const pth_ext *ext = pth_node_at(g, id)->kind == PTH_NODE_OBJECT ? pth_ext_of(g, pth_node_at(g, id)) : NULL;
-  uint64_t n = 0;
-  if (ext == NULL) return 0;
+  const pth_node *object = pth_node_at(g, id);
+  if (object->kind != PTH_NODE_OBJECT) return 0;
+  const pth_ext *ext = pth_ext_of(g, object);
+  uint64_t n = is_meant(g, id, PTH_G_GRAPH_MODULE) ? n_pairs(g, pth_item(g, pth_args_of(object), 0)) : 0;
+  if (ext == NULL) return n;
   pth_items it = pth_items_of_list(g, ext->states);
   for (uint32_t state; pth_items_next(&it, &state);) n += 1 + pth_n_items(g, state);
   return n;
@@ -820,10 +860,7 @@ static bool is_module(const pth_graph *g, uint32_t id) {
   return pth_attribute(g, id, "_parameters") != PTH_NONE && pth_attribute(g, id, "_modules") != PTH_NONE;
 }
 
-static bool is_script(const pth_graph *g, uint32_t id) {
-  const pth_node *n = pth_node_at(g, id);
-  return n->kind == PTH_NODE_OBJECT && pth_meaning_of_node(g, n->a, NULL) == PTH_G_SCRIPT;
-}
+static bool is_script(const pth_graph *g, uint32_t id) { return is_meant(g, id, PTH_G_SCRIPT); }
 
 static void set_items(frame *f, pth_items it, uint8_t source) {
   f->next_chunk = it.next_chunk;
@@ -836,10 +873,12 @@ static void set_items(frame *f, pth_items it, uint8_t source) {
 static void set_mapping(walk *w, frame *f, uint32_t mapping, uint32_t stage) {
   pth_pairs p;
   if (mapping == PTH_NONE || !pth_pairs_of(w->g, mapping, &p)) return;
-  if (stage == 0)
+  if (stage == 0) {
     set_items(f, p.it, p.from_list ? FROM_PAIR_LIST : FROM_PAIRS);
-  else
+    f->mapping = mapping;
+  } else {
     set_items(f, p.later, FROM_PAIRS);
+  }
 }
 
 /* Opens the next phase of a frame; false: there is none. */
@@ -848,16 +887,21 @@ static bool next_phase(walk *w, frame *f) {
   const pth_node *n = pth_node_at(g, f->node);
   uint8_t phase = f->phase++;
   f->source = FROM_NOTHING;
+  f->mapping = PTH_NONE;
   if (f->kind == WALK_MODULE) {
-    static const char *const parts[] = {"_parameters", "_buffers", "_modules"};
-    if (phase >= 6) return false;
-    set_mapping(w, f, pth_attribute(g, f->node, parts[phase / 2]), phase % 2);
+    static const char *const names[] = {"_parameters", "_buffers", NULL, "_modules"};
+    if (phase >= 2 * N_PARTS) return false;
+    if (names[phase / 2])
+      set_mapping(w, f, pth_attribute(g, f->node, names[phase / 2]), phase % 2);
+    else
+      set_mapping(w, f, last_state(g, f->node), phase % 2);
     return true;
   }
   if (n->kind != PTH_NODE_OBJECT) {
     if (phase) return false;
     bool pairs = n->kind == PTH_NODE_DICT;
     set_items(f, pth_items_of(g, f->node), pairs ? FROM_PAIRS : f->kind == WALK_STATE ? FROM_STATES : FROM_ITEMS);
+    if (pairs) f->mapping = f->node;
     return true;
   }
   pth_pairs p;
@@ -936,21 +980,37 @@ static bool is_dropped(const walk *w, uint32_t key_at) {
   return w->dropped.len && (PTH_AT(uint8_t, w->dropped, key_at / 8) >> key_at % 8 & 1) != 0;
 }
 
-static pth_items run_of(const walk *w, const frame *f) {
-  return (pth_items){.g = w->g, .next_chunk = f->next_chunk, .at = f->at, .left = f->left};
+/* The next key of a mapping, and where it stands in kids. */
+static bool next_key(pth_pairs *it, uint32_t *key, uint32_t *key_at) {
+  uint32_t value;
+  while (it->from_list) {
+    uint32_t pair;
+    if (!pth_items_next(&it->it, &pair)) {
+      it->from_list = false;
+      it->it = it->later;
+      it->later = (pth_items){.g = it->it.g};
+      break;
+    }
+    pth_items parts = pth_items_of(it->it.g, pair);
+    *key_at = next_at(&parts);
+    if (pth_n_items(it->it.g, pair) == 2 && pth_items_next(&parts, key)) return true;
+  }
+  for (int run = 0; run < 2; run++) {
+    *key_at = next_at(&it->it);
+    if (pth_items_next(&it->it, key)) return pth_items_next(&it->it, &value);
+    it->it = it->later;
+    it->later = (pth_items){.g = it->it.g};
+  }
+  return false;
 }
 
-/* Drops the pairs of a run that a later equal key overwrites: those are in no dict that Python would build. */
-static int drop_overwritten(walk *w, const frame *f) {
-  pth_items it = run_of(w, f);
-  uint32_t n = 0, key = PTH_NONE, value = PTH_NONE;
-  for (pth_items count = it; pth_items_next(&count, &key) && pth_items_next(&count, &value);) n++;
-  if (n < 2) return 0;
-  int rc = clear_slots(w, n);
-  while (n-- > 0 && !rc) {
-    uint32_t key_at = next_at(&it);
-    (void)pth_items_next(&it, &key);
-    (void)pth_items_next(&it, &value);
+/* Drops the pairs of a mapping that a later equal key overwrites: those are in no dict that Python would build. */
+static int drop_overwritten(walk *w, uint32_t mapping) {
+  pth_pairs it;
+  uint32_t key, key_at;
+  if (!pth_pairs_of(w->g, mapping, &it) || it.n < 2) return 0;
+  int rc = clear_slots(w, it.n);
+  while (!rc && next_key(&it, &key, &key_at)) {
     uint32_t *slot = slot_of(w, key);
     if (*slot != 0 && *slot != key_at + 1) rc = drop(w, *slot - 1);
     *slot = key_at + 1;
@@ -959,19 +1019,19 @@ static int drop_overwritten(walk *w, const frame *f) {
 }
 
 /* Drops the buffers of a module that it lists as not to be saved: in a set, or in set([...]) of old protocols. */
-static int drop_listed(walk *w, const frame *f) {
+static int drop_listed(walk *w, uint32_t module, uint32_t buffers) {
   const pth_graph *g = w->g;
-  uint32_t set = pth_attribute(g, f->node, "_non_persistent_buffers_set"), key = PTH_NONE, value;
+  uint32_t set = pth_attribute(g, module, "_non_persistent_buffers_set"), key = PTH_NONE, key_at;
   if (set != PTH_NONE && pth_node_at(g, set)->kind == PTH_NODE_OBJECT) set = pth_item(g, pth_args_of(pth_node_at(g, set)), 0);
-  if (set == PTH_NONE || pth_n_items(g, set) == 0) return 0;
+  pth_pairs it;
+  if (set == PTH_NONE || pth_n_items(g, set) == 0 || !pth_pairs_of(g, buffers, &it)) return 0;
   int rc = clear_slots(w, pth_n_items(g, set));
   if (rc) return rc;
   w->steps += pth_n_items(g, set);
   pth_items members = pth_items_of(g, set);
   for (uint32_t at = next_at(&members); pth_items_next(&members, &key); at = next_at(&members)) *slot_of(w, key) = at + 1;
-  pth_items it = run_of(w, f);
-  for (uint32_t at = next_at(&it); !rc && pth_items_next(&it, &key) && pth_items_next(&it, &value); at = next_at(&it)) {
-    if (*slot_of(w, key) != 0) rc = drop(w, at);
+  while (!rc && next_key(&it, &key, &key_at)) {
+    if (*slot_of(w, key) != 0) rc = drop(w, key_at);
   }
   return rc;
 }
@@ -979,7 +1039,7 @@ static int drop_listed(walk *w, const frame *f) {
 /* The next child of a frame's phase: its node, and the path that names it (not made yet). False: the phase is over. */
 static bool next_child(walk *w, frame *f, uint32_t *child, pth_path *name) {
   const pth_graph *g = w->g;
-  pth_items it = run_of(w, f);
+  pth_items it = {.g = g, .next_chunk = f->next_chunk, .at = f->at, .left = f->left};
   uint32_t key = PTH_NONE;
   bool more = false, pair = f->source == FROM_PAIRS || f->source == FROM_PAIR_LIST;
   while (!more) {
@@ -992,10 +1052,10 @@ static bool next_child(walk *w, frame *f, uint32_t *child, pth_path *name) {
       f->index++;
       more = !is_dropped(w, at);
     } else if (f->source == FROM_PAIR_LIST) {
-      key = pth_item(g, first, 0);
-      *child = pth_item(g, first, 1);
+      pth_items parts = pth_items_of(g, first);
+      at = next_at(&parts);
       f->index++;
-      more = key != PTH_NONE && *child != PTH_NONE;
+      more = pth_n_items(g, first) == 2 && pth_items_next(&parts, &key) && pth_items_next(&parts, child) && !is_dropped(w, at);
     } else {
       f->index++;
       more = true;
@@ -1047,12 +1107,10 @@ static int visit(walk *w, frame *f, uint32_t child, const pth_path *name) {
   int rc;
   child = unwrap(g, child);
   if (child == PTH_NONE) return 0;
-  if (parent_kind == WALK_MODULE) {
-    uint8_t part = (uint8_t)((f->phase - 1) / 2);
-    if (part == 2) {
-      w->steps += state_size(g, child);
-      if (!is_module(g, child) && !is_script(g, child)) return 0;
-    }
+  if (is_part(f, OBJECTS) && !is_meant(g, child, PTH_G_SCRIPT_OBJECT)) return 0;
+  if (is_part(f, MODULES)) {
+    w->steps += state_size(g, child);
+    if (!is_module(g, child) && !is_script(g, child)) return 0;
   }
   bool tensor = pth_rebuilds_tensor(g, child) || named_tensor_pid(w, child);
   if (!tensor) {
@@ -1091,9 +1149,8 @@ static int walk_all(walk *w) {
       continue;
     }
     if (next_phase(w, f)) {
-      bool buffers = f->kind == WALK_MODULE && (f->phase - 1) / 2 == 1;
-      int rc = f->source == FROM_PAIRS ? drop_overwritten(w, f) : 0;
-      if (rc == 0 && f->source == FROM_PAIRS && buffers) rc = drop_listed(w, f);
+      int rc = f->mapping == PTH_NONE ? 0 : drop_overwritten(w, f->mapping);
+      if (rc == 0 && f->mapping != PTH_NONE && is_part(f, BUFFERS)) rc = drop_listed(w, f->node, f->mapping);
       if (rc) return rc;
       continue;
     }
@@ -1105,14 +1162,20 @@ static int walk_all(walk *w) {
   return 0;
 }
 
-/* Tensors that no name leads to (parts of others, attributes of modules) get rows too, so that the whole graph can show them. */
+/* Tensors that no name leads to (parts of others, attributes of modules) get rows too, so that the whole graph can show them; and so
+ * do storages that are saved by themselves. */
 static int rest_of_graph(walk *w) {
   const pth_graph *g = w->g;
   for (uint32_t id = PTH_N_FIXED; id < g->nodes.len; id++) {
-    if (pth_node_at(g, id)->kind != PTH_NODE_OBJECT || pth_row_of_node(w->t, id) != PTH_NONE) continue;
+    const pth_node *n = pth_node_at(g, id);
+    if ((n->kind != PTH_NODE_OBJECT && n->kind != PTH_NODE_PERSID) || PTH_AT(uint32_t, w->t->by_node, id) < DONE_FULL) continue;
     uint32_t row;
-    if (!pth_rebuilds_tensor(g, id)) continue;
-    int rc = row_of(w, id, &row);
+    pth_tensor r = {.storage = PTH_NONE};
+    int rc = 0;
+    if (pth_rebuilds_tensor(g, id))
+      rc = row_of(w, id, &row);
+    else if (n->kind == PTH_NODE_PERSID || is_meant(g, id, PTH_G_LOAD_FROM_BYTES))
+      rc = core_failure(storage_of(w, id, &r));
     if (rc) return rc;
   }
   return 0;
@@ -1137,11 +1200,15 @@ static int finish_parts(walk *w) {
       sizes = pth_item(g, r->part, 1);
     }
     uint32_t row = pth_row_of_node(t, values);
-    if (row == PTH_NONE) {
+    if (row == PTH_NONE || PTH_AT(pth_tensor, t->tensors, row).kind == PTH_T_SPARSE ||
+        PTH_AT(pth_tensor, t->tensors, row).kind == PTH_T_NESTED) {
       wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
       continue;
     }
     r->dtype = PTH_AT(pth_tensor, t->tensors, row).dtype;
+    /* These are made of their values anew, and so inherit what asks for gradients. */
+    bool inherits = r->layout != PTH_L_JAGGED && !script;
+    if (inherits && PTH_AT(pth_tensor, t->tensors, row).flags & PTH_F_GRAD) flag(r, PTH_F_GRAD, true);
     if (sizes == PTH_NONE) continue;
     uint32_t of = pth_row_of_node(t, sizes);
     const pth_tensor *s = of == PTH_NONE ? NULL : &PTH_AT(pth_tensor, t->tensors, of);
@@ -1192,7 +1259,7 @@ static int read_all(walk *w) {
   uint32_t likely = w->t->store ? w->t->store->spans.len : 0;
   w->t->flat = true;
   /* The limit, and what a pickle of this length can need: a prefix is shared by all names below it, but not without end. */
-  w->max_name_bytes = UINT64_C(64) * g->end + (1 << 20);
+  w->max_name_bytes = UINT64_C(16) * g->end + (1 << 16);
   if (w->max_name_bytes > w->lim->max_name_bytes) w->max_name_bytes = w->lim->max_name_bytes;
   pth_pool_expect(w->t->arena, &w->t->tensors, likely);
   pth_pool_expect(w->t->arena, &w->t->storages, likely);
@@ -1243,6 +1310,7 @@ int pth_tensors_add(pth_tensors *t, const pth_dense *d, const pth_limits *lim, u
                   .cls = PTH_NONE,
                   .device = PTH_NONE,
                   .dtype = (uint8_t)d->dtype,
+                  .cast = PTH_DT_UNTYPED,
                   .flags = d->requires_grad ? PTH_F_GRAD : 0,
                   .offset = d->offset};
   if (d->n_dims > lim->max_ndim) {

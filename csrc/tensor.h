@@ -50,6 +50,7 @@ typedef struct pth_tensor {
   uint32_t cls;            /* node of the subclass, or PTH_NONE */
   uint32_t device;         /* node of its text where no storage tells it, or PTH_NONE */
   uint16_t code;           /* enum pth_code */
+  uint8_t cast;            /* the dtype that torch turns the stored elements into; PTH_DT_UNTYPED: none other */
   int64_t offset;          /* elements */
   uint64_t numel;
   uint64_t want, have; /* of the code */
@@ -96,10 +97,17 @@ typedef struct pth_tensors {
   pth_pool dims;  /* lists of sizes and of strides: int64_t */
   pth_pool lists; /* hash -> where in dims: equal lists stand there once */
   uint32_t n_lists;
-  pth_pool by_node;  /* node -> tensor, or what the walk noted (pth_row_of_node) */
+  pth_pool by_node;  /* node -> tensor or storage (pth_row_of_node, pth_storage_of_node) */
   bool whole_module; /* the root is a module: its names are those of state_dict() */
   bool flat;         /* every name is a text key of one dict, the root: no two are equal */
 } pth_tensors;
+
+/* The storage that a node stands for, or PTH_NONE. */
+#define PTH_STORAGE_ROW 0x80000000u
+static inline uint32_t pth_storage_of_node(const pth_tensors *t, uint32_t node) {
+  uint32_t row = node < t->by_node.len ? PTH_AT(uint32_t, t->by_node, node) ^ PTH_STORAGE_ROW : PTH_NONE;
+  return row < t->storages.len ? row : PTH_NONE;
+}
 
 /* The tensor that a node rebuilds, or PTH_NONE. */
 static inline uint32_t pth_row_of_node(const pth_tensors *t, uint32_t node) {

@@ -17,6 +17,9 @@ static int read_end64(pth_bytes tail, uint64_t tail_off, pth_zip_end *out, pth_e
   if (at < tail_off || at > stop || stop - at < END64_SIZE || pth_u32(tail.data + (at - tail_off)) != SIG_END64)
     return pth_fail(err, PTH_E_ZIP_END64, out->eocd_off - LOCATOR_SIZE, at, stop);
   const uint8_t *e = tail.data + (at - tail_off);
+  /* The record must reach to its locator: another archive may lie in between, and other readers take that one's. */
+  uint64_t size = pth_u64(e + 4), end;
+  if (!pth_add(at + 12, size, &end) || end != stop) return pth_fail(err, PTH_E_ZIP_END64, out->eocd_off - LOCATOR_SIZE, end, stop);
   if (pth_u32(e + 16) != 0 || pth_u32(e + 20) != 0) return pth_fail(err, PTH_E_ZIP_SPAN, at, pth_u32(e + 16), 0);
   out->end64_off = at;
   out->n_entries = pth_u64(e + 32);
@@ -250,9 +253,24 @@ uint32_t pth_zip_entry_named(const pth_zip *z, pth_bytes name, bool folded) {
   return PTH_NONE;
 }
 
+int pth_zip_check(const pth_zip *z, uint32_t entry, pth_err *err) {
+  const pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, entry);
+  switch (e->code) {
+    case 0:
+      return 0;
+    case PTH_E_ZIP_METHOD:
+      return pth_fail(err, e->code, e->lho, e->method, 0);
+    case PTH_E_ZIP_SIZES:
+      return pth_fail(err, e->code, e->lho, e->csize, e->usize);
+    default:
+      return pth_fail(err, e->code, e->lho, e->lho + PTH_ZIP_LOCAL + e->name_len + e->csize, e->room_end);
+  }
+}
+
 int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, bool *odd, pth_err *err) {
   pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, entry);
-  if (e->code) return pth_fail(err, e->code, e->lho, e->csize, e->usize);
+  int rc = pth_zip_check(z, entry, err);
+  if (rc) return rc;
   if (header.len < (uint64_t)PTH_ZIP_LOCAL + e->name_len || pth_u32(header.data) != SIG_LOCAL)
     return pth_fail(err, PTH_E_ZIP_LOCAL, e->lho, 0, 0);
   const uint8_t *p = header.data;

@@ -53,6 +53,9 @@ pth_bytes pth_zip_name(const pth_zip *z, uint32_t entry);
 /* The entry of this name (bytes compared, or ASCII case folded as torch does), or PTH_NONE. Linear. */
 uint32_t pth_zip_entry_named(const pth_zip *z, pth_bytes name, bool fold);
 
+/* Fails with what keeps an entry from being read, if anything does. */
+int pth_zip_check(const pth_zip *z, uint32_t entry, pth_err *err);
+
 /* Checks a local header (its 30 bytes and name) against its entry; returns where the data begin, and keeps it in the entry.
  * *odd: the header says something else than the directory without being allowed to. */
 int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, bool *odd, pth_err *err);

@@ -193,6 +193,20 @@ cdef class Arena:
         return self.c.used
 
 
+class LongInteger(int):
+    """An int whose decimal digits Python refuses to write out."""
+
+    def __repr__(self):
+        return f"<int of {self.bit_length()} bits>"
+
+    __str__ = __repr__
+
+
+def integer(value):
+    """The same number, of a kind that can be printed."""
+    return LongInteger(value) if value.bit_length() > 14000 else value
+
+
 cdef str _text(pth_bytes b):
     """UTF-8; what is no UTF-8 is taken for Latin-1 (strings of Python 2)."""
     if b.len == 0:
@@ -229,7 +243,7 @@ cdef class Graph:
     cdef pth_graph *c
     cdef readonly Arena arena
     cdef object owner  # what else must live as long
-    cdef dict kept  # long values by node: one that is shared is made once
+    cdef dict kept  # long values by node, long names by place: one that is shared is made once
     cdef Buffer buffer  # the bytes that were parsed
 
     def __cinit__(self, Arena arena):
@@ -311,7 +325,7 @@ cdef class Graph:
         if kind == PTH_NODE_BYTES:
             return _bytes(b)
         if kind == PTH_NODE_BIGINT:
-            return int.from_bytes(_bytes(b), "little", signed=True)
+            return integer(int.from_bytes(_bytes(b), "little", signed=True))
         return float(_bytes(b))
 
     cdef int check(self, uint32_t id) except -1:
@@ -347,6 +361,28 @@ cdef class Graph:
         """Items of a tuple, list or set; key, value, key, ... of a dict."""
         self.check(id)
         return self.drain(pth_items_of(self.c, id))
+
+    def pairs(self, uint32_t id):
+        """[(key, value)] of anything that is a mapping: a dict, an OrderedDict however it was made."""
+        cdef pth_pairs it
+        cdef uint32_t key = 0, value = 0
+        cdef list out = []
+        self.check(id)
+        if pth_pairs_of(self.c, id, &it):
+            while pth_pairs_next(&it, &key, &value):
+                out.append((self.leaf(key), self.leaf(value)))
+        return out
+
+    def persistent_ids(self):
+        """The nodes of all persistent ids that are no plain value."""
+        cdef uint32_t i
+        cdef const pth_node *n
+        cdef list out = []
+        for i in range(self.c.nodes.len):
+            n = pth_node_at(self.c, i)
+            if n.kind == PTH_NODE_PERSID and pth_node_at(self.c, n.a).kind == PTH_NODE_TUPLE:
+                out.append(n.a)
+        return out
 
     def n_items(self, uint32_t id):
         self.check(id)
@@ -393,7 +429,17 @@ cdef class Graph:
         if n.kind != PTH_NODE_GLOBAL:
             raise TypeError("not a global")
         cdef const pth_global *row = &(<const pth_global *>self.c.globals.data)[n.a]
-        return _text(pth_global_module(self.c, row)), _text(pth_global_name(self.c, row)), MEANINGS[row.meaning], row.dtype
+        return self.shared(pth_global_module(self.c, row)), self.shared(pth_global_name(self.c, row)), MEANINGS[row.meaning], row.dtype
+
+    cdef str shared(self, pth_bytes b):
+        """A text; a long one that many globals share is made once."""
+        if b.len < 64:
+            return _text(b)
+        cdef object key = (<uint64_t>b.data, b.len)
+        made = self.kept.get(key)
+        if made is None:
+            made = self.kept[key] = _text(b)
+        return <str>made
 
     def objects(self, str meaning):
         """[(module, name, ids of the states)] of the objects whose class has this meaning."""
@@ -420,7 +466,7 @@ cdef class Graph:
             it = pth_items_of_list(self.c, ext.states)
             while pth_items_next(&it, &kid):
                 states.append(kid)
-            out.append((_text(pth_global_module(self.c, row)), _text(pth_global_name(self.c, row)), states))
+            out.append((self.shared(pth_global_module(self.c, row)), self.shared(pth_global_name(self.c, row)), states))
         return out
 
     def globals(self):
@@ -430,7 +476,8 @@ cdef class Graph:
         cdef list out = []
         for i in range(self.c.globals.len):
             row = &(<const pth_global *>self.c.globals.data)[i]
-            out.append((_text(pth_global_module(self.c, row)), _text(pth_global_name(self.c, row)), row.at, _OPCODE_NAMES[row.op]))
+            names = self.shared(pth_global_module(self.c, row)), self.shared(pth_global_name(self.c, row))
+            out.append((*names, row.at, _OPCODE_NAMES[row.op]))
         return out
 
 
@@ -559,6 +606,10 @@ cdef class Zip:
         cdef uint32_t i
         return [_text(pth_zip_name(&self.c, i)) for i in range(self.c.entries.len)]
 
+    def name_bytes(self, uint32_t i):
+        self.at(i)
+        return _bytes(pth_zip_name(&self.c, i))
+
     def entry(self, uint32_t i):
         """(local header offset, stored bytes, bytes, method, crc, code)"""
         cdef pth_zip_entry *e = self.at(i)
@@ -589,6 +640,13 @@ cdef class Zip:
         if pth_zip_local(&self.c, i, buffer.bytes, &off, &odd, &err):
             raise_err(&err)
         return off, bool(odd)
+
+    def check(self, uint32_t i):
+        """Raises what keeps an entry from being read."""
+        cdef pth_err err
+        self.at(i)
+        if pth_zip_check(&self.c, i, &err):
+            raise_err(&err)
 
     def store(self, bytes prefix, bint big=False):
         cdef Store s = Store(self.arena, self)
@@ -871,8 +929,16 @@ cdef class Tensors:
         cdef const pth_tensor *t = self.row(row)
         return None if t.storage == PTH_NONE else t.storage
 
+    def has_parts(self, uint32_t row):
+        """Is it made of others, or has it any among its attributes?"""
+        return self.row(row).part != PTH_NONE
+
     def row_of_node(self, uint32_t node):
         cdef uint32_t row = pth_row_of_node(&self.c, node)
+        return None if row == PTH_NONE else row
+
+    def storage_of_node(self, uint32_t node):
+        cdef uint32_t row = pth_storage_of_node(&self.c, node)
         return None if row == PTH_NONE else row
 
     def add(self, span, uint32_t dtype, sizes, strides, int64_t offset, bint requires_grad, Limits limits):
@@ -967,7 +1033,7 @@ cdef class TensorRow:
     @property
     def dtype(self):
         """torch's name of the element type."""
-        return _DTYPE_NAMES[self.c.dtype]
+        return _DTYPE_NAMES[self.c.dtype if self.c.cast == PTH_DT_UNTYPED else self.c.cast]
 
     @property
     def _strides(self):
@@ -975,7 +1041,13 @@ cdef class TensorRow:
 
     @property
     def _dtype(self):
+        """Of the stored elements."""
         return self.c.dtype
+
+    @property
+    def _cast(self):
+        """Of the elements that they are turned into, or None."""
+        return None if self.c.cast == PTH_DT_UNTYPED else self.c.cast
 
     @property
     def _numel(self):
@@ -988,7 +1060,7 @@ cdef class TensorRow:
     @property
     def itemsize(self):
         """Bytes of one element."""
-        return pth_dtypes[self.c.dtype].itemsize
+        return pth_dtypes[self.c.dtype if self.c.cast == PTH_DT_UNTYPED else self.c.cast].itemsize
 
     @property
     def storage_offset(self):
@@ -1037,6 +1109,7 @@ cdef class TensorRow:
 
     @property
     def _device(self):
+        """What the call that rebuilds it says: a text, another value, a Ref, or None."""
         return None if self.c.device == PTH_NONE else self.table.graph.leaf(self.c.device)
 
     @property

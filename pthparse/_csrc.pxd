@@ -115,6 +115,10 @@ cdef extern from "pth.h" nogil:
     const pth_ext *pth_ext_of(const pth_graph *g, const pth_node *object)
     uint32_t pth_args_of(const pth_node *object)
     pth_items pth_items_of(const pth_graph *g, uint32_t id)
+    ctypedef struct pth_pairs:
+        uint32_t n
+    bint pth_pairs_of(const pth_graph *g, uint32_t id, pth_pairs *out)
+    bint pth_pairs_next(pth_pairs *it, uint32_t *key, uint32_t *value)
     pth_items pth_items_of_list(const pth_graph *g, pth_list list)
     bint pth_items_next(pth_items *it, uint32_t *kid)
     uint32_t pth_n_items(const pth_graph *g, uint32_t id)
@@ -181,6 +185,7 @@ cdef extern from "pth.h" nogil:
     void pth_zip_free(pth_zip *z)
     pth_bytes pth_zip_name(const pth_zip *z, uint32_t entry)
     uint32_t pth_zip_entry_named(const pth_zip *z, pth_bytes name, bint fold)
+    int pth_zip_check(const pth_zip *z, uint32_t entry, pth_err *err)
     int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, c_bool *odd, pth_err *err)
     int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, pth_err *err)
 
@@ -244,6 +249,7 @@ cdef extern from "pth.h" nogil:
         uint32_t cls
         uint32_t device
         uint16_t code
+        uint8_t cast
         int64_t offset
         uint64_t numel
         uint64_t want
@@ -297,4 +303,7 @@ cdef extern from "pth.h" nogil:
     int pth_tensors_add(pth_tensors *t, const pth_dense *d, const pth_limits *lim, uint32_t *row, pth_err *err)
     void pth_tensors_free(pth_tensors *t)
     uint32_t pth_row_of_node(const pth_tensors *t, uint32_t node)
+    uint32_t pth_storage_of_node(const pth_tensors *t, uint32_t node)
+    enum:
+        PTH_DT_UNTYPED
     void pth_path_write(const pth_tensors *t, uint32_t path, uint8_t *out)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
+from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from . import _core, formats
 from .errors import PthError, escape
 from .formats.base import Finding, Member
+from .graph import class_of
 from .limits import Limits
+from .record import Record
 from .source import open_source
 from .tensor import Home, Storage, Tensor
 
@@ -28,7 +31,8 @@ MODEL_BRANCHES = (
 )  # fmt: skip
 
 
-class Global(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Global(Record):
     """A class or function that the file names: how often, and where first."""
 
     module: str
@@ -38,12 +42,22 @@ class Global(NamedTuple):
     offset: int
 
 
-class Writer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Writer(Record):
     """Who wrote the file, inferred from marks of the format; `protocol` is the pickle's."""
 
     text: str
     protocol: int
     evidence: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSource(Record):
+    """The source code of a module class, as old torch saved it with the first object of it. Text, never run."""
+
+    cls: str
+    file: str
+    text: str
 
 
 def open(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits | None = None) -> Checkpoint:  # type: ignore[valid-type]
@@ -73,6 +87,13 @@ def open(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits | 
         raise
 
 
+def nearest(name: str, names: Sequence[str]) -> str:
+    """The ending of a message: names that are much like the one that was not found."""
+    alike = [n for n in names[:20000] if abs(len(n) - len(name)) <= 4 + len(name) // 4 and len(n) < 300][:4000]
+    near = difflib.get_close_matches(name[:300], alike, 3)
+    return f"; near: {', '.join(repr(escape(n)) for n in near)}" if near else ""
+
+
 class _Names(Mapping[str, Tensor]):
     """Names in the order of the file, each with its tensor: what a checkpoint and its branches share."""
 
@@ -100,9 +121,8 @@ class _Names(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         row = self._index.get(name)
         if row is None:
-            near = difflib.get_close_matches(str(name), self._list[:20000], 3)
-            hint = f"; near: {', '.join(repr(escape(n)) for n in near)}" if near else ""
-            raise KeyError(f"no tensor {escape(str(name))!r}{hint}")
+            near = nearest(str(name), self._list)
+            raise KeyError(f"no tensor {escape(str(name))!r}{near}")
         return self._table.make(Tensor, str(name), row)
 
     def values(self) -> ValuesView[Tensor]:
@@ -110,6 +130,28 @@ class _Names(Mapping[str, Tensor]):
 
     def items(self) -> ItemsView[str, Tensor]:
         return _Items(self)
+
+    def group(self, name: str) -> Branch:
+        """The branch below `name`: `group("model")["embed.weight"]` is `["model/embed.weight"]`."""
+        return Branch(self, f"{name}/")
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Path -> plain value, of everything that is no tensor: 'epoch', 'optimizer/param_groups/0/lr'."""
+        raise AssertionError("abstract")
+
+    def state_dict(self) -> _Names:
+        """The tensors of the model itself: these, or those of the branch 'state_dict', 'model', ..."""
+        names: _Names = self
+        for _ in range(4):
+            if not any("/" in n for n in names._list):
+                break
+            heads = {n.split("/", 1)[0] for n in names._list if "/" in n}
+            branch = next((b for b in MODEL_BRANCHES if b in heads), None)
+            if branch is None:
+                break
+            names = Branch(names, f"{branch}/")
+        return names
 
 
 class _Values(ValuesView[Tensor]):
@@ -133,10 +175,15 @@ class Branch(_Names):
         self._list = [n for n, _ in pairs]
         self._rows = [r for _, r in pairs]
         self._table = parent._table
+        self._parent = parent
+        self._below = prefix
         self.prefix = parent.prefix + prefix
 
-    def group(self, name: str) -> Branch:
-        return Branch(self, f"{name}/")
+    @cached_property
+    def metadata(self) -> Mapping[str, Any]:
+        """The plain values below the prefix, under the rest of their paths."""
+        n = len(self._below)
+        return MappingProxyType({k[n:]: v for k, v in self._parent.metadata.items() if k.startswith(self._below)})
 
     def __repr__(self) -> str:
         return f"<Branch {self.prefix!r}: {len(self)} tensors>"
@@ -173,7 +220,7 @@ class Checkpoint(_Names):
                 self._keep_registered(box.registered)
             if not self._table.flat:
                 self._tell_apart()
-        self._home = Home(box, self._list, self._rows)
+        self._home = Home(box, box.pickles[0] if box.pickles else None, self._list, self._rows)
         self._table.bind(self._home)
 
     # ---- names ----
@@ -219,23 +266,6 @@ class Checkpoint(_Names):
                 self._list[i] = fresh
                 name = fresh
             seen.add(name)
-
-    def group(self, name: str) -> Branch:
-        """The branch below `name`: `group("model")["embed.weight"]` is `["model/embed.weight"]`."""
-        return Branch(self, f"{name}/")
-
-    def state_dict(self) -> Checkpoint | Branch:
-        """The tensors of the model itself: the root's, or those of its branch 'state_dict', 'model', ..."""
-        names: Checkpoint | Branch = self
-        for _ in range(4):
-            if not any("/" in n for n in names._list):
-                break
-            heads = {n.split("/", 1)[0] for n in names._list if "/" in n}
-            branch = next((b for b in MODEL_BRANCHES if b in heads), None)
-            if branch is None:
-                break
-            names = Branch(names, f"{branch}/")
-        return names
 
     # ---- the file ----
 
@@ -287,6 +317,25 @@ class Checkpoint(_Names):
         return tuple(Global(m, n, *row) for (m, n), row in found.items())
 
     @cached_property
+    def sources(self) -> tuple[ClassSource, ...]:
+        """The source code of classes, where the file holds it (whole models in legacy files)."""
+        found = []
+        for pickle in self._box.pickles[:1]:
+            for node in pickle.graph.persistent_ids():
+                if pickle.graph.n_items(node) not in (3, 4):
+                    continue
+                pid = self._home.thaw(self._table, node)
+                cls = class_of(pid)
+                if cls is not None and isinstance(pid[-1], str):
+                    found.append(ClassSource(str(cls), str(pid[-2]), pid[-1]))
+        return tuple(found)
+
+    @property
+    def whole_module(self) -> bool:
+        """Is the root a module, so that the file says which tensors are parameters?"""
+        return bool(self._table.whole_module) and self.format != "torchscript"
+
+    @cached_property
     def storages(self) -> tuple[Storage, ...]:
         """The storages that tensors refer to, in the order of their first tensor."""
         return tuple(self._home.storage(self._table, i) for i in range(self._table.n_storages))
@@ -328,10 +377,10 @@ class Checkpoint(_Names):
     @cached_property
     def constants(self) -> Any:
         """TorchScript: the tuple of constants of its code; else None."""
-        table = self._box.parts.get("constants")
-        if table is None:
+        if "constants" not in self._box.parts:
             return None
-        home = Home(self._box, table.names(), table.name_rows())
+        table, pickle = self._box.parts["constants"]
+        home = Home(self._box, pickle, table.names(), table.name_rows())
         table.bind(home)
         return home.thaw(table, table.graph.root)
 
@@ -339,19 +388,15 @@ class Checkpoint(_Names):
     def root_values(self) -> Mapping[str, str | int | float | bool | None]:
         """The plain values among the root's own items (epoch, step), without building the rest of the graph."""
         graph = self._table.graph
-        if self._box.names is not None or graph.kind(graph.root) != _core.NODES["DICT"]:
-            return MappingProxyType({})
-        items = graph.items(graph.root)
-        pairs = zip(items[::2], items[1::2], strict=True)
+        pairs = graph.pairs(graph.root) if self._box.names is None else []
         plain = (str, int, float, bool, type(None))
         return MappingProxyType({k: v for k, v in pairs if isinstance(k, str) and isinstance(v, plain)})
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
-        """Path -> plain value, of everything that is no tensor: 'epoch', 'optimizer/param_groups/0/lr'."""
         from .metadata import plain_values
 
-        return MappingProxyType(plain_values(self.root))
+        return MappingProxyType(plain_values(self.root, self.pickle_nbytes))
 
     # ---- life ----
 

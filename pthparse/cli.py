@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import os
 import re
@@ -17,10 +18,14 @@ from typing import Any, NamedTuple, NoReturn
 
 from . import __version__
 from . import open as open_checkpoint
+from .checkpoint import nearest
 from .errors import PthError, UnsupportedError, escape
-from .report.summary import FEW, summary
+from .metadata import children
+from .record import Record
+from .report.summary import FEW, stored_nbytes, summary
 from .report.text import Column, bar, count, jsonable, line, shape, share, size, table
 
+NO = 1
 CANNOT_SAY = 2
 EXIT_CODES = "exit codes: 0 fine; 1 the answer is no; 2 cannot say (unreadable, unsupported, bad usage)"
 TOP_GROUPS = 12
@@ -39,8 +44,8 @@ class Verb(NamedTuple):
 
 
 def print_json(document: dict[str, Any]) -> None:
-    json.dump({"schema": 1, **document}, sys.stdout, ensure_ascii=True, allow_nan=False, indent=1)
-    sys.stdout.write("\n")
+    # Whole before its first byte is out: a program gets a document or none.
+    print(json.dumps({"schema": 1, **document}, ensure_ascii=True, allow_nan=False, indent=1))
 
 
 def tensor_row(t: Any) -> dict[str, Any]:
@@ -50,6 +55,7 @@ def tensor_row(t: Any) -> dict[str, Any]:
         "dtype": t.dtype,
         "numel": t.numel,
         "nbytes": t.nbytes,
+        "stored_nbytes": stored_nbytes(t),
         "kind": t.kind,
         "layout": t.layout,
         "requires_grad": t.requires_grad,
@@ -64,19 +70,26 @@ def info_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def info(args: argparse.Namespace) -> int:
-    documents = []
+    documents, code = [], 0
     for i, path in enumerate(args.file):
-        with open_checkpoint(path) as ckpt:
-            facts = summary(ckpt, path)
-        if args.json:
-            documents.append(facts)
-        else:
+        try:
+            with open_checkpoint(path) as ckpt:
+                facts = summary(ckpt, path)
+        except (PthError, OSError) as e:
+            if len(args.file) == 1:
+                raise
+            code = CANNOT_SAY
+            complain(e, path, args.debug)
+            documents.append({"file": path, "error": message(e, path)})
+            continue
+        documents.append(facts)
+        if not args.json:
             if i:
                 line("")
             print_info(facts)
     if args.json:
-        print_json(documents[0] if len(documents) == 1 else {"files": documents})
-    return 0
+        print_json(documents[0] if len(args.file) == 1 else {"files": documents})
+    return code
 
 
 def print_info(facts: dict[str, Any]) -> None:
@@ -88,94 +101,106 @@ def print_info(facts: dict[str, Any]) -> None:
         f"{facts['format']} checkpoint{big}, {facts['writer']['text']} (inferred), "
         f"pickle protocol {facts['pickle_protocol']}"
     )
-    kinds = ", ".join(
-        f"{k}" if len(facts["dtypes"]) == 1 else f"{k} x {v['tensors']:,}" for k, v in facts["dtypes"].items()
-    )
-    if facts["model"]:
-        line(f"{facts['model']}: {count(facts['parameters'], 'parameter')}")
-    what = "element" if facts["model"] else "parameter"
-    line(f"{count(facts['elements'], what)} in {count(facts['tensors'], 'tensor')}   {kinds}".rstrip())
-    shared = facts["shared"]
-    if shared:
-        names = ", ".join(f"{s['name']} = {s['same_as']}" for s in shared[:FEW])
-        more = f" and {len(shared) - FEW:,} more" if len(shared) > FEW else ""
-        line(f"shared, counted once: {names}{more}")
+    print_counts(facts)
+    if facts["n_shared"]:
+        names = ", ".join(f"{s['name']} = {s['same_as']}" for s in facts["shared"][:FEW])
+        more = facts["n_shared"] - min(FEW, len(facts["shared"]))
+        line(f"shared, counted once: {names}" + (f" and {more:,} more" if more else ""))
     if facts["metadata"]:
-        line("values: " + ", ".join(f"{k} = {v!r}" for k, v in list(facts["metadata"].items())[:8]))
+        line("values: " + ", ".join(f"{k} = {brief(v)}" for k, v in list(facts["metadata"].items())[:8]))
+    sources = facts["class_sources"]
+    if sources:
+        more = f" and {len(sources) - FEW:,} more" if len(sources) > FEW else ""
+        line(f"holds the source code of {', '.join(sources[:FEW])}{more}")
     line("")
-    columns = (
-        Column("group", name=True), Column("tensors", right=True), Column("elements", right=True),
-        Column("bytes", right=True), Column("share", right=True), Column(""),
-    )  # fmt: skip
-    rows = []
     if len(facts["sections"]) > 1:
-        for name, s in facts["sections"].items():
-            rows.append(
-                (
-                    f"{name or '(root)'}",
-                    f"{s['tensors']:,}",
-                    f"{s['elements']:,}",
-                    f"{s['nbytes']:,}",
-                    share(s["nbytes"], total),
-                    bar(s["nbytes"], total),
-                )
-            )
-        rows.append(("",) * 6)
-    groups = facts["groups"]
-    for g in groups[:TOP_GROUPS]:
-        n = g["copies"]
-        label = f"{g['name']} ({n}x)" if n > 1 else g["name"] or "(the tensor)"
-        per = f"{n}x " if n > 1 else ""
-        rows.append(
-            (
-                label,
-                f"{per}{g['tensors'] // n:,}",
-                f"{per}{g['elements'] // n:,}",
-                f"{per}{g['nbytes'] // n:,}",
-                share(g["nbytes"], total),
-                bar(g["nbytes"], total),
-            )
-        )
-    if len(groups) > TOP_GROUPS:
-        rest = groups[TOP_GROUPS:]
-        left = sum(g["nbytes"] for g in rest)
-        rows.append(
-            (
-                f"({len(rest):,} more groups)",
-                f"{sum(g['tensors'] for g in rest):,}",
-                f"{sum(g['elements'] for g in rest):,}",
-                f"{left:,}",
-                share(left, total),
-                bar(left, total),
-            )
-        )
+        found = sorted(facts["sections"].items(), key=lambda pair: -pair[1]["nbytes"])
+        counts = [(name or "(root)", 1, s["tensors"], s["elements"], s["nbytes"]) for name, s in found]
+        table(columns("section"), group_rows(counts, total), sys.stdout)
+        line("")
+    counts = [
+        (g["name"] or "(no name)", g["copies"], g["tensors"], g["elements"], g["nbytes"]) for g in facts["groups"]
+    ]
+    rows = group_rows(counts, total)
     ledger = facts["ledger"]
-    over = total - ledger["data"]
     if facts["unseen_nbytes"]:
-        unseen = facts["unseen_nbytes"]
-        rows.append(
-            ("(in storages, seen by no tensor)", "", "", f"{unseen:,}", share(unseen, total), bar(unseen, total))
-        )
-    rows.append(("(not tensor data)", "", "", f"{over:,}", share(over, total), ""))
-    table(columns, rows, sys.stdout)
+        rows.append(group_row("(in storages, seen by no tensor)", 1, "", "", facts["unseen_nbytes"], total))
+    rows.append(group_row("(not tensor data)", 1, "", "", total - ledger["data"], total))
+    table(columns("group"), rows, sys.stdout)
     parts = (f"{ledger['data']:,} tensor data", f"{ledger['pickles']:,} pickles", f"{ledger['container']:,} container")
     line(f"ledger: {total:,} B = {' + '.join(parts)}")
     for f in facts["findings"][:FEW]:
         line(f"note: {f['member'] + ': ' if f['member'] else ''}{f['message']} [{f['code']}]")
+    if len(facts["findings"]) > FEW:
+        line(f"and {len(facts['findings']) - FEW:,} more notes")
     if facts["errors"]:
         line(f"{count(facts['errors'], 'tensor')} cannot be read:")
         for e in facts["first_errors"]:
             line(f"  {e['error']}")
 
 
+def print_counts(facts: dict[str, Any]) -> None:
+    dtypes = sorted(facts["dtypes"].items(), key=lambda pair: -pair[1]["nbytes"])
+    kinds = ", ".join(f"{k}" if len(dtypes) == 1 else f"{k} x {v['tensors']:,}" for k, v in dtypes[:FEW])
+    if len(dtypes) > FEW:
+        kinds += f" and {len(dtypes) - FEW} more dtypes"
+    held = f"{count(facts['tensors'], 'tensor')}   {kinds}".rstrip()
+    if facts["without_data"]:
+        held += f"   ({facts['without_data']:,} without data)"
+    if facts["parameters"] is None:
+        line(f"{count(facts['elements'], 'element')} in {held}")
+        return
+    what = count(facts["parameters"], "parameter")
+    if facts["buffers"]:
+        what += f" and {count(facts['buffers'], 'element')} of buffers"
+    if facts["model"]:
+        line(f"{facts['model']}: {what}")
+        line(f"{count(facts['elements'], 'element')} in {held}")
+    else:
+        line(f"{what} in {held}")
+
+
+def columns(first: str) -> tuple[Column, ...]:
+    heads = (Column(head, right=True) for head in ("tensors", "elements", "bytes", "share"))
+    return (Column(first, name=True), *heads, Column(""))
+
+
+def group_row(name: str, n: int, tensors: int | str, elements: int | str, nbytes: int, total: int) -> tuple[str, ...]:
+    """One of n equal groups, and the share of all of them."""
+    per = f"{n}x " if n > 1 else ""
+    cells = [f"{per}{c // n:,}" if isinstance(c, int) else c for c in (tensors, elements, nbytes)]
+    return (f"{name} ({n}x)" if n > 1 else name, *cells, share(nbytes, total), bar(nbytes, total))
+
+
+def group_rows(counts: Sequence[tuple[str, int, int, int, int]], total: int) -> list[tuple[str, ...]]:
+    """The largest, and what is left of them in one row."""
+    rows = [group_row(*counted, total) for counted in counts[:TOP_GROUPS]]
+    rest = counts[TOP_GROUPS:]
+    if rest:
+        tensors, elements, nbytes = (sum(column) for column in list(zip(*rest, strict=True))[2:])
+        rows.append(group_row(f"({len(rest):,} more)", 1, tensors, elements, nbytes, total))
+    return rows
+
+
+def brief(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) and value not in ("nan", "inf", "-inf") else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 # ---- ls ----
 
 SORTS: dict[str, Callable[[Any], Any]] = {
     "name": lambda t: t.name,
-    "size": lambda t: -t.nbytes,
+    "size": lambda t: (-stored_nbytes(t), -t.nbytes),
     "shape": lambda t: tuple(-n for n in t.shape),
     "dtype": lambda t: t.dtype,
 }
+
+
+def natural(text: str) -> int:
+    if not INTEGER.fullmatch(text) or int(text) < 0:
+        raise argparse.ArgumentTypeError(f"not a number of lines: {text!r}")
+    return int(text)
 
 
 def ls_arguments(parser: argparse.ArgumentParser) -> None:
@@ -183,7 +208,7 @@ def ls_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pattern", nargs="?", help="glob over names, such as 'layers.*.weight'")
     parser.add_argument("--sort", choices=("file", *SORTS), default="file", help="default: the order of the file")
     parser.add_argument("--csv", action="store_true", help="comma-separated values")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N only")
+    parser.add_argument("--limit", type=natural, metavar="N", help="the first N only")
 
 
 def ls(args: argparse.Namespace) -> int:
@@ -199,20 +224,35 @@ def ls(args: argparse.Namespace) -> int:
             )
         elif args.csv:
             writer = csv.writer(sys.stdout, lineterminator="\n")
-            writer.writerow(("name", "shape", "dtype", "numel", "nbytes"))
+            writer.writerow(("name", "shape", "dtype", "numel", "nbytes", "stored_nbytes"))
             for t in tensors:
-                writer.writerow((escape(t.name), "x".join(map(str, t.shape)), t.dtype, t.numel, t.nbytes))
+                dims = "x".join(map(str, t.shape))
+                writer.writerow((escape(t.name), dims, t.dtype, t.numel, t.nbytes, stored_nbytes(t)))
         else:
-            columns = (
-                Column("name", name=True),
-                Column("shape"),
-                Column("dtype"),
-                Column("bytes", right=True),
-                Column("share", right=True),
-            )
-            rows = [(t.name, shape(t.shape), t.dtype, f"{t.nbytes:,}", share(t.nbytes, ckpt.nbytes)) for t in tensors]
-            table(columns, rows, sys.stdout)
+            print_tensors(tensors, ckpt.nbytes)
+            if found > len(tensors):
+                line(f"({found - len(tensors):,} more)")
+    if args.pattern is not None and not found:
+        print(f"pthparse: {escape(args.file)}: no tensor matches {escape(args.pattern)!r}", file=sys.stderr)
+        return NO
     return 0
+
+
+def print_tensors(tensors: Sequence[Any], total: int) -> None:
+    heads = (
+        Column("name", name=True),
+        Column("shape"),
+        Column("dtype"),
+        Column("bytes", right=True),
+        Column("share", right=True),
+    )
+    rows = []
+    for t in tensors:
+        nbytes = stored_nbytes(t)
+        kind = "" if t.kind in ("dense", "array") else f" {t.kind}" if t.layout == "strided" else f" {t.layout}"
+        dtype = "?" if t.error is not None and t.dtype == "untyped" else t.dtype
+        rows.append((t.name, shape(t.shape), dtype + kind, f"{nbytes:,}", share(nbytes, total)))
+    table(heads, rows, sys.stdout)
 
 
 # ---- show ----
@@ -238,7 +278,10 @@ def parse_slice(text: str) -> tuple[Any, ...]:
             ends = [p.strip() for p in part.split(":")]
             if len(ends) > 3 or not all(p == "" or INTEGER.fullmatch(p) for p in ends):
                 raise UnsupportedError("slice", f"not a slice: {part!r}")
-            out.append(slice(*(int(p) if p else None for p in ends)))
+            found = slice(*(int(p) if p else None for p in ends))
+            if found.step == 0:
+                raise UnsupportedError("slice", f"a step of 0: {part!r}")
+            out.append(found)
         elif INTEGER.fullmatch(part):
             out.append(int(part))
         else:
@@ -258,30 +301,15 @@ def find(ckpt: Any, name: str) -> tuple[Any, tuple[Any, ...] | None]:
 
 def value_at(ckpt: Any, path: str) -> Any:
     """A value of the graph by its path; KeyError names what is near."""
-    from .graph import Opaque
-
-    value = ckpt.root
-    left = path
+    value, left = ckpt.root, path
     while left:
-        if isinstance(value, Opaque):
-            value = value.attributes()
-        if isinstance(value, dict):
-            keys = {str(k): v for k, v in value.items()}
-            key = next((k for k in sorted(keys, key=len, reverse=True) if left == k or left.startswith(f"{k}/")), None)
-            if key is None:
-                break
-            value, left = keys[key], left[len(key) + 1 :]
-        elif isinstance(value, (list, tuple)) and left.split("/", 1)[0].isdigit():
-            head, _, rest = left.partition("/")
-            if len(head) > 9 or int(head) >= len(value):
-                break
-            value, left = value[int(head)], rest
-        else:
-            break
-    else:
-        return value
-    ckpt[path]  # raises, with the nearest names
-    raise KeyError(path)
+        below = dict(children(value))
+        name = next((n for n in sorted(below, key=len, reverse=True) if left == n or left.startswith(f"{n}/")), None)
+        if name is None:
+            known = list(dict.fromkeys((*ckpt.metadata, *below, *ckpt)))
+            raise KeyError(f"no tensor or value {escape(path)!r}{nearest(path, known)}")
+        value, left = below[name], left[len(name) + 1 :]
+    return value
 
 
 def show(args: argparse.Namespace) -> int:
@@ -291,22 +319,28 @@ def show(args: argparse.Namespace) -> int:
             show_value(args, value_at(ckpt, args.name))
             return 0
         facts = tensor_facts(t)
-        arrays = {k: values_of(a, index, args.name) for k, a in arrays_of(t).items()}
+        arrays = arrays_of(t) if index is None else {"": sliced(t, index, args.name)}
         if args.json:
             print_json({"file": args.file, **facts, "values": {k: json_values(a) for k, a in arrays.items()}})
         else:
-            print_tensor(facts, arrays, index)
+            print_tensor(facts, arrays)
     return 0
 
 
 def show_value(args: argparse.Namespace, value: Any) -> None:
     from .graph import preview
 
+    is_array = type(value).__module__ == "numpy" and hasattr(value, "dtype")
+    facts = value.to_dict() if isinstance(value, Record) else value
     if args.json:
-        print_json({"file": args.file, "path": args.name, "type": type(value).__name__, "value": jsonable(value)})
+        shown = json_values(value) if is_array else jsonable(facts)
+        print_json({"file": args.file, "path": args.name, "type": type(value).__name__, "value": shown})
+        return
+    line(f"{args.name}   {type(value).__name__}" + (f" {value.dtype} {shape(value.shape)}" if is_array else ""))
+    if is_array:
+        print_array(value)
     else:
-        line(f"{args.name}   {type(value).__name__}")
-        line(preview(value))
+        line(preview(facts))
 
 
 def tensor_facts(t: Any) -> dict[str, Any]:
@@ -320,7 +354,7 @@ def tensor_facts(t: Any) -> dict[str, Any]:
         "subclass": t.subclass,
     }
     if storage is not None:
-        facts["storage"] = {**storage._asdict(), "tensors": list(storage.tensors)}
+        facts["storage"] = {**storage.to_dict(), "tensors": list(storage.tensors)}
     if t.kind == "quantized":
         facts["quantization"] = t.quantization
         facts["axis"] = t.axis
@@ -337,7 +371,7 @@ def arrays_of(t: Any) -> dict[str, Any]:
     if t.kind == "nested":
         return {f"[{i}]": a for i, a in enumerate(t.unbind()[:FEW])}
     if t.kind == "subclass":
-        return {n: inner.numpy() for n, inner in t.inner.items() if inner.kind in ("dense", "quantized")}
+        return {n: leaf.numpy() for n, leaf in t.inner.items() if leaf.kind in ("dense", "quantized")}
     if t.kind in ("meta", "uninitialized"):
         return {}
     arrays = {"": t.numpy()}
@@ -346,9 +380,9 @@ def arrays_of(t: Any) -> dict[str, Any]:
     return arrays
 
 
-def values_of(array: Any, index: tuple[Any, ...] | None, name: str) -> Any:
-    if index is None or not getattr(array, "ndim", 0):
-        return array
+def sliced(t: Any, index: tuple[Any, ...], name: str) -> Any:
+    """A slice of the one array that a tensor is."""
+    array = t.numpy()  # a tensor that is no single array says what there is instead
     try:
         return array[index]
     except IndexError as e:
@@ -364,14 +398,31 @@ def json_values(array: Any) -> Any:
         raise UnsupportedError("too-many-values", f"{array.size:,} values: name a slice of at most 10,000")
     if array.dtype.kind == "c":
         return [jsonable([float(v.real), float(v.imag)]) for v in array.reshape(-1)]
-    if array.dtype.kind == "V" or array.dtype.isbuiltin != 1:
+    if array.dtype.isbuiltin == 2:  # bfloat16, float8: the numbers they are
         array = array.astype(np.float32)
+    if array.dtype.kind not in "biufU":
+        return jsonable([str(v) for v in array.reshape(-1)])
     return jsonable(array.tolist())
 
 
-def print_tensor(facts: dict[str, Any], arrays: dict[str, Any], index: tuple[Any, ...] | None) -> None:
+def print_array(array: Any) -> None:
     import numpy as np
 
+    array = np.asarray(array)
+    skipped = 0
+    while array.ndim and np.prod([min(n, 6) for n in array.shape]) > 2000:
+        array, skipped = array[0], skipped + 1
+    if skipped:
+        line(f"(the first [{', '.join('0' * skipped)}] of it)")
+    width = os.get_terminal_size().columns if sys.stdout.isatty() else 120
+    plain = array.dtype.isbuiltin == 1 or array.dtype.kind not in "V"
+    how: Any = None if plain else {"all": lambda v: f"{float(v):.8g}"}
+    text = np.array2string(array, threshold=200, edgeitems=3, max_line_width=max(40, width - 1), formatter=how)
+    for row in text.split("\n"):
+        line(row)
+
+
+def print_tensor(facts: dict[str, Any], arrays: dict[str, Any]) -> None:
     line(f"{facts['name']}   {facts['dtype']} {shape(facts['shape'])}   {size(facts['nbytes'])}")
     what = (
         [facts["kind"]]
@@ -399,11 +450,7 @@ def print_tensor(facts: dict[str, Any], arrays: dict[str, Any], index: tuple[Any
     for name, array in arrays.items():
         if name:
             line(f"{name}:")
-        shown = np.asarray(array)
-        if shown.dtype.kind not in "biufc":
-            shown = shown.astype(np.float32)  # bfloat16 and float8 print as the numbers they are
-        width = os.get_terminal_size().columns if sys.stdout.isatty() else 120
-        print(np.array2string(shown, threshold=200, edgeitems=3, max_line_width=max(40, width - 1)))
+        print_array(array)
     if not arrays:
         line("no data")
 
@@ -452,6 +499,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks is spelt out
+            stream.reconfigure(errors="backslashreplace")
+    if not words:
+        build_parser().print_help(sys.stderr)
+        return CANNOT_SAY
     if words and words[0] not in VERBS and words[0] not in ("-h", "--help", "--version"):
         words.insert(0, "info")
     args = build_parser().parse_args(words)
@@ -467,19 +520,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (PthError, KeyError, OSError) as e:
-        if args.debug:
-            import traceback
-
-            traceback.print_exc()
-        else:
-            print(f"pthparse: {message(e, files)}", file=sys.stderr)
+        complain(e, files, args.debug)
         return CANNOT_SAY
+
+
+def complain(error: Exception, path: str, debug: bool) -> None:
+    """One line on stderr, or all of it."""
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    else:
+        print(f"pthparse: {message(error, path)}", file=sys.stderr)
 
 
 def message(error: Exception, path: str) -> str:
     """One line."""
     if isinstance(error, OSError):
-        return f"{escape(str(error.filename or path))}: {error.strerror or error}"
+        return f"{escape(str(error.filename or 'standard output'))}: {error.strerror or error}"
     if isinstance(error, KeyError):
         return f"{escape(path)}: {error.args[0]}"
     text = str(error)

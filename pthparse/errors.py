@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class PthError(ValueError):
     """Whatever a file's contents made impossible.
@@ -70,6 +73,19 @@ class LimitError(PthError):
 
 class UnsupportedError(PthError):
     """Understood, but not read here."""
+
+
+@contextmanager
+def guard(what: str) -> Iterator[None]:
+    """The last net: whatever Python or numpy say to the values of a file becomes a PthError."""
+    try:
+        yield
+    except PthError:
+        raise
+    except (MemoryError, RecursionError) as e:
+        raise LimitError("too-much", f"{what}: {type(e).__name__}") from e
+    except (ArithmeticError, AttributeError, LookupError, SystemError, TypeError, ValueError) as e:
+        raise FormatError("value-refused", f"{what}: {escape(str(e))[:200]}") from e
 
 
 def escape(text: str) -> str:

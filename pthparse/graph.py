@@ -5,8 +5,11 @@ Design
   Everything else becomes an Opaque that tells what the file would have called. Nothing is imported by a name out of
   the file. The graph may be cyclic, shared a million times, or a million levels deep, so nothing here recurses:
     1. find the nodes that can be reached;
-    2. build them in the order of their ids: what is immutable names only earlier nodes, what is mutable begins empty;
-    3. fill the mutable ones.
+    2. weigh them: how deep each is, and how large it would be written out as a tree;
+    3. build them in the order of their ids: what is immutable names only earlier nodes, what is mutable begins empty;
+    4. fill the mutable ones.
+  What Python would print, hash or give back by recursion is bounded by the weights: containers of a heavy graph are of
+  subclasses that print in short, and a heavy dict key is refused.
 """
 
 from __future__ import annotations
@@ -14,20 +17,20 @@ from __future__ import annotations
 import collections
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import _core
-from .errors import FormatError, LimitError, PthError, escape
-
-if TYPE_CHECKING:
-    pass
+from .errors import FormatError, LimitError, escape, guard
 
 (INTTEXT, BYTEARRAY, TUPLE, FROZENSET, LIST, SET, DICT, GLOBAL, OBJECT, PERSID) = _core.NODES.values()
 
 NUMPY_KINDS = "biufcSUVmM"
-# Two keys of the same hash in a row are chance, thousands are an attack on Python's dict.
-MANY_KEYS = 1000
+# Equal hashes: a few in one dict are chance, many are an attack on Python's dict.
+SAME_HASH = 64
+# What Python may print: items and texts of the graph written out as a tree.
 WIDE = 10_000_000
+# What it may hash for one key.
+HEAVY_KEY = 10_000
 
 
 class GlobalName:
@@ -113,20 +116,61 @@ class Opaque:
         return preview(self)
 
 
-# What stands for a container that Python could not print in any time: the same type, printed in short.
-class WideDict(dict):  # type: ignore[type-arg]
+class _Brief:
+    """Prints in short whatever it holds."""
+
+    __slots__ = ()
+
     def __repr__(self) -> str:
         return preview(self)
 
 
-class WideList(list):  # type: ignore[type-arg]
-    def __repr__(self) -> str:
-        return preview(self)
+# What stands for the containers of a graph that Python could not print in any time. Being subclasses, they are also
+# given back without recursion, which deque and defaultdict are not.
+class WideDict(_Brief, dict):  # type: ignore[type-arg]
+    pass
 
 
-class WideTuple(tuple):  # type: ignore[type-arg]
-    def __repr__(self) -> str:
-        return preview(self)
+class WideOrderedDict(_Brief, collections.OrderedDict):  # type: ignore[type-arg]
+    pass
+
+
+class WideDefaultDict(_Brief, collections.defaultdict):  # type: ignore[type-arg]
+    pass
+
+
+class WideCounter(_Brief, collections.Counter):  # type: ignore[type-arg]
+    pass
+
+
+class WideList(_Brief, list):  # type: ignore[type-arg]
+    pass
+
+
+class WideDeque(_Brief, collections.deque):  # type: ignore[type-arg]
+    pass
+
+
+class WideTuple(_Brief, tuple):  # type: ignore[type-arg]
+    pass
+
+
+class WideSet(_Brief, set):  # type: ignore[type-arg]
+    pass
+
+
+class WideFrozenSet(_Brief, frozenset):  # type: ignore[type-arg]
+    pass
+
+
+BRIEF: dict[type, Any] = {
+    dict: WideDict, collections.OrderedDict: WideOrderedDict, collections.defaultdict: WideDefaultDict,
+    collections.Counter: WideCounter, list: WideList, collections.deque: WideDeque, tuple: WideTuple, set: WideSet,
+    frozenset: WideFrozenSet,
+}  # fmt: skip
+
+
+BRACKETS = ((tuple, "()"), ((set, frozenset), "{}"), ((list, collections.deque), "[]"))
 
 
 def preview(value: Any, limit: int = 2000, depth: int = 6) -> str:
@@ -144,70 +188,93 @@ def preview(value: Any, limit: int = 2000, depth: int = 6) -> str:
         if left <= 0:
             parts.append("...")
             break
-        children: list[Any] = []
-        if isinstance(item, Opaque):
-            children = [f"<{escape(item.cls)}"]
-            shown = item.attributes()
-            if level < depth and shown:
-                for key, child in list(shown.items())[:20]:
-                    children += [f" {escape(str(key))[:100]}=", (child, level + 1)]
-            elif level < depth and item.args and isinstance(item.args, tuple):
-                for child in item.args[:20]:
-                    children += [" ", (child, level + 1)]
-            children.append(">")
-        elif isinstance(item, dict):
-            children = ["{"]
-            for i, (key, child) in enumerate(item.items()):
-                if i >= 50 or level >= depth:
-                    children.append(f", ... {len(item)} keys" if i else f"... {len(item)} keys")
-                    break
-                name = repr(key)[:100] if isinstance(key, (str, int, float, bytes)) else "..."
-                children += [", " if i else "", f"{name}: ", (child, level + 1)]
-            children.append("}")
-        elif isinstance(item, (list, tuple, set, frozenset, collections.deque)):
-            opening, closing = (
-                ("(", ")")
-                if isinstance(item, tuple)
-                else ("{", "}")
-                if isinstance(item, (set, frozenset))
-                else ("[", "]")
-            )
-            children = [opening]
-            for i, child in enumerate(item):
-                if i >= 50 or level >= depth:
-                    children.append(f", ... {len(item)} items" if i else f"... {len(item)} items")
-                    break
-                children += [", " if i else "", (child, level + 1)]
-            children.append(closing)
-        elif isinstance(item, int) and not isinstance(item, bool) and item.bit_length() > 512:
-            children = [f"<int of {item.bit_length()} bits>"]
-        elif isinstance(item, (str, bytes, bytearray)):
-            children = [repr(item[:200]) + ("..." if len(item) > 200 else "")]
-        else:
-            children = [escape(repr(item))[:500]]
-        stack.extend(reversed(children))
+        stack.extend(reversed(_pieces(item, level, depth)))
     return "".join(parts)
 
 
-def thaw(graph: Any, root: int, tensor: Callable[[int], Any], storage: Callable[[int], Any], limits: Any) -> Any:
-    """The value of a node. `tensor(node)` gives a tensor or None, `storage(node)` what a persistent id stands for."""
+def _pieces(item: Any, level: int, depth: int) -> list[Any]:
+    """Texts, and (value, level) of what is printed in between."""
+    if isinstance(item, Opaque):
+        out: list[Any] = [f"<{escape(item.cls)[:200]}"]
+        shown = item.attributes() if level < depth else {}
+        for key, child in list(shown.items())[:20]:
+            out += [f" {_short(key, bare=True)}=", (child, level + 1)]
+        if level < depth and not shown and isinstance(item.args, tuple):
+            for child in item.args[:20]:
+                out += [" ", (child, level + 1)]
+        return [*out, ">"]
+    if isinstance(item, dict):
+        out = ["{"]
+        for i, (key, child) in enumerate(item.items()):
+            if i >= 50 or level >= depth:
+                out.append(f"{', ' if i else ''}... {len(item)} keys")
+                break
+            out += [", " if i else "", f"{_short(key)}: ", (child, level + 1)]
+        return [*out, "}"]
+    for types, brackets in BRACKETS:
+        if isinstance(item, types):
+            out = [brackets[0]]
+            for i, child in enumerate(item):
+                if i >= 50 or level >= depth:
+                    out.append(f"{', ' if i else ''}... {len(item)} items")
+                    break
+                out += [", " if i else "", (child, level + 1)]
+            if len(item) == 1 and isinstance(item, tuple):
+                out.append(",")
+            return [*out, brackets[1]]
+    return [_short(item, 500)]
+
+
+def _short(item: Any, limit: int = 100, bare: bool = False) -> str:
+    """The text of a single value; a container is not looked into. bare: a str without its quotes."""
+    if isinstance(item, (str, bytes, bytearray)):
+        text = escape(item[:limit]) if bare and isinstance(item, str) else repr(item[:limit])
+        return text + ("..." if len(item) > limit else "")
+    if isinstance(item, (Opaque, dict, list, tuple, set, frozenset, collections.deque)):
+        return "..."
+    return escape(repr(item))[:limit]
+
+
+def thaw(
+    graph: Any,
+    root: int,
+    tensor: Callable[[int], Any],
+    storage: Callable[[int], Any],
+    limits: Any,
+    most: int | None = None,
+) -> Any:
+    """The value of a node.
+
+    `tensor(node)` and `storage(node)` give a tensor or a storage, or None. LimitError if more than `most` nodes can be
+    reached.
+    """
     value = graph.value(root)
     if not isinstance(value, _core.Ref):
         return value
-    return _Thaw(graph, tensor, storage, limits).run(root)
+    with guard("a value of the pickle"):
+        return _Thaw(graph, tensor, storage, limits, most).run(root)
 
 
 class _Thaw:
-    def __init__(self, graph: Any, tensor: Callable[[int], Any], storage: Callable[[int], Any], limits: Any) -> None:
+    def __init__(
+        self,
+        graph: Any,
+        tensor: Callable[[int], Any],
+        storage: Callable[[int], Any],
+        limits: Any,
+        most: int | None,
+    ) -> None:
         self.graph = graph
         self.tensor = tensor
         self.storage = storage
         self.limits = limits
+        self.most = most
         self.made: dict[int, Any] = {}
         self.kinds: dict[int, int] = {}
         self.parts: dict[int, Any] = {}
         self.fills: list[tuple[Callable[..., None], Any, Any]] = []
         self.attributes: list[tuple[Callable[..., None], Any, Any]] = []  # read out of states that were filled
+        self.weight: dict[int, int] = {}
         self.depth: dict[int, int] = {}
         self.wide = False
         self.copies = 4 * len(graph.source) + 1_000_000
@@ -215,17 +282,21 @@ class _Thaw:
 
     def run(self, root: int) -> Any:
         self._reach(root)
-        self.wide = self._is_wide(root)
+        self._weigh(root)
+        self.wide = (
+            self.weight.get(root, 0) > WIDE + 100 * len(self.weight)
+            or self.depth.get(root, 0) > self.limits.max_depth // 4
+        )
         for node in sorted(self.parts):
-            self.made[node] = self._build(node)
+            if node not in self.made:
+                self.made[node] = self._build(node)
         for fill, target, parts in [*self.fills, *self.attributes]:
-            try:
-                fill(target, parts)
-            except PthError:
-                raise
-            except (TypeError, ValueError, OverflowError) as e:
-                raise FormatError("graph-value", f"a container that Python could not build: {escape(str(e))}") from None
+            fill(self, target, parts)
         return self.made[root]
+
+    def new(self, kind: Any, *args: Any) -> Any:
+        """A container, of a kind that prints in short if the graph is wide."""
+        return (BRIEF[kind] if self.wide else kind)(*args)
 
     # ---- 1. what can be reached ----
 
@@ -239,6 +310,8 @@ class _Thaw:
             if tensor is not None:
                 self.made[node] = tensor
                 continue
+            if self.most is not None and len(self.parts) >= self.most:
+                raise LimitError("parts", f"what it is made of has more than {self.most} values")
             kind = self.kinds[node] = graph.kind(node)
             parts: Any
             if kind in (TUPLE, FROZENSET, LIST, SET, DICT):
@@ -258,22 +331,26 @@ class _Thaw:
             self.parts[node] = parts
 
     def _children(self, node: int) -> list[int]:
+        return [p.id for p in self._values_of(node) if type(p) is _core.Ref]
+
+    def _values_of(self, node: int) -> Any:
+        """What a node names, as Refs, and its leaves."""
         parts = self.parts.get(node)
-        if parts is None or type(parts) is _core.Ref:
-            return [] if parts is None else [parts.id]
-        if self.kinds[node] == OBJECT:
+        kind = self.kinds.get(node)
+        if parts is None:
+            return ()
+        if kind == PERSID:
+            return (parts,)
+        if kind == OBJECT:
             _, callee, args, kwargs, items, pairs, states = parts
-            parts = [callee, args, kwargs, *items, *pairs, *states]
-        return [p.id for p in parts if type(p) is _core.Ref]
+            return (callee, args, kwargs, *items, *pairs, *states)
+        return parts
 
-    def _size(self, node: int) -> int:
-        parts = self.parts.get(node)
-        return len(parts) if isinstance(parts, list) else 1
+    # ---- 2. how heavy it is ----
 
-    def _is_wide(self, root: int) -> bool:
-        """Would printing it as a tree take forever, or too many levels? Counted in one walk over the graph."""
-        weight: dict[int, int] = {}
-        depth: dict[int, int] = {}
+    def _weigh(self, root: int) -> None:
+        """Items and lengths of texts below each node, written out as a tree, and levels. One walk over the graph."""
+        weight, depth = self.weight, self.depth
         stack: list[tuple[int, list[int] | None]] = [(root, None)]
         while stack:
             node, children = stack.pop()
@@ -286,12 +363,15 @@ class _Thaw:
                 stack.append((node, children))
                 stack += [(c, None) for c in children if c not in weight]
             else:
-                weight[node] = min(10**15, 1 + self._size(node) + sum(weight[c] for c in children))
+                leaves = sum(
+                    1 + len(p) // 8 if isinstance(p, (str, bytes)) else 1
+                    for p in self._values_of(node)
+                    if type(p) is not _core.Ref
+                )
+                weight[node] = min(10**15, 1 + leaves + sum(weight[c] for c in children))
                 depth[node] = 1 + max((depth[c] for c in children), default=0)
-        self.depth = depth
-        return weight[root] > WIDE + 100 * len(weight) or depth[root] > self.limits.max_depth // 4
 
-    # ---- 2. build ----
+    # ---- 3. build ----
 
     def value(self, part: Any) -> Any:
         return self.made[part.id] if type(part) is _core.Ref else part
@@ -303,41 +383,45 @@ class _Thaw:
     def hashable(self, part: Any) -> Any:
         """A dict key or set member: what would be hashed by deep recursion is refused, what has no hash is wrapped."""
         value = self.value(part)
-        if type(part) is _core.Ref:
-            if self.depth.get(part.id, 0) > self.limits.max_depth:
-                raise LimitError(
-                    "max_depth", f"a key of {self.depth[part.id]} levels, {self.limits.max_depth} are allowed"
-                )
-            try:
-                hash(value)
-            except TypeError:
-                return Opaque("unhashable", (value,))
+        if type(part) is not _core.Ref or isinstance(value, Opaque):
+            return value
+        depth, weight = self.depth.get(part.id, 0), self.weight.get(part.id, 0)
+        if depth > self.limits.max_depth:
+            raise LimitError("max_depth", f"a key of {depth} levels, {self.limits.max_depth} are allowed")
+        if weight > HEAVY_KEY:
+            raise LimitError("heavy-key", f"a key of {weight} values, {HEAVY_KEY} are allowed")
+        try:
+            hash(value)
+        except TypeError:
+            return Opaque("unhashable", (value,))
         return value
 
     def keys(self, parts: list[Any]) -> list[Any]:
         keys = [p if type(p) is not _core.Ref else self.hashable(p) for p in parts]
-        if len(keys) > MANY_KEYS and len({hash(k) for k in keys}) < len(keys) // 2:
-            raise LimitError("hash-collisions", f"{len(keys)} keys of very few hashes: made to be slow")
+        if len(keys) > SAME_HASH:
+            (_, most), *_ = collections.Counter(map(hash, keys)).most_common(1)
+            if most > SAME_HASH:
+                raise LimitError("hash-collisions", f"{most} keys of one hash: made to be slow")
         return keys
 
     def _build(self, node: int) -> Any:
         kind, parts = self.kinds[node], self.parts[node]
         if kind == TUPLE:
-            return (WideTuple if self.wide else tuple)(self.values(parts))
+            return self.new(tuple, self.values(parts))
         if kind == LIST:
-            out: Any = WideList() if self.wide else []
-            self.fills.append((self._fill_list, out, parts))
+            out: Any = self.new(list)
+            self.fills.append((_Thaw._fill_list, out, parts))
             return out
         if kind == DICT:
-            out = WideDict() if self.wide else {}
-            self.fills.append((self._fill_pairs, out, parts))
+            out = self.new(dict)
+            self.fills.append((_Thaw._fill_pairs, out, parts))
             return out
         if kind == SET:
-            out = set()
-            self.fills.append((self._fill_set, out, parts))
+            out = self.new(set)
+            self.fills.append((_Thaw._fill_set, out, parts))
             return out
         if kind == FROZENSET:
-            return frozenset(self.keys(parts))
+            return self.new(frozenset, self.keys(parts))
         if kind == BYTEARRAY:
             return bytearray(self.graph.slice(node))
         if kind == INTTEXT:
@@ -346,6 +430,8 @@ class _Thaw:
             return self._global(node)
         if kind == PERSID:
             found = self.storage(node)
+            if found is None:
+                found = class_of(self.value(parts))
             return found if found is not None else Opaque(GlobalName("pickle", "persistent_id"), (self.value(parts),))
         return self._object(node, parts)
 
@@ -355,7 +441,7 @@ class _Thaw:
         # Decimal digits cost their square to read; Python itself draws a line.
         if len(digits) > 4300 and not digits[:2].lower().startswith(("0x", "0o", "0b")):
             return Opaque(GlobalName("builtins", "int"), (f"<{len(digits)} digits>",))
-        return int(text, 0)
+        return _core.integer(int(text, 0))
 
     def _global(self, node: int) -> Any:
         module, name, meaning, dtype = self.graph.global_of(node)
@@ -377,47 +463,56 @@ class _Thaw:
             # How protocols 0 and 1 write an object: _reconstructor(its class, a base, the base's value).
             out = Opaque(arguments[0], () if arguments[2] is None else arguments[2:])
             if states:
-                self.fills.append((self._fill_opaque, out, (items, pairs, states)))
+                self.fills.append((_Thaw._fill_opaque, out, (items, pairs, states)))
             return out
+        if meaning == "LOAD_FROM_BYTES" and (found := self.storage(node)) is not None:
+            return found
         read = READERS.get(meaning)
         named = kwargs is not None and not self._is_empty_dict(kwargs)
         if read is not None and isinstance(arguments, tuple) and not named:
             try:
                 found = read(self, arguments, parts)
-            except (TypeError, ValueError, IndexError, OverflowError, KeyError, ArithmeticError, MemoryError) as e:
-                if isinstance(e, LimitError):
-                    raise
-                found = None
+            except LimitError:
+                raise
+            except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, SystemError):
+                found = None  # not as its class writes it: then it is opaque
             if found is not None:
                 return found
         out = Opaque(self.value(callee), arguments, None if kwargs is None else self.value(kwargs))
         if items or pairs or states:
-            self.fills.append((self._fill_opaque, out, (items, pairs, states)))
+            self.fills.append((_Thaw._fill_opaque, out, (items, pairs, states)))
         return out
 
     def _is_empty_dict(self, part: Any) -> bool:
         return type(part) is _core.Ref and self.kinds.get(part.id) == DICT and not self.parts[part.id]
 
-    # ---- 3. fill ----
+    # ---- 4. fill ----
 
     def _fill_list(self, out: Any, parts: list[Any]) -> None:
         out.extend(self.values(parts))
 
     def _fill_pairs(self, out: Any, parts: list[Any]) -> None:
-        out.update(zip(self.keys(parts[::2]), self.values(parts[1::2]), strict=True))
+        # What a Counter calls update() would count.
+        update = dict.update if isinstance(out, collections.Counter) else type(out).update
+        update(out, zip(self.keys(parts[::2]), self.values(parts[1::2]), strict=True))
 
     def _fill_set(self, out: Any, parts: list[Any]) -> None:
         out.update(self.keys(parts))
 
     def _fill_ordered(self, out: Any, parts: Any) -> None:
         made_from, pairs = parts
-        self.spend(made_from)
-        if isinstance(made_from, dict):
-            out.update(made_from)
-        elif isinstance(made_from, (list, tuple)):
-            for pair in made_from:
-                key, value = pair
-                out[key] = value
+        source = self.value(made_from)
+        self.spend(source)
+        if isinstance(source, dict):
+            (dict.update if isinstance(out, collections.Counter) else type(out).update)(out, source)
+        elif isinstance(source, (list, tuple)):
+            flat: list[Any] = []
+            for pair in self.parts[made_from.id]:
+                items = self.parts.get(pair.id) if type(pair) is _core.Ref else None
+                if not isinstance(items, list) or len(items) != 2:
+                    raise FormatError("graph-value", "a dict made of something else than pairs")
+                flat += items
+            self._fill_pairs(out, flat)
         self._fill_pairs(out, pairs)
 
     def _fill_metadata(self, out: Any, states: list[Any]) -> None:
@@ -448,35 +543,43 @@ class _Thaw:
 
     # ---- what is known ----
 
-    def _mapping(self, args: tuple[Any, ...], parts: Any, out: Any, made_from: Any) -> Any:
-        self.fills.append((self._fill_ordered, out, (made_from, parts[5])))
+    def _argument(self, parts: Any, index: int) -> Any:
+        """The part of the graph that is a call's argument, or None."""
+        args = self.parts.get(parts[2].id) if type(parts[2]) is _core.Ref else None
+        return args[index] if isinstance(args, list) and index < len(args) else None
+
+    def _mapping(self, kind: Any, parts: Any, made_from: Any) -> Any:
+        out = self.new(kind)
+        self.fills.append((_Thaw._fill_ordered, out, (made_from, parts[5])))
         if parts[6] and hasattr(out, "__dict__"):
-            self.attributes.append((self._fill_metadata, out, parts[6]))
+            self.attributes.append((_Thaw._fill_metadata, out, parts[6]))
         return out
 
     def ordered_dict(self, args: tuple[Any, ...], parts: Any) -> Any:
-        return self._mapping(args, parts, collections.OrderedDict(), args[0] if args else ())
+        return self._mapping(collections.OrderedDict, parts, self._argument(parts, 0))
 
     def plain_dict(self, args: tuple[Any, ...], parts: Any) -> Any:
-        return self._mapping(args, parts, {}, args[0] if args else ())
+        return self._mapping(dict, parts, self._argument(parts, 0))
 
     def default_dict(self, args: tuple[Any, ...], parts: Any) -> Any:
-        return self._mapping(args, parts, collections.defaultdict(None), args[1] if len(args) > 1 else ())
+        return self._mapping(collections.defaultdict, parts, self._argument(parts, 1))
 
     def counter(self, args: tuple[Any, ...], parts: Any) -> Any:
-        return self._mapping(args, parts, collections.Counter(), args[0] if args else ())
+        if args and not isinstance(args[0], dict):
+            return None
+        return self._mapping(collections.Counter, parts, self._argument(parts, 0))
 
     def deque(self, args: tuple[Any, ...], parts: Any) -> Any:
         maxlen = args[1] if len(args) > 1 else None
         if maxlen is not None and (not isinstance(maxlen, int) or not 0 <= maxlen < 1 << 62):
             return None
-        out: Any = collections.deque(maxlen=maxlen)
-        self.fills.append((self._fill_sequence, out, (args[0] if args else (), parts[4])))
+        out: Any = self.new(collections.deque, (), maxlen)
+        self.fills.append((_Thaw._fill_sequence, out, (args[0] if args else (), parts[4])))
         return out
 
     def a_list(self, args: tuple[Any, ...], parts: Any) -> Any:
-        out: list[Any] = []
-        self.fills.append((self._fill_sequence, out, (args[0] if args else (), parts[4])))
+        out: list[Any] = self.new(list)
+        self.fills.append((_Thaw._fill_sequence, out, (args[0] if args else (), parts[4])))
         return out
 
     def _contents(self, parts: Any) -> list[Any] | None:
@@ -495,17 +598,17 @@ class _Thaw:
         contents = self._contents(parts)
         if contents is None:
             return None
-        out: set[Any] = set()
-        self.fills.append((self._fill_set, out, contents))
+        out: set[Any] = self.new(set)
+        self.fills.append((_Thaw._fill_set, out, contents))
         return out
 
     def a_frozenset(self, args: tuple[Any, ...], parts: Any) -> Any:
         contents = self._contents(parts)
-        return None if contents is None else frozenset(self.keys(contents))
+        return None if contents is None else self.new(frozenset, self.keys(contents))
 
     def a_tuple(self, args: tuple[Any, ...], parts: Any) -> Any:
         contents = self._contents(parts)
-        return None if contents is None else tuple(self.values(contents))
+        return None if contents is None else self.new(tuple, self.values(contents))
 
     def a_bytes(self, args: tuple[Any, ...], parts: Any) -> Any:
         if not args:
@@ -517,7 +620,7 @@ class _Thaw:
         if not args:
             return bytearray()
         self.spend(args[0])
-        if isinstance(args[0], str) and len(args) == 2:
+        if isinstance(args[0], str) and len(args) == 2 and args[1] in ("latin1", "latin-1"):
             return bytearray(args[0].encode("latin-1"))
         return bytearray(args[0]) if isinstance(args[0], bytes) else None
 
@@ -531,7 +634,7 @@ class _Thaw:
         return complex(*args) if all(isinstance(a, (int, float)) for a in args) else None
 
     def a_slice(self, args: tuple[Any, ...], parts: Any) -> Any:
-        return slice(*args)
+        return slice(*args) if all(a is None or type(a) is int for a in args) else None
 
     def a_range(self, args: tuple[Any, ...], parts: Any) -> Any:
         return range(*args) if all(type(a) is int for a in args) else None
@@ -549,10 +652,14 @@ class _Thaw:
         return args[0]
 
     def path(self, args: tuple[Any, ...], parts: Any) -> Any:
-        return "/".join(args).replace("//", "/") if args and all(isinstance(a, str) for a in args) else None
+        from pathlib import PurePosixPath
+
+        return str(PurePosixPath(*args)) if all(isinstance(a, str) for a in args) else None
 
     def windows_path(self, args: tuple[Any, ...], parts: Any) -> Any:
-        return "\\".join(a.rstrip("\\") for a in args) if args and all(isinstance(a, str) for a in args) else None
+        from pathlib import PureWindowsPath
+
+        return str(PureWindowsPath(*args)) if all(isinstance(a, str) for a in args) else None
 
     def decimal(self, args: tuple[Any, ...], parts: Any) -> Any:
         from decimal import Decimal
@@ -591,9 +698,10 @@ class _Thaw:
         import datetime
 
         b = _packed(args[0])
-        if len(b) != 6 or len(args) > 1:
+        zone = args[1] if len(args) > 1 else None
+        if len(b) != 6 or not (zone is None or isinstance(zone, datetime.timezone)):
             return None
-        return datetime.time(b[0] & 127, b[1], b[2], b[3] << 16 | b[4] << 8 | b[5], fold=b[0] >> 7)
+        return datetime.time(b[0] & 127, b[1], b[2], b[3] << 16 | b[4] << 8 | b[5], zone, fold=b[0] >> 7)
 
     def timedelta(self, args: tuple[Any, ...], parts: Any) -> Any:
         import datetime
@@ -603,7 +711,8 @@ class _Thaw:
     def timezone(self, args: tuple[Any, ...], parts: Any) -> Any:
         import datetime
 
-        return datetime.timezone(args[0]) if len(args) == 1 and isinstance(args[0], datetime.timedelta) else None
+        named = len(args) == 2 and isinstance(args[1], str)
+        return datetime.timezone(*args) if len(args) == 1 or named else None
 
     # ---- numpy: from an allow-list of plain kinds, byte order and size checked ----
 
@@ -640,9 +749,9 @@ class _Thaw:
         if not isinstance(dtype, np.dtype) or dtype.hasobject:
             return None
         data = data.encode("latin-1") if isinstance(data, str) else data
-        if not isinstance(data, (bytes, bytearray)) or len(data) != dtype.itemsize:
+        if not isinstance(data, (bytes, bytearray)) or len(data) != dtype.itemsize or not _is_text(data, dtype):
             return None
-        return np.frombuffer(bytes(data), dtype, 1)[0]
+        return np.ndarray((), dtype, bytes(data))[()] if data else dtype.type()
 
     def numpy_array(self, args: tuple[Any, ...], parts: Any) -> Any:
         """_reconstruct(ndarray, (0,), b'b') + BUILD (1, shape, dtype, is_fortran, data)."""
@@ -658,8 +767,8 @@ class _Thaw:
         import numpy as np
 
         _, shape, dtype, fortran, data = state
-        if isinstance(dtype, np.dtype) and dtype.hasobject and isinstance(data, list):
-            return None  # an array of objects: its list is in the state
+        if isinstance(dtype, np.dtype) and dtype.hasobject:
+            return self._object_array(states.id, shape, fortran)
         self.spend(data)
         return _array(data, dtype, shape, "F" if fortran else "C")
 
@@ -667,6 +776,26 @@ class _Thaw:
         data, dtype, shape, order = args
         self.spend(data)
         return _array(data, dtype, shape, order)
+
+    def _object_array(self, state: int, shape: Any, fortran: Any) -> Any:
+        """An array of objects as nested lists, in C order; its flat list is still to be filled."""
+        flat = self.parts[state][4]
+        if type(flat) is not _core.Ref or self.kinds.get(flat.id) != LIST or not isinstance(shape, tuple) or fortran:
+            return None
+        contents = self.parts[flat.id]
+        self.spend(contents)
+        if not all(type(n) is int and n > 0 for n in shape) or len(shape) > 32 or math.prod(shape) != len(contents):
+            return None
+        out = self.new(list)
+        self.fills.append((_Thaw._fill_nested, out, (contents, shape or (1,))))
+        return out
+
+    def _fill_nested(self, out: Any, parts: Any) -> None:
+        contents, shape = parts
+        level = self.values(contents)
+        for n in reversed(shape[1:]):
+            level = [level[i : i + n] for i in range(0, len(level), n)]
+        out.extend(level)
 
     def _ensure(self, node: int) -> None:
         """Builds the state of an array or dtype before its turn: it stands behind them in the file."""
@@ -684,6 +813,23 @@ class _Thaw:
         self.nesting -= 1
 
 
+def class_of(pid: Any) -> GlobalName | None:
+    """The class that a persistent id of old files stands for: ('module', class, file, source); a tar lacks the word."""
+    if not isinstance(pid, tuple):
+        return None
+    found = pid[1] if len(pid) == 4 and pid[0] == "module" else pid[0] if len(pid) == 3 else None
+    return found if isinstance(found, GlobalName) else None
+
+
+def _is_text(data: Any, dtype: Any) -> bool:
+    """numpy's U holds any 32 bits, and cannot show what is no code point."""
+    if dtype.kind != "U" or not data:
+        return True
+    import numpy as np
+
+    return bool((np.frombuffer(bytes(data), np.dtype("u4").newbyteorder(dtype.byteorder)) < 0x110000).all())
+
+
 def _packed(value: Any) -> bytes:
     return value.encode("latin-1") if isinstance(value, str) else bytes(value)
 
@@ -696,10 +842,23 @@ def _time_dtype(code: str, order: str, metadata: Any) -> Any:
     import numpy as np
 
     name = unit[0] if isinstance(unit[0], str) else unit[0].decode("ascii")
-    if name not in ("generic", "Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as"):
+    if not 1 <= unit[1] < 1 << 31 or name not in (
+        "Y",
+        "M",
+        "W",
+        "D",
+        "h",
+        "m",
+        "s",
+        "ms",
+        "us",
+        "ns",
+        "ps",
+        "fs",
+        "as",
+    ):
         return None
-    text = code if name == "generic" else f"{code}[{unit[1]}{name}]"
-    return np.dtype(("" if order == "|" else order) + text)
+    return np.dtype(("" if order == "|" else order) + f"{code}[{unit[1]}{name}]")
 
 
 def _array(data: Any, dtype: Any, shape: Any, order: Any) -> Any:
@@ -715,7 +874,9 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any) -> Any:
         return None
     if math.prod(shape) * dtype.itemsize != len(data):
         raise FormatError("numpy-size", f"an array of {math.prod(shape) * dtype.itemsize} bytes in {len(data)} bytes")
-    return np.ndarray(shape, dtype, bytes(data) if data else None, order=order)
+    if not _is_text(data, dtype):
+        return None
+    return np.ndarray(shape, dtype, bytes(data), order=order) if data else np.zeros(shape, dtype, order)
 
 
 READERS: dict[str, Callable[..., Any]] = {

@@ -1,46 +1,67 @@
-"""What a checkpoint holds beside tensors, as a flat table of plain values."""
+"""What a checkpoint holds beside tensors, by path: the same paths that tensors have."""
 
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterator
 from typing import Any
 
+from .errors import LimitError
 from .graph import Opaque
 
-PLAIN = (str, bytes, bytearray, int, float, complex, bool, type(None))
-MOST = 1_000_000  # values: a shared container is walked once for each of its paths
+DEEPEST = 200  # levels: deeper values are left out
 
 
-def plain_values(root: Any) -> dict[str, Any]:
-    """Path -> value of all leaves that are no tensor; containers on their own path are not entered again."""
+def component(key: Any, index: int) -> str:
+    """A key as a part of a path, as csrc/tensor.c writes it: what is no text or small number goes by its place."""
+    if isinstance(key, str):
+        return key
+    if key is None or isinstance(key, bool) or (isinstance(key, int) and -(1 << 63) <= key < 1 << 63):
+        return str(key)
+    return f"<key {index}>"
+
+
+def children(value: Any) -> Iterator[tuple[str, Any]]:
+    """(component, child) of a container; nothing of a plain value."""
+    if isinstance(value, Opaque):
+        value = value.attributes()
+    if isinstance(value, dict):
+        for i, (key, child) in enumerate(value.items()):
+            yield component(key, i), child
+    elif isinstance(value, (list, tuple, collections.deque)):
+        for i, child in enumerate(value):
+            yield str(i), child
+
+
+def plain_values(root: Any, pickle_nbytes: int) -> dict[str, Any]:
+    """Path -> value of all leaves that are no tensor; containers on their own path are not entered again.
+
+    Raises
+    ------
+    LimitError
+        Shared containers or long keys make of a small pickle far more than it holds.
+    """
     from .tensor import Storage, Tensor
 
     out: dict[str, Any] = {}
+    times: dict[str, int] = {}
     stack: list[tuple[str, Any, tuple[int, ...]]] = [("", root, ())]
-    steps = 0
-    while stack and steps < MOST:
+    left = 16 * pickle_nbytes + (1 << 16)  # characters of paths, and values
+    while stack:
         path, value, above = stack.pop()
-        steps += 1
-        if isinstance(value, (Tensor, Storage)):
+        if isinstance(value, (Tensor, Storage)) or id(value) in above or len(above) > DEEPEST:
             continue
-        children: list[tuple[str, Any]]
-        if isinstance(value, dict):
-            children = [(key_text(k), v) for k, v in value.items()]
-        elif isinstance(value, (list, tuple, collections.deque)):
-            children = [(str(i), v) for i, v in enumerate(value)]
-        elif isinstance(value, Opaque) and value.attributes():
-            children = [(key_text(k), v) for k, v in value.attributes().items()]
-        else:
-            out[path] = value
+        below: list[tuple[str, Any, tuple[int, ...]]] = []
+        for name, child in children(value):
+            left -= 1 + len(path) + len(name)
+            if left < 0:
+                raise LimitError("max_metadata", "the values by path would be far larger than the pickle")
+            below.append((f"{path}/{name}" if path else name, child, (*above, id(value))))
+        if below:
+            stack += reversed(below)
             continue
-        if not children:
-            out[path] = value
-        if id(value) in above or len(above) > 200:
-            continue
-        inner = (*above, id(value))
-        stack += [(f"{path}/{k}" if path else k, v, inner) for k, v in reversed(children)]
+        if path in out:  # two paths that read the same: told apart as names are
+            times[path] = times.get(path, 1) + 1
+            path = f"{path}#{times[path]}"
+        out[path] = value
     return out
-
-
-def key_text(key: Any) -> str:
-    return key if isinstance(key, str) else repr(key)[:200]

@@ -84,7 +84,11 @@ class FileSource(Source):
             raise closed(self.path)
         parts = []
         while length > 0:
-            part = os.pread(self._fd, length, self._base + offset)
+            try:
+                part = os.pread(self._fd, length, self._base + offset)
+            except OSError as e:
+                e.filename = self.path
+                raise
             if not part:
                 break
             parts.append(part)
@@ -99,6 +103,8 @@ class FileSource(Source):
                     raise closed(self.path)
                 import mmap
 
+                if os.fstat(self._fd).st_size <= self._base:
+                    raise TruncatedError("file-changed", "nothing is left of the file", path=self.path)
                 whole = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
                 self._map = memoryview(whole)[self._base :]
             return self._map
@@ -142,10 +148,10 @@ def open_source(source: Any) -> Source:
     """A path, bytes-like object or seekable binary file (from its current position on, as torch.load reads it)."""
     if isinstance(source, (str, os.PathLike)):
         return _open_path(os.fspath(source))
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return MemorySource(source)
     if isinstance(source, io.BytesIO):
         return MemorySource(memoryview(source.getvalue())[source.tell() :])
+    if _is_buffer(source):
+        return MemorySource(source)
     if not (hasattr(source, "read") and hasattr(source, "seek")):
         raise TypeError(f"a path, bytes or a seekable binary file is wanted, not {type(source).__name__}")
     if isinstance(source, io.TextIOBase):
@@ -160,6 +166,14 @@ def open_source(source: Any) -> Source:
         name = getattr(source, "name", None)
         return FileSource(os.dup(fd), name if isinstance(name, str) else None, base)
     return StreamSource(source, base)
+
+
+def _is_buffer(source: Any) -> bool:
+    try:
+        memoryview(source)
+    except TypeError:
+        return False
+    return True
 
 
 def _open_path(path: str | bytes) -> Source:

@@ -104,11 +104,8 @@ def parts(t: Tensor) -> list[NDArray[Any]]:
 
 
 def _parts_strided(t: Tensor) -> list[NDArray[Any]]:
-    inner = t.inner
-    if not {"values", "sizes", "strides", "offsets"} <= inner.keys():
-        raise wrong("a nested tensor without its sizes, strides or offsets")
-    buffer = inner["values"].numpy().reshape(-1)
-    sizes, strides, offsets = (inner[k].numpy() for k in ("sizes", "strides", "offsets"))
+    buffer = t.values.reshape(-1)
+    sizes, strides, offsets = (t._piece(k) for k in ("sizes", "strides", "offsets"))
     if sizes.ndim != 2 or sizes.shape != strides.shape or offsets.shape != sizes.shape[:1]:
         raise wrong("sizes, strides and offsets of a nested tensor do not fit")
     out = []
@@ -116,7 +113,7 @@ def _parts_strided(t: Tensor) -> list[NDArray[Any]]:
         if min([offset, *size, *stride]) < 0:
             raise wrong("a negative size, stride or offset of a nested part")
         if math.prod(size) == 0:
-            out.append(np.empty(size, buffer.dtype))
+            out.append(np.zeros(size, buffer.dtype))
             continue
         last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
         if last >= buffer.size:
@@ -129,11 +126,8 @@ def _parts_strided(t: Tensor) -> list[NDArray[Any]]:
 
 
 def _parts_jagged(t: Tensor) -> list[NDArray[Any]]:
-    inner = t.inner
-    if not {"values", "offsets"} <= inner.keys():
-        raise wrong("a jagged tensor without its values or offsets")
-    values, offsets = inner["values"].numpy(), inner["offsets"].numpy()
-    lengths = inner["lengths"].numpy() if "lengths" in inner else np.diff(offsets)
+    values, offsets = t.values, t._piece("offsets")
+    lengths = t._piece("lengths") if "lengths" in t.inner else np.diff(offsets)
     axis = next((i for i, n in enumerate(t.shape) if n == -1), 1) - 1
     if offsets.ndim != 1 or offsets.size < 1 or lengths.shape != (offsets.size - 1,) or not 0 <= axis < values.ndim:
         raise wrong("offsets and lengths of a jagged tensor do not fit")

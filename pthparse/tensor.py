@@ -13,25 +13,36 @@ before an array is made. What numpy cannot hold comes out as the next honest thi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
-from .errors import FormatError, LimitError, PthError, UnsupportedError
+from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError, guard
 from .formats.base import Extent
+from .record import Record
 from .source import closed
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .formats.base import Container
+    from .formats.base import Container, Pickle
 
 IN_PICKLE, IN_TEXT = _core.STORAGE_FLAGS["IN_PICKLE"], _core.STORAGE_FLAGS["IN_TEXT"]
 MAX_NUMPY_DIMS = 64
+MAX_WRAPPERS = 16
+# What the layouts of tensors made of tensors are made of.
+PIECES = {
+    "sparse_coo": ("indices", "values"),
+    "compressed": ("compressed_indices", "plain_indices", "values"),
+    "strided": ("values", "sizes", "strides", "offsets"),
+    "jagged": ("values", "offsets", "lengths"),
+}
 
 
-class Storage(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Storage(Record):
     """The bytes that one or more tensors look at.
 
     Attributes
@@ -59,8 +70,9 @@ class Storage(NamedTuple):
 class Home:
     """What the tensors of one table share. It refers to no tensor, so that a checkpoint is given back at once."""
 
-    def __init__(self, box: Container, names: Sequence[str], rows: Sequence[int]) -> None:
+    def __init__(self, box: Container, pickle: Pickle | None, names: Sequence[str], rows: Sequence[int]) -> None:
         self.box = box
+        self.pickle = pickle  # that the table was made of
         self.names = names
         self.rows = rows
 
@@ -72,33 +84,59 @@ class Home:
     def _first_names(self) -> dict[int, str]:
         return dict(zip(reversed(self.rows), reversed(self.names), strict=True))
 
-    def thaw(self, table: _core.Tensors, node: int) -> Any:
-        """The value of a node of the table's graph."""
+    def thaw(self, table: _core.Tensors, node: int, most: int | None = None) -> Any:
+        """The value of a node of the table's graph; LimitError if more than `most` nodes can be reached from it."""
         from .graph import thaw
 
         def tensor(n: int) -> Tensor | None:
             row = table.row_of_node(n)
             return None if row is None else self.make(table, row)
 
+        def storage(n: int) -> Storage | None:
+            row = table.storage_of_node(n)
+            return None if row is None else self.storage(table, row)
+
         try:
-            return thaw(table.graph, node, tensor, lambda n: self._loose_storage(table, n), self.box.limits)
+            return thaw(table.graph, node, tensor, storage, self.box.limits, most)
         except PthError as e:
-            raise e.at(self.box.source.path, self.box.pickles[0].member) from None
+            raise e.at(self.box.source.path, self.pickle.member if self.pickle else None) from None
+
+    # ---- tensors made of tensors ----
+
+    def parts(self, table: _core.Tensors, t: Tensor) -> Parts:
+        """What a tensor is made of. Kept, and bounded for the whole file: many tensors may share one large part."""
+        known = self._parts.get(t.row)
+        if known is None:
+            value = self.thaw(table, t._part or 0, 4 * table.graph.n_nodes + 100_000 - self._thawed)
+            self._thawed += _size(value)
+            known = self._parts[t.row] = Parts.of(t, value)
+        return known
+
+    _thawed = 0
+
+    @cached_property
+    def _parts(self) -> dict[int, Parts]:
+        return {}
 
     # ---- storages ----
 
     def sharers(self, table: _core.Tensors, row: int) -> tuple[str, ...]:
-        """Names of the tensors that look at the same bytes as a storage."""
+        """Names of the tensors that look at the same bytes as a storage, by themselves or by what they are made of."""
         if self._sharers is None:
-            found: dict[Any, list[str]] = {}
+            found: dict[Any, Any] = {}
             for name, tensor_row in zip(self.names, self.rows, strict=True):
-                storage = table.storage_of(tensor_row)
-                if storage is not None:
+                for storage in self._storages(table, name, tensor_row):
                     found.setdefault(self._bytes_of(table, storage), []).append(name)
-            self._sharers = found
-        return tuple(self._sharers.get(self._bytes_of(table, row), ()))
+            self._sharers = {place: tuple(names) for place, names in found.items()}
+        return self._sharers.get(self._bytes_of(table, row), ())
 
-    _sharers: dict[Any, list[str]] | None = None
+    def _storages(self, table: _core.Tensors, name: str, row: int) -> set[int]:
+        own = table.storage_of(row)
+        if not table.has_parts(row):
+            return set() if own is None else {own}
+        return {leaf._storage for leaf in table.make(Tensor, name, row).leaves() if leaf._storage is not None}
+
+    _sharers: dict[Any, tuple[str, ...]] | None = None
 
     @staticmethod
     def _bytes_of(table: _core.Tensors, row: int) -> Any:
@@ -114,7 +152,8 @@ class Home:
         if code:
             raise _core.error_of(code)
         if flags & IN_PICKLE:
-            pickle = box.pickles[0]
+            pickle = self.pickle
+            assert pickle is not None
             if flags & IN_TEXT:
                 return Extent(None, nbytes, pickle.graph.text(base, nbytes)), 0
             if pickle.offset is None:
@@ -128,35 +167,72 @@ class Home:
         return extent, base
 
     def storage(self, table: _core.Tensors, row: int) -> Storage:
-        _, key, location, dtype, _, _, nbytes, _ = table.storage(row)
-        try:
-            extent, base = self.extent(table, row)
-            offset = None if extent.offset is None else extent.offset + base
-        except PthError:
-            offset = None
+        span, key, location, dtype, _, _, nbytes, _ = table.storage(row)
+        offset = None
+        if self.box.closed:
+            raise closed(self.box.source.path)
+        if span is None or self.box.is_stored(table.store, span):
+            try:
+                extent, base = self.extent(table, row)
+                offset = None if extent.offset is None else extent.offset + base
+            except PthError:
+                pass
         device = location if isinstance(location, str) else "cpu"
         name = "" if key is None else str(key)
         return Storage(name, nbytes, offset, self.sharers(table, row), _core.DTYPES[dtype][0], device)
 
-    def _loose_storage(self, table: _core.Tensors, node: int) -> Storage | None:
-        """A storage that the graph holds by itself; None if the persistent id is none of torch's."""
-        graph = table.graph
-        pid = graph.persistent_id(node)
-        if not isinstance(pid, _core.Ref) or graph.kind(pid.id) != _core.NODES["TUPLE"] or table.store is None:
-            return None
-        items = graph.items(pid.id)
-        if len(items) not in (5, 6) or items[0] != "storage" or not isinstance(items[1], _core.Ref):
-            return None
-        key = str(items[2])
-        span = table.store.find(key.encode("utf-8", "surrogatepass"))
-        if span is None or graph.kind(items[1].id) != _core.NODES["GLOBAL"]:
-            return None
-        try:
-            offset = self.box.extent(table.store, span).offset
-        except PthError:
-            offset = None
-        dtype = _core.DTYPES[graph.global_of(items[1].id)[3]][0]
-        return Storage(key, table.store.span(span)[2], offset, (), dtype, str(items[3]))
+
+class Parts(NamedTuple):
+    """What a tensor is made of: attribute and row of each inner tensor, and, of a jagged one, the axis that varies."""
+
+    inner: tuple[tuple[str, int], ...]
+    ragged: int = 1
+
+    @staticmethod
+    def of(t: Tensor, value: Any) -> Parts:
+        """`value`: the tensor's part of the graph."""
+        named: Any = value
+        if t.kind == "sparse":
+            names = PIECES.get(t.layout, PIECES["compressed"])
+            items = value if isinstance(value, tuple) else ()
+            script = len(items) > 4  # (layout, size, requires_grad, parts..., hooks)
+            named = dict(zip(names, items[3:] if script else items, strict=False))
+        elif t.kind == "nested" and t.layout == "strided":
+            items = value if isinstance(value, tuple) else ()
+            named = dict(zip(PIECES["strided"], items, strict=False))
+        elif t.kind == "quantized":
+            named = dict(zip(("scale", "zero_point"), value[1:3] if isinstance(value, tuple) else (), strict=False))
+        ragged = value.get("_ragged_idx", 1) if t.layout == "jagged" and isinstance(value, dict) else 1
+        return Parts(tuple(_rows_in(named)), ragged if isinstance(ragged, int) else 1)
+
+
+def _rows_in(value: Any) -> list[tuple[str, int]]:
+    """Path and row of every tensor in the containers of a state: a dict, or (dict, slots)."""
+    found: list[tuple[str, int]] = []
+    states = value if isinstance(value, tuple) else (value,)
+    stack: list[tuple[str, Any]] = [("", s) for s in reversed(states) if isinstance(s, dict)]
+    seen: set[int] = set()
+    while stack:
+        path, item = stack.pop()
+        if isinstance(item, Tensor):
+            found.append((path, item.row))
+        elif isinstance(item, (dict, list, tuple)) and id(item) not in seen:
+            seen.add(id(item))
+            pairs = item.items() if isinstance(item, dict) else enumerate(item)
+            stack += [(f"{path}/{k}" if path else str(k), v) for k, v in reversed(list(pairs))]
+    return found
+
+
+def _size(value: Any) -> int:
+    """Items of a state, roughly: what it took to make it."""
+    total, stack, seen = 1, [value], set()
+    while stack:
+        item = stack.pop()
+        if isinstance(item, (dict, list, tuple)) and id(item) not in seen:
+            seen.add(id(item))
+            total += len(item)
+            stack += item.values() if isinstance(item, dict) else item
+    return total
 
 
 @cache
@@ -202,8 +278,8 @@ class Tensor(_core.TensorRow):
     @property
     def numel(self) -> int:
         if self._kind == NESTED and self.layout == "jagged":
-            values = self._inner().get("values")
-            return values.numel if values is not None else 0
+            values = self.inner.get("values")
+            return values.numel if values is not None and values.kind == "dense" else 0
         return int(self._numel)
 
     @property
@@ -219,16 +295,16 @@ class Tensor(_core.TensorRow):
     @property
     def device(self) -> str:
         """The device it was saved from, as text."""
+        from .graph import preview
+
         device = self._device
-        if isinstance(device, str):
-            return device
         if device is not None:
-            return str(self._thaw(device.id))
-        row = self._storage
-        if row is None:
-            inner = self._inner()
-            return next(iter(inner.values())).device if inner else "meta" if self._kind == META_KIND else "cpu"
-        location = self.table.storage(row)[2]
+            value = self._thaw(device.id) if isinstance(device, _core.Ref) else device
+            return value if isinstance(value, str) else preview(value, 200)
+        if self._kind == META_KIND:
+            return "meta"
+        leaves = [self] if self._storage is not None else self.leaves()
+        location = self.table.storage(leaves[0]._storage or 0)[2] if leaves else None
         return location if isinstance(location, str) else "cpu"
 
     @property
@@ -239,10 +315,12 @@ class Tensor(_core.TensorRow):
     @property
     def subclass(self) -> str | None:
         """'module.Class' of a tensor subclass."""
-        cls = self._cls
-        if cls is None:
+        from .graph import GlobalName, preview
+
+        if self._cls is None:
             return None
-        return str(self._thaw(cls))
+        value = self._thaw(self._cls)
+        return str(value) if isinstance(value, GlobalName) else preview(value, 200)
 
     @property
     def error(self) -> PthError | None:
@@ -260,8 +338,11 @@ class Tensor(_core.TensorRow):
 
     def _place(self, error: PthError) -> PthError:
         box = self._home.box
-        error.message = f"tensor {self.name!r}: {error.message}"
-        return error.at(box.source.path, box.pickles[0].member if box.pickles else None)
+        told = f"tensor {self.name!r}: "
+        if not error.message.startswith(told):
+            error.message = told + error.message
+        pickle = self._home.pickle
+        return error.at(box.source.path, pickle.member if pickle else None)
 
     def __repr__(self) -> str:
         return f"<Tensor {self.name!r} {self.dtype} {list(self.shape)}>"
@@ -269,7 +350,15 @@ class Tensor(_core.TensorRow):
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("a tensor of no dimensions has no length")
-        return self.shape[0]
+        return max(0, self.shape[0])
+
+    def byte_range(self) -> tuple[int, int]:
+        """First byte and the one behind the last, of its storage, that its elements lie in."""
+        if not self.numel:
+            return 0, 0
+        itemsize, packing = _core.DTYPES[self._dtype][2:4]
+        last = self.storage_offset + sum((n - 1) * s for n, s in zip(self._sizes, self._strides, strict=True))
+        return self.storage_offset // packing * itemsize, (last // packing + 1) * itemsize
 
     # ---- data ----
 
@@ -294,17 +383,33 @@ class Tensor(_core.TensorRow):
             raise error
         advice = NO_ARRAY.get(self.kind)
         if advice:
-            only = list(self._inner().values()) if self.kind == "subclass" else []
-            if len(only) == 1 and only[0].shape == self.shape:
-                return only[0].numpy(copy)
+            only = self._only()
+            if only is not None:
+                return only.numpy(copy)
             raise UnsupportedError("no-array", f"tensor {self.name!r} {advice}", path=self._home.box.source.path)
-        if self.kind == "array":
-            return self._from_array(copy)
         try:
-            array = self._strided(copy)
+            with guard("its elements"):
+                array = self._from_array(copy) if self.kind == "array" else self._resolve(self._strided(copy))
+                wanted = self._cast if self.kind != "array" else self._dtype
+                if wanted is not None and array.dtype != numpy_dtype(wanted) and _core.DTYPES[wanted][3] == 1:
+                    self._check_dense(array.size * numpy_dtype(wanted).itemsize)
+                    array = array.astype(numpy_dtype(wanted))
+                    array.flags.writeable = copy
+                return array
         except PthError as e:
             raise self._place(e) from None
-        return self._resolve(array)
+
+    def _only(self) -> Tensor | None:
+        """The one tensor of the same shape that a wrapper comes down to."""
+        t: Tensor = self
+        for _ in range(MAX_WRAPPERS):
+            if t.kind != "subclass":
+                return None if t is self else t
+            inner = list(t.inner.values())
+            if len(inner) != 1 or inner[0].shape != self.shape:
+                return None
+            t = inner[0]
+        return None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         array = self.numpy(copy=bool(copy))
@@ -321,17 +426,17 @@ class Tensor(_core.TensorRow):
         element = numpy_dtype(self._dtype)
         shape, strides = self._sizes, self._strides
         if packing > 1:  # packed: whole bytes, from the one that holds the first element
-            count = -(-(self.storage_offset % packing + self.numel) // packing)
+            count = -(-(self.storage_offset % packing + self.numel) // packing) if self.numel else 0
             shape, strides, start = (count,), (1,), self.storage_offset // packing
         else:
             start = self.storage_offset * itemsize
-        if self.dtype == "complex32":
+        if _core.DTYPES[self._dtype][0] == "complex32":
             shape, strides = (*shape, 2), (*(2 * s for s in strides), 1)
         unit = element.itemsize
         if len(shape) > MAX_NUMPY_DIMS:
             raise UnsupportedError("numpy-ndim", f"{len(shape)} dimensions, numpy has at most {MAX_NUMPY_DIMS}")
         if self.numel == 0:
-            empty = np.empty(shape, element)
+            empty = np.zeros(shape, element)
             empty.flags.writeable = copy
             return empty
         row = self._storage
@@ -350,7 +455,12 @@ class Tensor(_core.TensorRow):
             buffer = None if copy else box.source.view()
             if buffer is None:  # a copy is wanted, or there is nothing to map
                 buffer, offset = box.source.read(offset, need), 0
-        byte_strides = tuple(s * unit for s in strides)
+        # The step along an axis of one element means nothing, and may be any number.
+        byte_strides = tuple(s * unit if n > 1 else unit for n, s in zip(shape, strides, strict=True))
+        if offset + need > memoryview(buffer).nbytes:
+            raise TruncatedError(
+                "file-changed", f"{offset + need} bytes are wanted, {memoryview(buffer).nbytes} are there"
+            )
         raw = np.ndarray(shape, element, buffer, offset, byte_strides)
         store = self.table.store
         swapped = box.byteorder == "big" and swap > 1 and not (store is not None and store.fixed_little)
@@ -369,13 +479,13 @@ class Tensor(_core.TensorRow):
 
         writeable = array.flags.writeable
         if self.conj:
-            if self.dtype == "complex32":
+            if _core.DTYPES[self._dtype][0] == "complex32":
                 array = array.copy()
                 array[..., 1] = -array[..., 1]
             else:
-                array = np.conjugate(array)
+                array = np.asarray(np.conjugate(array))
         if self.neg:
-            array = np.negative(array)
+            array = np.asarray(np.negative(array))
         if self.conj or self.neg:
             array.flags.writeable = writeable
         return array
@@ -385,8 +495,11 @@ class Tensor(_core.TensorRow):
 
         value = self._thaw(self._part)
         if not isinstance(value, np.ndarray):
-            raise self._place(UnsupportedError("no-array", "its numpy array could not be read"))
-        return value.copy() if copy else value
+            raise UnsupportedError("no-array", "its numpy array could not be read")
+        if copy:
+            return value.copy()
+        value.flags.writeable = False
+        return value
 
     # ---- quantized ----
 
@@ -394,9 +507,22 @@ class Tensor(_core.TensorRow):
         if self.kind != "quantized":
             raise AttributeError(f"tensor {self.name!r} is not quantized")
         q = self._thaw(self._part)
-        if not isinstance(q, tuple) or len(q) < 3:
+        if not isinstance(q, tuple) or len(q) < 3 or not (len(q) < 4 or type(q[3]) is int):
             raise self._place(FormatError("tensor-args", "its quantizer is not as torch writes one"))
         return q
+
+    def _of_quantizer(self, index: int) -> Any:
+        """A number, or an array of numbers."""
+        import numpy as np
+
+        value = self._quantizer()[index]
+        if type(value) in (int, float) and -(1 << 62) < value < 1 << 62:
+            return value
+        with guard("its quantizer"):
+            array = value.numpy() if isinstance(value, Tensor) and value.kind == "dense" else np.asarray(value)
+        if not isinstance(value, (list, tuple, Tensor)) or array.dtype.kind not in "iuf" or array.ndim > 1:
+            raise self._place(FormatError("tensor-args", "its quantizer is not as torch writes one"))
+        return array
 
     @property
     def quantization(self) -> str | None:
@@ -406,12 +532,12 @@ class Tensor(_core.TensorRow):
     @property
     def scale(self) -> Any:
         """float, or float64[channels]."""
-        return _number_or_array(self._quantizer()[1])
+        return self._of_quantizer(1)
 
     @property
     def zero_point(self) -> Any:
         """int, or int64[channels] (float where torch's are)."""
-        return _number_or_array(self._quantizer()[2])
+        return self._of_quantizer(2)
 
     @property
     def axis(self) -> int | None:
@@ -421,26 +547,14 @@ class Tensor(_core.TensorRow):
 
     def dequantize(self) -> NDArray[Any]:
         """(integer - zero_point) * scale, as float32."""
-        import numpy as np
-
         scale, zero, axis = self.scale, self.zero_point, self.axis
-        self._check_dense(self.numel * 4)
+        self._check_dense(self.numel * 8)
         q = self._unpacked() if _core.DTYPES[self._dtype][3] > 1 else self.numpy()
-        if axis is not None:
-            if (
-                not isinstance(axis, int)
-                or not 0 <= axis < q.ndim
-                or np.shape(scale) != (q.shape[axis],)
-                or np.shape(zero) != np.shape(scale)
-            ):
-                raise self._place(FormatError("tensor-args", "its scales do not fit its channels"))
-            wide = [1] * q.ndim
-            wide[axis] = -1
-            scale, zero = scale.reshape(wide), zero.reshape(wide)
-            if zero.dtype.kind == "f":  # float_qparams
-                values = (q.astype(np.float32) - zero.astype(np.float32)) * scale.astype(np.float32)
-                return np.asarray(values)
-        return np.asarray(np.multiply(q.astype(np.int64) - zero, np.asarray(scale, np.float32), dtype=np.float32))
+        try:
+            with guard("its scales"):
+                return _dequantized(q, scale, zero, axis)
+        except PthError as e:
+            raise self._place(e) from None
 
     def _unpacked(self) -> NDArray[Any]:
         """Sub-byte integers, one per element, low bits first."""
@@ -455,39 +569,49 @@ class Tensor(_core.TensorRow):
 
     # ---- sparse, nested, subclasses: tensors made of tensors ----
 
-    def _inner(self) -> dict[str, Tensor]:
-        """The tensors it is made of, by attribute."""
-        part = self._part
-        if part is None or self.kind not in ("sparse", "nested", "subclass", "dense"):
-            return {}
-        value = self._thaw(part)
-        named: dict[str, Any] = {}
-        if self.kind == "sparse":
-            items = value[3:5] if len(value) > 4 else value[: 2 if self.layout == "sparse_coo" else 3]
-            names = (
-                ("indices", "values")
-                if self.layout == "sparse_coo"
-                else ("compressed_indices", "plain_indices", "values")
-            )
-            named = dict(zip(names, items, strict=False))
-        elif self.kind == "nested" and self.layout == "strided":
-            named = dict(zip(("values", "sizes", "strides", "offsets"), value, strict=False))
-        else:
-            for state in value if isinstance(value, tuple) else (value,):
-                if isinstance(state, dict):
-                    named.update(state)
-        return {str(k): v for k, v in named.items() if isinstance(v, Tensor)}
-
     @property
     def inner(self) -> Mapping[str, Tensor]:
-        """Attribute -> Tensor, for everything that is made of other tensors."""
-        return self._inner()
+        """Attribute -> Tensor, for everything that is made of other tensors or has some among its attributes."""
+        if self._part is None or self.kind == "array":
+            return {}
+        make, table = self._home.make, self.table
+        found = {path: make(table, row) for path, row in self._home.parts(table, self).inner}
+        return {p: t if t.name else table.make(Tensor, f"{self.name}.{p}", t.row) for p, t in found.items()}
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What a subclass or parameter was given beside its data, by name: `t.note = "x"`."""
+        value = self._thaw(self._part) if self.kind in ("subclass", "dense") else None
+        states = value if isinstance(value, tuple) else (value,)
+        return {str(k): v for state in states if isinstance(state, dict) for k, v in state.items()}
+
+    def leaves(self) -> list[Tensor]:
+        """The tensors with a storage that this one comes down to: itself, or what it is made of."""
+        found: list[Tensor] = []
+        stack: list[Tensor] = [self]
+        seen: set[int] = set()
+        while stack:
+            t = stack.pop()
+            if t.row in seen:
+                continue
+            seen.add(t.row)
+            if t._storage is not None:
+                found.append(t)
+            if t.table.has_parts(t.row):
+                stack += reversed(list(t.inner.values()))
+        return found
 
     def _piece(self, name: str) -> NDArray[Any]:
-        inner = self._inner()
-        if name not in inner:
-            raise AttributeError(f"a {self.layout} tensor has no {name!r}")
-        return inner[name].numpy()
+        if self.kind not in ("sparse", "nested") or name not in PIECES.get(self.layout, PIECES["compressed"]):
+            raise AttributeError(f"a {self.kind} {self.layout} tensor has no {name!r}")
+        piece = self.inner.get(name)
+        if piece is None or piece.kind != "dense":
+            raise self._place(FormatError("tensor-args", f"its {name} are no tensor as torch writes them"))
+        stored = piece.storage
+        if name != "values" and (stored is None or piece.nbytes > stored.nbytes):
+            raise self._place(FormatError("tensor-args", f"its {name} say more than is stored of them"))
+        self._check_dense(piece.nbytes)
+        return piece.numpy()
 
     @property
     def indices(self) -> NDArray[Any]:
@@ -517,7 +641,8 @@ class Tensor(_core.TensorRow):
             return self.numpy()
         self._check_dense(self.nbytes)
         try:
-            return sparse.dense(self)
+            with guard("its parts"):
+                return sparse.dense(self)
         except PthError as e:
             raise self._place(e) from None
 
@@ -528,20 +653,22 @@ class Tensor(_core.TensorRow):
         if self.kind != "nested":
             raise UnsupportedError("no-parts", f"tensor {self.name!r} is not nested", path=self._home.box.source.path)
         try:
-            return sparse.parts(self)
+            with guard("its parts"):
+                return sparse.parts(self)
         except PthError as e:
             raise self._place(e) from None
 
     def _nested_shape(self) -> tuple[int, ...]:
-        inner = self._inner()
+        inner = self.inner
+        if any(piece.kind != "dense" for piece in inner.values()):
+            return ()
         if self.layout == "strided" and "sizes" in inner and len(inner["sizes"].shape) == 2:
             n, dims = inner["sizes"].shape
             return (n, *[-1] * dims) if dims < 1000 else (n,)
         if "offsets" in inner and "values" in inner:
-            state = self._thaw(self._part)
-            ragged = state.get("_ragged_idx", 1) if isinstance(state, dict) else 1
+            ragged = self._home.parts(self.table, self).ragged
             shape = list(inner["values"].shape)
-            if isinstance(ragged, int) and 1 <= ragged <= len(shape):
+            if 1 <= ragged <= len(shape):
                 shape[ragged - 1] = -1
             return (max(0, inner["offsets"].numel - 1), *shape)
         return ()
@@ -574,9 +701,16 @@ def _swapped(raw: NDArray[Any], swap: int) -> NDArray[Any]:
     return flat.astype(f"=u{swap}").view(dtype).reshape(shape)
 
 
-def _number_or_array(value: Any) -> Any:
+def _dequantized(q: NDArray[Any], scale: Any, zero: Any, axis: int | None) -> NDArray[Any]:
     import numpy as np
 
-    if isinstance(value, Tensor):
-        return value.numpy()
-    return np.asarray(value) if isinstance(value, (list, tuple)) else value
+    if axis is None:
+        return np.asarray(np.multiply(q.astype(np.int64) - zero, np.asarray(scale, np.float32), dtype=np.float32))
+    if not 0 <= axis < q.ndim or np.shape(scale) != (q.shape[axis],) or np.shape(zero) != np.shape(scale):
+        raise FormatError("tensor-args", "its scales do not fit its channels")
+    wide = [1] * q.ndim
+    wide[axis] = -1
+    scale, zero = scale.reshape(wide), zero.reshape(wide)
+    if zero.dtype.kind == "f":  # float_qparams
+        return np.asarray((q.astype(np.float32) - zero.astype(np.float32)) * scale.astype(np.float32))
+    return np.asarray(np.multiply(q.astype(np.int64) - zero, scale.astype(np.float32), dtype=np.float32))

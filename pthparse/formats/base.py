@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from .. import _core
 from ..errors import PthError
+from ..record import Record
 from ..source import Source
 
 
-class Finding(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Finding(Record):
     """Something odd that did not keep the file from being read."""
 
     code: str
@@ -20,7 +23,8 @@ class Finding(NamedTuple):
     message: str
 
 
-class Member(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Member(Record):
     """A part of the file. `nbytes` is what it holds, `stored_nbytes` what it takes."""
 
     name: str
@@ -58,7 +62,7 @@ class Container:
     tensors : _core.Tensors
         The tensors of the first pickle.
     parts : dict
-        Further tables by name: 'constants' of TorchScript.
+        Further (table, Pickle) by name: 'constants' of TorchScript.
     names : dict or None
         Names that the container itself gives: name -> row. None: the graph's.
     registered : Mapping or None
@@ -88,6 +92,10 @@ class Container:
         if code:
             raise _core.error_of(code)
         return Extent(offset, nbytes)
+
+    def is_stored(self, store: Any, span: int) -> bool:
+        """Do its bytes lie in the file as they are?"""
+        return True
 
     def stored_nbytes(self, store: Any, span: int) -> int:
         """Bytes that a storage takes in the file."""

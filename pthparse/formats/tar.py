@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _core
-from ..errors import FormatError, PthError, TruncatedError
+from ..errors import FormatError, LimitError, PthError, TruncatedError
 from ..source import Source
 from .base import Container, Member, growing
 
@@ -75,7 +75,8 @@ class TarContainer(Container):
     def _span(self, name: bytes) -> tuple[int, int]:
         offset, size = self.entries[name]
         if size > self.limits.max_pickle_bytes:
-            raise FormatError("max_pickle_bytes", f"a member of {size} bytes", member=name.decode())
+            allowed = self.limits.max_pickle_bytes
+            raise LimitError("max_pickle_bytes", f"{size} bytes, {allowed} are allowed", member=name.decode())
         return offset, size
 
     def _read_storages(self, tar: Any) -> None:

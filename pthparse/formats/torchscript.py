@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import _core
-from ..errors import FormatError, PthError
+from ..errors import FormatError, LimitError, PthError
 
 if TYPE_CHECKING:
     from .zip import ZipContainer
 
 CODE_LIMIT = 1 << 26
+NAME_BYTES = 1 << 16
 CLASS = re.compile(r"^class ([A-Za-z_]\w*)\(", re.MULTILINE)
-LIST = re.compile(r"^\s+__(parameters|buffers)__ = \[([^\]\n]*)\]", re.MULTILINE)
+LIST = re.compile(r"^[ \t]+__(parameters|buffers)__ = \[([^\]\n]*)\]", re.MULTILINE)
 STRING = re.compile(r'"([^"\n]*)"')
 
 # dataType of model.json (caffe2's TensorProto) -> torch's name.
@@ -31,7 +33,7 @@ def read_code(box: ZipContainer, constants: int) -> None:
     """Adds what TorchScript has beside data.pkl."""
     data, offset = box.read_member(constants)
     graph = box.parse(data, box.prefix + "constants.pkl", offset)
-    box.parts["constants"] = box.read_tensors(graph, box._store("constants/"))
+    box.parts["constants"] = (box.read_tensors(graph, box._store("constants/")), box.pickles[-1])
     box.folder = "data/"
     registered: dict[str, frozenset[str]] = {}
     listed = False
@@ -84,10 +86,18 @@ def read_model_json(box: ZipContainer) -> None:
     try:
         made = [_add(box, table, store, row) for row in rows]
         attributes = _attributes(box)
-        box.names = {n: made[i] for n, i in _names(main, attributes)}
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as e:
-        if isinstance(e, PthError):
-            raise
+        box.names = {}
+        left = NAME_BYTES + 16 * len(data)
+        for n, i in _names(main, attributes):
+            left -= len(n)
+            if left < 0:
+                raise LimitError("max_name_bytes", "the names of all tensors are much longer than model.json")
+            if i < 0:
+                raise IndexError(i)
+            box.names[n] = made[i]
+    except PthError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as e:
         raise FormatError(
             "torchscript-json", f"a tensor of model.json is not as torch writes it: {e!r}", member=name
         ) from None
@@ -127,16 +137,18 @@ def _attributes(box: ZipContainer) -> list[int | None]:
     return out
 
 
-def _names(main: dict[str, Any], attributes: list[int | None]) -> list[tuple[str, int]]:
+def _names(main: dict[str, Any], attributes: list[int | None]) -> Iterator[tuple[str, int]]:
     """(name, tensor) in the order of state_dict(): a module's own, then its submodules'."""
-    out: list[tuple[str, int]] = []
     stack = [("", main)]
     while stack:
         prefix, module = stack.pop()
-        out += [(prefix + str(p["name"]), int(p["tensorId"])) for p in module.get("parameters", [])]
+        for p in module.get("parameters", []):
+            yield prefix + str(p["name"]), int(p["tensorId"])
         for a in module.get("attributes", []):
             tensor = attributes[int(a["id"])] if a.get("type") == "Tensor" else None
             if tensor is not None:
-                out.append((prefix + str(a["name"]), tensor))
-        stack += [(f"{prefix}{m['name']}.", m) for m in reversed(module.get("submodules", []))]
-    return out
+                yield prefix + str(a["name"]), tensor
+        inner = module.get("submodules", [])
+        if len(prefix) > NAME_BYTES and inner:
+            raise LimitError("max_name_bytes", f"a module named by more than {NAME_BYTES} bytes")
+        stack += [(f"{prefix}{m['name']}.", m) for m in reversed(inner)]

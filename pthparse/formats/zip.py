@@ -11,16 +11,22 @@ import zlib
 from typing import Any
 
 from .. import _core
-from ..errors import FormatError, PthError, UnsupportedError
+from ..errors import FormatError, LimitError, PthError, UnsupportedError
 from ..source import Source
 from . import torchscript
 from .base import Container, Extent, Finding, Member
 
 STORED, DEFLATED = 0, 8
+ROOT = b"data.pkl"
 
 
 def probe(head: bytes) -> bool:
     return head.startswith(b"PK\x03\x04")
+
+
+def fold(name: str) -> bytes:
+    """As torch compares names: the letters of ASCII without their case."""
+    return name.encode("utf-8", "surrogatepass").lower()
 
 
 def read(source: Source, limits: Any) -> Container:
@@ -66,7 +72,10 @@ class ZipContainer(Container):
         tail = source.read(tail_off, source.size - tail_off)
         end = self.zip.find(tail, tail_off, source.size)
         if end.dir_len > self.limits.max_directory_bytes:
-            raise UnsupportedError("max_directory_bytes", f"a central directory of {end.dir_len} bytes")
+            allowed = self.limits.max_directory_bytes
+            raise LimitError(
+                "max_directory_bytes", f"a central directory of {end.dir_len} bytes, {allowed} are allowed"
+            )
         if end.dir_off >= tail_off:
             self.zip.read(bytes(tail[end.dir_off - tail_off :][: end.dir_len]), self.c_limits)
         else:
@@ -82,13 +91,16 @@ class ZipContainer(Container):
     def _find_root(self) -> None:
         # Everything but storages: names that end in a digit are not looked up by name.
         self.named = self.zip.named()
-        self.folded = {name.lower(): i for name, i in self.named.items()}
+        self.folded = {fold(name): i for name, i in self.named.items()}
         first = self.zip.name(0).split("/", 1)[0] + "/" if len(self.zip) else ""
-        found = [n for n in self.named if n.lower() == "data.pkl" or n.lower().endswith("/data.pkl")]
+        found = [n for n in self.named if fold(n) == ROOT or fold(n).endswith(b"/" + ROOT)]
         found = [n for n in found if not n.startswith("__MACOSX/")]
         found.sort(key=lambda n: (not n.startswith(first), n.count("/"), n))
         self.root = self.named[found[0]] if found else None
-        self.prefix = found[0][: -len("data.pkl")] if found else first
+        self.prefix = found[0][: -len(ROOT)] if found else first
+        # As the directory spells it: not every name is UTF-8.
+        raw = bytes(self.zip.name_bytes(self.root or 0)) if len(self.zip) else b""
+        self.raw_prefix = raw[: -len(ROOT)] if found else raw.split(b"/", 1)[0] + b"/"
         if found:
             for other in found[1:]:
                 self.find("zip-roots", other, None, "another data.pkl: only the first root is read")
@@ -122,7 +134,7 @@ class ZipContainer(Container):
         """Entry below the prefix; torch compares names without regard to case."""
         full = self.prefix + name
         i = self.named.get(full)
-        return i if i is not None else self.folded.get(full.lower())
+        return i if i is not None else self.folded.get(fold(full))
 
     def data_offset(self, entry: int) -> int:
         """Where an entry's data begin: from its local header, checked on the first use."""
@@ -132,7 +144,7 @@ class ZipContainer(Container):
         name = self.zip.name(entry)
         lho = self.zip.entry(entry)[0]
         try:
-            header = self.source.window(lho, _core.ZIP_LOCAL + len(name.encode("utf-8", "surrogateescape")) * 2)
+            header = self.source.window(lho, _core.ZIP_LOCAL + len(self.zip.name_bytes(entry)))
             offset, odd = self.zip.local(entry, header)
         except PthError as e:
             # An offset beside a member would count from the member's first byte.
@@ -142,8 +154,11 @@ class ZipContainer(Container):
             self.find("zip-local-differs", name, lho, "the local header says something else than the directory")
         return int(offset)
 
-    def read_member(self, entry: int, limit: int | None = None) -> tuple[Any, int | None]:
-        """The bytes of an entry, inflated under a limit; and where they lie in the file if they are stored."""
+    def read_member(self, entry: int, limit: int | None = None, storage: bool = False) -> tuple[Any, int | None]:
+        """The bytes of an entry, inflated under a limit; and where they lie in the file if they are stored.
+
+        Of zeros, a storage may shrink as much as it likes; a pickle that does was made to fill the memory.
+        """
         name = self.zip.name(entry)
         _, csize, usize, method, _, _ = self.zip.entry(entry)
         offset = self.data_offset(entry)
@@ -153,6 +168,10 @@ class ZipContainer(Container):
         raw = self.source.read(offset, csize)
         if method == STORED:
             return raw, offset
+        ratio = self.limits.max_inflate_ratio
+        if not storage and usize > max(1 << 20, csize * ratio):
+            text = f"{csize} bytes would become {usize}, {ratio} for one are allowed (max_inflate_ratio)"
+            raise LimitError("max_inflate_ratio", text, path=self.source.path, member=name)
         inflater = zlib.decompressobj(-15)
         try:
             data = inflater.decompress(raw, usize + 1)
@@ -175,9 +194,8 @@ class ZipContainer(Container):
         order = self.small("byteorder")
         if order is not None:
             if order not in (b"little", b"big"):
-                raise FormatError(
-                    "zip-byteorder", f"byteorder must be 'little' or 'big', not {order[:20]!r}", member="byteorder"
-                )
+                text = f"byteorder must be 'little' or 'big', not {order[:20]!r}"
+                raise FormatError("zip-byteorder", text, member=self.prefix + "byteorder")
             self.byteorder = order.decode()
         self.version = self.small(".data/version") or self.small("version")
         self.marks = {
@@ -186,22 +204,28 @@ class ZipContainer(Container):
 
     def _store(self, folder: str) -> Any:
         big = self.byteorder == "big"
-        store = self.zip.store((self.prefix + folder).encode("utf-8", "surrogatepass"), big)
+        store = self.zip.store(self.raw_prefix + folder.encode(), big)
         if len(store) == 0 and folder == "data/":  # 1.4 had another name for it
-            old = self.zip.store((self.prefix + "tensors/").encode("utf-8", "surrogatepass"), big)
+            old = self.zip.store(self.raw_prefix + b"tensors/", big)
             self.folder = "tensors/" if len(old) else "data/"
             return old if len(old) else store
         self.folder = folder
         return store
 
     def extent(self, store: Any, span: int) -> Extent:
-        _, _, nbytes, entry, code = store.span(span)
+        _, _, nbytes, entry, _ = store.span(span)
         name = self.zip.name(entry)
-        if code:
-            raise _core.error_of(code, *self.zip.entry(entry)[1:3]).at(self.source.path, name)
+        try:
+            self.zip.check(entry)
+        except PthError as e:
+            e.offset = None  # of the file: beside a member it would count from the member's first byte
+            raise e.at(self.source.path, name) from None
         if self.zip.entry(entry)[3] == DEFLATED:
-            return Extent(None, nbytes, self.read_member(entry, self.limits.max_inflate_bytes)[0])
+            return Extent(None, nbytes, self.read_member(entry, self.limits.max_inflate_bytes, storage=True)[0])
         return Extent(self.data_offset(entry), nbytes)
+
+    def is_stored(self, store: Any, span: int) -> bool:
+        return bool(self.zip.entry(store.span(span)[3])[3] == STORED)
 
     def stored_nbytes(self, store: Any, span: int) -> int:
         return int(self.zip.entry(store.span(span)[3])[1])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+MOST_PREFIXES = 32  # common components that are looked through
+
 
 class Group(NamedTuple):
     """Tensors below one prefix. `copies` > 1: numbered siblings of equal structure, `name` says which."""
@@ -24,6 +26,10 @@ def _parts(name: str) -> tuple[str, str]:
     return name, ""
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
 def _structure(rows: list[tuple[str, Any, int, int]]) -> tuple[Any, ...]:
     return tuple((rest, kind) for rest, kind, _, _ in rows)
 
@@ -33,18 +39,21 @@ def fold(rows: Iterable[tuple[str, Any, int, int]]) -> list[Group]:
 
     `layers.0.a, layers.0.b, layers.1.a, layers.1.b` become one group `layers.0-1` of 2 copies. Linear in the names.
     """
-    tops: dict[str, list[tuple[str, Any, int, int]]] = {}
-    for name, kind, elements, nbytes in rows:
-        head, rest = _parts(name)
-        tops.setdefault(head, []).append((rest, kind, elements, nbytes))
-    if len(tops) == 1:  # a common prefix says nothing: look below it
+    common = ""
+    for _ in range(MOST_PREFIXES):
+        tops: dict[str, list[tuple[str, Any, int, int]]] = {}
+        for name, kind, elements, nbytes in rows:
+            head, rest = _parts(name)
+            tops.setdefault(head, []).append((rest, kind, elements, nbytes))
+        if len(tops) != 1:
+            break
         ((head, inner),) = tops.items()
-        if any(rest for rest, *_ in inner) and not all(_parts(rest)[0].isdigit() for rest, *_ in inner):
-            below = fold([(rest, *more) for rest, *more in inner])
-            return [g._replace(name=f"{head}.{g.name}" if g.name else head) for g in below]
+        if not any(rest for rest, *_ in inner) or all(_is_number(_parts(rest)[0]) for rest, *_ in inner):
+            break
+        common, rows = f"{common}{head}.", inner  # a common prefix says nothing: look below it
     out: list[Group] = []
     for head, inner in tops.items():
-        out += _fold_numbers(head, inner)
+        out += [g._replace(name=common + g.name if g.name else common[:-1]) for g in _fold_numbers(head, inner)]
     return out
 
 
@@ -53,7 +62,7 @@ def _fold_numbers(head: str, rows: list[tuple[str, Any, int, int]]) -> list[Grou
     others: list[tuple[str, Any, int, int]] = []
     for rest, *more in rows:
         first, tail = _parts(rest)
-        if first.isdigit() and len(first) < 10:
+        if _is_number(first):
             numbered.setdefault(int(first), []).append((tail, *more))
         else:
             others.append((rest, *more))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import PthError
 from .groups import Group, fold
 from .text import jsonable
 
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
     from ..tensor import Tensor
 
 FEW = 5
+SHARED_TEXT = 1 << 20  # characters of names, after which shared tensors are only counted
 
 
 @dataclass
 class Count:
-    """Tensors, their elements, and the bytes of these; what two names share is counted once."""
+    """Tensors, their elements, and the bytes of the file that hold these; what two names share is counted once."""
 
     tensors: int = 0
     elements: int = 0
@@ -36,34 +38,86 @@ def identity(t: Tensor) -> Any:
     return (row, t.storage_offset, t.shape, t._strides) if row is not None else (t.row,)
 
 
+def extents(t: Tensor) -> list[tuple[Any, int, int, int]]:
+    """(which bytes, first, behind the last, how many the elements take) of a tensor and of what it is made of.
+
+    Bytes that are deflated are counted as they are stored.
+    """
+    table, home = t.table, t._home
+    try:
+        leaves = t.leaves() if table.has_parts(t.row) else [t]
+    except PthError:
+        return []
+    out = []
+    for leaf in leaves:
+        row = leaf._storage
+        if row is None or leaf._code or leaf.kind not in ("dense", "quantized") or not leaf.numel:
+            continue
+        span, _, _, _, _, base, nbytes, _ = table.storage(row)
+        begin, end = leaf.byte_range()
+        place = ("row", row) if span is None else span
+        if span is not None:
+            begin, end = begin + base, end + base
+            if not home.box.is_stored(table.store, span):
+                stored, held = home.box.stored_nbytes(table.store, span), max(1, nbytes)
+                begin, end = begin * stored // held, -(-end * stored // held)
+        out.append((place, begin, end, min(end - begin, leaf.numel * leaf.itemsize)))
+    return out
+
+
 def stored_nbytes(t: Tensor) -> int:
-    """Bytes that the file spends on the elements: of a sparse or wrapped tensor, those of its parts."""
-    if t.kind in ("sparse", "nested", "subclass"):
-        return sum(inner.nbytes for inner in t.inner.values())
-    return 0 if t.kind in ("meta", "uninitialized") else t.nbytes
+    """Bytes of the file that hold the elements of one tensor, whoever else looks at them."""
+    return sum(n for _, _, _, n in extents(t))
+
+
+def credit(tensors: Iterable[Tensor]) -> list[int]:
+    """Bytes of the file that hold each tensor's elements; bytes that several look at are the first one's of them."""
+    by_place: dict[Any, list[tuple[int, int, int, int]]] = {}
+    n = 0
+    for i, t in enumerate(tensors):
+        n += 1
+        for place, begin, end, nbytes in extents(t):
+            by_place.setdefault(place, []).append((begin, i, end, nbytes))
+    out = [0] * n
+    for rows in by_place.values():
+        reach = 0
+        for begin, i, end, nbytes in sorted(rows) if len(rows) > 1 else rows:
+            out[i] += min(nbytes, max(0, end - max(begin, reach)))
+            reach = max(reach, end)
+    return out
 
 
 def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
     """Everything that `info` shows."""
-    prefix = ckpt.state_dict().prefix
+    model = ckpt.state_dict()
+    prefix = model.prefix
+    is_model = ckpt.whole_module or not any("/" in n for n in model)
     seen: dict[Any, str] = {}
     shared: list[dict[str, str]] = []
-    total, parameters = Count(), 0
+    total, parameters, buffers, n_shared, left = Count(), 0, 0, 0, SHARED_TEXT
     dtypes: dict[str, Count] = {}
     sections: dict[str, Count] = {}
     rows: dict[str, list[tuple[str, Any, int, int]]] = {}
     errors: list[dict[str, str]] = []
-    for name, t in ckpt.items():
+    without_data = 0
+    for (name, t), nbytes in zip(ckpt.items(), credit(ckpt.values()), strict=True):
         error = t.error if t._code else None
         if error is not None:
             errors.append({"name": name, "error": error.message})
-        key, elements, nbytes = identity(t), t.numel, stored_nbytes(t)
+        key, elements = identity(t), t.numel
         if elements and key in seen:
-            shared.append({"name": name, "same_as": seen[key]})
-            elements = nbytes = 0
+            n_shared += 1
+            left -= len(name) + len(seen[key])
+            if left > 0:
+                shared.append({"name": name, "same_as": seen[key]})
+            elements = 0
         seen.setdefault(key, name)
+        without_data += t.kind in ("meta", "uninitialized")
         if name.startswith(prefix):
-            parameters += elements
+            if ckpt.whole_module and not t.parameter:
+                buffers += elements
+            else:
+                parameters += elements
         section, _, rest = name.rpartition("/") if "/" not in name else name.partition("/")
         for count in (total, dtypes.setdefault(t.dtype, Count()), sections.setdefault(section, Count())):
             count.add(elements, nbytes)
@@ -79,18 +133,22 @@ def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
         "pickle_nbytes": ckpt.pickle_nbytes,
         "tensors": total.tensors,
         "elements": total.elements,
-        "parameters": parameters,
+        "parameters": parameters if is_model else None,
+        "buffers": buffers if ckpt.whole_module else None,
         "model": prefix.rstrip("/"),
         "ledger": dict(ckpt.ledger),
         "unseen_nbytes": max(0, ckpt.ledger["data"] - total.nbytes),
+        "without_data": without_data,
         "dtypes": {k: asdict(v) for k, v in dtypes.items()},
         "sections": {k: asdict(v) for k, v in sections.items()},
         "shared": shared,
+        "n_shared": n_shared,
         "groups": [{**g._asdict(), "share": g.nbytes / ckpt.nbytes} for g in groups(rows)],
         "metadata": jsonable({k: v[:200] if isinstance(v, str) else v for k, v in ckpt.root_values.items()}),
+        "class_sources": [source.cls for source in ckpt.sources],
         "errors": len(errors),
         "first_errors": errors[:FEW],
-        "findings": [f._asdict() for f in ckpt.findings],
+        "findings": [f.to_dict() for f in ckpt.findings],
     }
 
 

@@ -8,9 +8,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TextIO
 
-from ..errors import escape
+from .._core import LongInteger
+from ..errors import LimitError, escape
 
 BAR = 24
+PADDED = 120  # columns are padded to at most this
+DEEPEST = 50  # levels of a JSON value; what lies deeper is a short text
+MOST_VALUES = 1_000_000  # of a JSON value
 
 
 class Column(NamedTuple):
@@ -45,7 +49,7 @@ def share(part: int, whole: int) -> str:
 
 
 def bar(part: int, whole: int) -> str:
-    return "#" * round(BAR * part / whole) if whole > 0 else ""
+    return "#" * min(BAR, BAR * part // whole + (2 * (BAR * part % whole) >= whole)) if whole > 0 else ""
 
 
 def shape(dims: Sequence[int]) -> str:
@@ -70,29 +74,39 @@ def on_terminal(stream: TextIO) -> bool:
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: TextIO) -> None:
     """Prints an aligned table: with rich on a terminal, plain and uncut elsewhere."""
     rows = [[escape(cell) for cell in row] for row in rows]
-    if on_terminal(stream) and os.environ.get("TERM") != "dumb":
-        _rich_table(columns, rows, stream)
-        return
     widths = [max([len(c.head), *(len(row[i]) for row in rows)]) for i, c in enumerate(columns)]
+    if on_terminal(stream) and os.environ.get("TERM") != "dumb":
+        _rich_table(columns, widths, rows, stream)
+        return
     for row in [[c.head for c in columns], *rows]:
-        cells = [cell.rjust(w) if c.right else cell.ljust(w) for cell, w, c in zip(row, widths, columns, strict=True)]
-        print("  ".join(cells).rstrip(), file=stream)
+        # A cell of any length is printed whole, but others are not padded to it.
+        padded = [(cell, min(w, PADDED), c.right) for cell, w, c in zip(row, widths, columns, strict=True)]
+        print("  ".join(cell.rjust(w) if right else cell.ljust(w) for cell, w, right in padded).rstrip(), file=stream)
 
 
-def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: TextIO) -> None:
+def _rich_table(
+    columns: Sequence[Column], widths: Sequence[int], rows: Sequence[Sequence[str]], stream: TextIO
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
-    others = sum(max([len(c.head), *(len(r[i]) for r in rows)]) + 2 for i, c in enumerate(columns) if not c.name)
-    room = max(16, console.width - others)
+    kept = [i for i, c in enumerate(columns) if c.head]
+    needed = sum(min(widths[i], 24) if columns[i].name else widths[i] for i in kept) + 2 * len(kept)
+    if needed + BAR <= console.width:  # there is room for the column of bars
+        kept = list(range(len(columns)))
+    others = sum(widths[i] + 2 for i in kept if not columns[i].name)
+    room = max(12, console.width - others)
+    # Numbers are never cut: a terminal too narrow for them wraps the lines itself.
+    console.width = max(console.width, others + room)
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for c in columns:
-        drawn.add_column(Text(c.head), justify="right" if c.right else "left", no_wrap=True)
+    for i in kept:
+        right = columns[i].right
+        drawn.add_column(Text(columns[i].head), justify="right" if right else "left", no_wrap=True)
     for row in rows:
         # Text, never markup: a name may be "[bold]".
-        drawn.add_row(*(Text(cut(cell, room) if c.name else cell) for cell, c in zip(row, columns, strict=True)))
+        drawn.add_row(*(Text(cut(row[i], room) if columns[i].name else row[i]) for i in kept))
     console.print(drawn)
 
 
@@ -102,17 +116,38 @@ def line(text: str, stream: TextIO | None = None) -> None:
 
 
 def jsonable(value: Any) -> Any:
-    """A value for JSON: exact integers, no NaN, bytes in short."""
+    """A value for JSON: exact integers, no NaN, bytes in short. What is no plain data, or too deep, is a short text.
+
+    Raises
+    ------
+    LimitError
+        Shared containers make more than a million values of it.
+    """
+    return _jsonable(value, 0, [MOST_VALUES])
+
+
+def _jsonable(value: Any, level: int, left: list[int]) -> Any:
+    left[0] -= 1
+    if left[0] < 0:
+        raise LimitError("too-many-values", f"more than {MOST_VALUES:,} values: name a part of it")
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, (bytes, bytearray)):
         return value[:64].hex() + ("..." if len(value) > 64 else "")
-    if isinstance(value, dict):
-        return {str(k): jsonable(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(v) for v in value]
+    if isinstance(value, dict) and level < DEEPEST:
+        return {_key(k): _jsonable(v, level + 1, left) for k, v in value.items()}
+    if isinstance(value, (list, tuple)) and level < DEEPEST:
+        return [_jsonable(v, level + 1, left) for v in value]
+    if isinstance(value, LongInteger):
+        return str(value)
     if value is None or isinstance(value, (bool, int, str)):
         return value
     from ..graph import preview
 
     return preview(value)
+
+
+def _key(key: Any) -> str:
+    from ..graph import preview
+
+    return key if isinstance(key, str) else preview(key, 200)

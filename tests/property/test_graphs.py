@@ -168,15 +168,19 @@ def test_numpy_arrays(array: np.ndarray, protocol: int) -> None:
     assert mine[0].flags.f_contiguous == array.flags.f_contiguous or array.ndim < 2
 
 
-def test_arrays_of_objects_and_records_stay_opaque() -> None:
-    root = root_of(pickle.dumps({"o": np.array([1, "x"], object), "r": np.zeros(2, "i4,f4"), "n": 3}))
-    assert root["o"].cls.endswith("_reconstruct") and root["r"].cls.endswith("_reconstruct")
+def test_arrays_of_objects_are_lists_and_records_stay_opaque() -> None:
+    objects = np.array([[1, "x"], [None, [2]]], object)
+    root = root_of(pickle.dumps({"o": objects, "r": np.zeros(2, "i4,f4"), "n": 3}))
+    assert root["o"] == [[1, "x"], [None, [2]]]
+    assert root["r"].cls.endswith("_reconstruct")
     assert root["n"] == 3
 
 
 def test_paths_are_text() -> None:
-    root = root_of(pickle.dumps([pathlib.PurePosixPath("/a/b"), pathlib.PureWindowsPath("C:\\x\\y")]))
-    assert root == ["/a/b", "C:\\x\\y"]
+    windows = ["C:\\x\\y", "C:\\", "C:a", "a/b", "."]
+    posix = ["/a/b", ".", "//x/y", "a//b"]
+    paths = [*map(pathlib.PurePosixPath, posix), *map(pathlib.PureWindowsPath, windows)]
+    assert root_of(pickle.dumps(paths)) == [str(path) for path in paths]
 
 
 class Custom:

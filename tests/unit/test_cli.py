@@ -57,7 +57,8 @@ def test_info(run: Any) -> None:
 
 def test_info_of_a_training_checkpoint(run: Any) -> None:
     _, out, _ = run(TRAINING)
-    assert "model: 667 parameters\n6,806 elements in 55 tensors   float32 x 51, int64 x 3, uint8 x 1" in out
+    assert "model: 667 parameters\n6,806 elements in 55 tensors   float32 x 51, uint8 x 1, int64 x 3" in out
+    assert "values: epoch = 7, loss = 0.125\n" in out
     assert "shared, counted once: model/head.weight = model/embed.weight" in out
 
 
@@ -128,7 +129,8 @@ def test_ls(run: Any) -> None:
 def test_ls_pattern_sort_limit(run: Any) -> None:
     _, out, _ = run("ls", LESSON, "layers.*.bias", "--sort", "size", "--limit", "3")
     names = [line.split()[0] for line in out.splitlines()[1:]]
-    assert names == [f"layers.{i}.linear1.bias" for i in range(3)]
+    assert names == [*(f"layers.{i}.linear1.bias" for i in range(3)), "(39"]  # more)
+    assert run("ls", LESSON, "--limit", "-1")[0] == 2
     facts = json.loads(run("ls", LESSON, "--json", "--sort", "name")[1])
     assert facts["found"] == 111
     assert [t["name"] for t in facts["tensors"]] == sorted(t["name"] for t in facts["tensors"])
@@ -137,12 +139,13 @@ def test_ls_pattern_sort_limit(run: Any) -> None:
 
 def test_ls_csv(run: Any) -> None:
     out = run("ls", LESSON, "embed*", "--csv")[1]
-    assert out == "name,shape,dtype,numel,nbytes\nembed.weight,97x16,float32,1552,6208\n"
+    assert out == "name,shape,dtype,numel,nbytes,stored_nbytes\nembed.weight,97x16,float32,1552,6208,6208\n"
 
 
 def test_ls_of_nothing(run: Any) -> None:
-    code, out, _ = run("ls", LESSON, "nothing*")
-    assert code == 0 and len(out.splitlines()) == 1
+    code, out, err = run("ls", LESSON, "nothing*")
+    assert code == 1 and len(out.splitlines()) == 1
+    assert err == f"pthparse: {LESSON}: no tensor matches 'nothing*'\n"
 
 
 # ---- show ----
@@ -181,7 +184,7 @@ def test_show_every_kind(run: Any, kind: str) -> None:
 
 def test_show_a_missing_name(run: Any) -> None:
     code, _, err = run("show", LESSON, "embed.weigth")
-    assert code == 2 and err == f"pthparse: {LESSON}: no tensor 'embed.weigth'; near: 'embed.weight'\n"
+    assert code == 2 and err == f"pthparse: {LESSON}: no tensor or value 'embed.weigth'; near: 'embed.weight'\n"
 
 
 # ---- errors, terminals, pipes ----
@@ -287,6 +290,6 @@ def test_parts_without_tensors(run: Any, tmp_path: Path) -> None:
     torch.save({"epoch": 3, "lr": float("nan")}, out)
     path = tmp_path / "m.pth"
     path.write_bytes(out.getvalue())
-    assert "values: epoch = 3, lr = 'nan'" in run(str(path))[1]
+    assert "values: epoch = 3, lr = nan" in run(str(path))[1]
     facts = json.loads(run("--json", str(path))[1])
     assert facts["metadata"] == {"epoch": 3, "lr": "nan"} and facts["tensors"] == 0

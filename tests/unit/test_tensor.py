@@ -57,7 +57,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "unknown storage class": (p.tensor(p.storage("0", 8, "OddStorage"), [2], [1]), "storage-class"),
     "missing storage": (p.tensor(p.storage("7", 8), [2], [1]), "storage-missing"),
     "storage longer than its record": (p.tensor(p.storage("0", 9), [9], [1]), "tensor-bounds"),
-    "persistent id is no tuple": (p.tensor(p.text("0") + p.BINPERSID, [2], [1]), "storage-id"),
+    "persistent id is a text": (p.tensor(p.text("0") + p.BINPERSID, [2], [1]), "storage-text"),
     "persistent id of three": (p.tensor(p.tuple_of([p.text("storage")] * 3) + p.BINPERSID, [2], [1]), "storage-id"),
     "negative elements": (p.tensor(p.storage("0", p.integer(-8)), [2], [1]), "storage-id"),
     "unknown dtype": (
