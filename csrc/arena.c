@@ -19,8 +19,7 @@ static int resize(pth_arena *a, pth_pool *p, uint64_t cap, pth_err *err) {
   return 0;
 }
 
-int pth_pool_reserve(pth_arena *a, pth_pool *p, uint64_t n, pth_err *err) {
-  if (n <= p->cap - p->len) return 0;
+int pth_pool_grow(pth_arena *a, pth_pool *p, uint64_t n, pth_err *err) {
   if (n >= PTH_NONE) return pth_fail(err, PTH_E_BUDGET, 0, n, a->budget);
   uint64_t need = p->len + n;
   uint64_t cap = need;

@@ -30,8 +30,7 @@ typedef struct pth_pool {
   uint32_t item;     /* bytes of one item */
 } pth_pool;
 
-/* Room for n more items. */
-int pth_pool_reserve(pth_arena *a, pth_pool *p, uint64_t n, pth_err *err);
+int pth_pool_grow(pth_arena *a, pth_pool *p, uint64_t n, pth_err *err);
 /* Room for about n items, if the budget has it to spare: spares the copies of growth where the size can be guessed. */
 void pth_pool_expect(pth_arena *a, pth_pool *p, uint64_t n);
 void pth_pool_free(pth_arena *a, pth_pool *p);
@@ -39,8 +38,11 @@ void pth_pool_free(pth_arena *a, pth_pool *p);
 #define PTH_POOL(type) ((pth_pool){.item = (uint32_t)sizeof(type)})
 #define PTH_AT(type, pool, i) (((type *)(pool).data)[i])
 
-/* Room for one more item; the test is inline because this is the inner loop of everything. */
-static inline int pth_pool_room(pth_arena *a, pth_pool *p, pth_err *err) { return p->len < p->cap ? 0 : pth_pool_reserve(a, p, 1, err); }
+/* Room for n more items, or for one; the tests are inline because this is the inner loop of everything. */
+static inline int pth_pool_reserve(pth_arena *a, pth_pool *p, uint64_t n, pth_err *err) {
+  return n <= p->cap - p->len ? 0 : pth_pool_grow(a, p, n, err);
+}
+static inline int pth_pool_room(pth_arena *a, pth_pool *p, pth_err *err) { return p->len < p->cap ? 0 : pth_pool_grow(a, p, 1, err); }
 
 static inline int pth_push_u32(pth_arena *a, pth_pool *p, uint32_t v, pth_err *err) {
   int rc = pth_pool_room(a, p, err);

@@ -367,7 +367,11 @@ static int far_grow(vm *v) {
 static int memo_put(vm *v, uint32_t index) {
   if (height(v) == 0) return underflow(v, 1);
   uint32_t id = top(v);
-  if (index >= v->memo.len && index < v->in.len) {
+  if (index == v->memo.len && index < v->in.len) { /* what a pickler does: one after the other */
+    v->n_memo++;
+    return pth_push_u32(v->arena, &v->memo, id, v->err);
+  }
+  if (index > v->memo.len && index < v->in.len) {
     /* No larger than the pickle: an array. Its growth is by halves, so it stays linear. */
     int rc = pth_pool_reserve(v->arena, &v->memo, (uint64_t)index + 1 - v->memo.len, v->err);
     if (rc) return rc;
@@ -422,7 +426,7 @@ static int take_kids(vm *v, uint32_t at, uint32_t *start) {
   int rc = pth_pool_reserve(v->arena, &g->kids, n, v->err);
   if (rc) return rc;
   *start = g->kids.len;
-  if (n) memcpy(&PTH_AT(uint32_t, g->kids, g->kids.len), &PTH_AT(uint32_t, v->stack, at), (size_t)n * sizeof(uint32_t));
+  for (uint32_t i = 0; i < n; i++) PTH_AT(uint32_t, g->kids, *start + i) = PTH_AT(uint32_t, v->stack, at + i); /* mostly a few */
   g->kids.len += n;
   v->stack.len = at;
   return 0;

@@ -20,7 +20,7 @@ int pth_store_init(pth_store *s, pth_arena *a, uint32_t expected, pth_err *err) 
                    .slots = PTH_POOL(uint32_t),
                    .tensors = PTH_POOL(pth_named_tensor),
                    .dims = PTH_POOL(int64_t)};
-  uint64_t n = (uint64_t)expected * 2 + 16;
+  uint64_t n = (uint64_t)expected + 16;
   int rc = pth_pool_reserve(a, &s->spans, expected, err);
   if (rc == 0) rc = pth_pool_reserve(a, &s->direct, n, err);
   if (rc) return rc;

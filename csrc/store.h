@@ -39,7 +39,7 @@ typedef struct pth_store {
   const struct pth_store *named; /* key of a tensor -> its index in `tensors`, as span.off; NULL: none are named (all but tar) */
 } pth_store;
 
-/* `expected` keys: decimal ones below twice that number are found without a hash. */
+/* `expected` keys: decimal ones below about that number are found without a hash. */
 int pth_store_init(pth_store *s, pth_arena *a, uint32_t expected, pth_err *err);
 void pth_store_free(pth_store *s);
 /* Adds a span; a key that is there already marks both with PTH_E_ZIP_DUPLICATE. */

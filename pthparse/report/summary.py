@@ -35,7 +35,7 @@ class Count:
 def identity(t: Tensor) -> Any:
     """Equal for tensors that are the same elements under two names."""
     row = t._storage
-    return (row, t.storage_offset, t.shape, t._strides) if row is not None else (t.row,)
+    return (row, t.storage_offset, t.shape, t._strides, t.conj, t.neg) if row is not None else (t.row,)
 
 
 def extents(t: Tensor) -> list[tuple[Any, int, int, int]]:
