@@ -1,6 +1,8 @@
 # make demo   install into a fresh environment and open a real checkpoint
 # make test   install what the tests need and run everything that CI runs
 # make dev    an environment to work in; `make lint`, `make wheel` use it
+# make pythons   the one wheel, tested under other Pythons
+# make sweep  every spoilt version of every small file: many minutes
 
 PYTHON ?= python3.11
 DEMO := .demo
@@ -8,7 +10,7 @@ VENV := .venv
 PIP := -m pip install --quiet --disable-pip-version-check
 SHIPPED := tests/data/lesson/lesson.pth
 
-.PHONY: demo dev test lint wheel clean
+.PHONY: demo dev test lint wheel pythons sweep clean
 
 demo: $(DEMO)/ready
 	$(DEMO)/bin/pthparse info $(SHIPPED)
@@ -40,7 +42,20 @@ test: dev lint
 	$(VENV)/bin/python -m pytest
 
 wheel: dev
+	rm -rf dist build
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
+# pytest itself, not `python -m pytest`: the sources here must not be imported in the wheel's place.
+PYTHONS ?= python3.11 python3.12 python3.13
+pythons: wheel
+	for python in $(PYTHONS); do \
+	  home=.pythons/$$(echo $$python | tr / _) && rm -rf $$home && $$python -m venv $$home && \
+	  $$home/bin/python $(PIP) dist/*.whl pytest hypothesis && \
+	  $$home/bin/pytest -q --ignore tests/house --ignore tests/native || exit 1; \
+	done
+
+sweep: dev
+	PTHPARSE_SWEEP=all $(VENV)/bin/python -m pytest -q tests/native
+
 clean:
-	rm -rf build dist $(DEMO) $(VENV) *.egg-info pthparse/*.so pthparse/_core.c
+	rm -rf build dist $(DEMO) $(VENV) .pythons *.egg-info pthparse/*.so pthparse/_core.c

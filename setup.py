@@ -54,6 +54,8 @@ class Build(build_ext):
         if unix and COVERAGE:
             flags += ["--coverage", "-O0"]
             links += ["--coverage"]
+        if unix and not switch("SANITIZE") and not switch("DEBUG"):
+            flags += ["-g0"]  # Python's own flags ask for symbols, which are most of a wheel
         if unix and switch("WERROR"):
             flags += ["-Werror"]
         for extension in self.extensions:

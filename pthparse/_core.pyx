@@ -221,6 +221,8 @@ cdef bytes _bytes(pth_bytes b):
     return PyBytes_FromStringAndSize(<const char *>b.data, <Py_ssize_t>b.len)
 
 
+# What frees memory of an arena in __dealloc__ must still have it then: no_gc_clear keeps the collector from taking it first.
+
 # ---- pickles ----
 
 cdef class Ref:
@@ -237,6 +239,7 @@ cdef class Ref:
         return self.id
 
 
+@cython.no_gc_clear
 cdef class Graph:
     """What a pickle made. Nodes are named by id; plain values come out as Python's."""
     cdef pth_graph own
@@ -497,6 +500,7 @@ def parse(data, Arena arena, Limits limits):
 
 # ---- containers ----
 
+@cython.no_gc_clear
 cdef class Store:
     """Which bytes of the file a storage key means."""
     cdef pth_store own
@@ -551,6 +555,7 @@ class ZipEnd:
         self.comment_len = comment_len
 
 
+@cython.no_gc_clear
 cdef class Zip:
     """A zip's directory."""
     cdef pth_zip c
@@ -663,6 +668,7 @@ cdef class Zip:
         return s
 
 
+@cython.no_gc_clear
 cdef class Legacy:
     """The five pickles of a legacy stream."""
     cdef pth_legacy c
@@ -731,6 +737,7 @@ def tar_header(block):
     return bytes(block[: e.name_len]), e.size, e.type in (0, 48)
 
 
+@cython.no_gc_clear
 cdef class Tar:
     """Storages and tensors of an ancient tar."""
     cdef pth_tar c
@@ -785,6 +792,7 @@ cdef class Tar:
 
 # ---- tensors ----
 
+@cython.no_gc_clear
 cdef class Tensors:
     """The table of a pickle's tensors, their storages and names."""
     cdef pth_tensors c

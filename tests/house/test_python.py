@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,14 @@ def test_the_seam_imports_errors_alone() -> None:
         "import os",
         "from . import errors as _errors",
     ]
+
+
+def test_what_frees_memory_keeps_what_it_lies_in() -> None:
+    """The collector clears attributes before __dealloc__: the arena would be gone before its pools are given back."""
+    text = (PACKAGE / "_core.pyx").read_text()
+    classes = re.findall(r"^((?:@\S+\n)*)cdef class (\w+).*\n((?: .*\n|\n)*)", text, re.MULTILINE)
+    freeing = {name: marks for marks, name, body in classes if "def __dealloc__" in body}
+    assert len(freeing) >= 6 and set(freeing.values()) == {"@cython.no_gc_clear\n"}, freeing
 
 
 BANNED = {"torch", "pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "importlib", "runpy"}
