@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch._utils
 from oracle.judge import assert_dense, dtype_of, loaded, raw, saved
 from torch import nn
 
@@ -183,6 +184,31 @@ def test_jagged_with_lengths() -> None:
     assert np.array_equal(parts[1], values[4:9].numpy())
 
 
+# ---- gradients of what is no plain tensor ----
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("layout", ["csr", "csc", "bsr", "bsc"])
+@CONTAINERS
+def test_requires_grad_of_compressed_sparse(layout: str, grad: bool, how: dict[str, Any]) -> None:
+    blocks = [(2, 2)] if layout in ("bsr", "bsc") else []
+    theirs = getattr(torch.eye(4), f"to_sparse_{layout}")(*blocks).requires_grad_(grad)
+    ours = only(theirs, **how)
+    assert ours.layout == f"sparse_{layout}"
+    assert ours.requires_grad is loaded(saved(theirs, **how)).requires_grad is grad
+    assert ours.to_dense().tolist() == torch.eye(4).tolist()
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged], ids=["strided", "jagged"])
+def test_requires_grad_of_nested(layout: torch.layout, grad: bool) -> None:
+    parts = [torch.randn(2, 3), torch.randn(4, 3)]
+    theirs = torch.nested.nested_tensor(parts, layout=layout, requires_grad=grad)
+    ours = only(theirs)
+    assert ours.requires_grad is loaded(saved(theirs)).requires_grad is grad
+    assert [a.tolist() for a in ours.unbind()] == [p.tolist() for p in parts]
+
+
 # ---- without data ----
 
 
@@ -220,6 +246,9 @@ def test_lazy_parameters() -> None:
     ckpt = pthparse.open(saved(module))
     assert list(ckpt) == ["weight", "bias"]
     assert ckpt["weight"].kind == "uninitialized" and ckpt["weight"].shape == ()
+    theirs = loaded(saved(module))
+    assert [t.requires_grad for t in ckpt.values()] == [p.requires_grad for p in theirs.parameters()] == [True, True]
+    assert [t.dtype for t in ckpt.values()] == [dtype_of(p) for p in theirs.parameters()]
     with pytest.raises(pthparse.UnsupportedError, match="lazy"):
         ckpt["weight"].numpy()
 
@@ -267,6 +296,182 @@ def test_wrapper(how: dict[str, Any]) -> None:
     assert_dense(ours.inner["b"], theirs.b)
     with pytest.raises(pthparse.UnsupportedError, match="inner"):
         ours.numpy()
+
+
+class Tensors(Pair):
+    """A wrapper whose inner tensors lie in a dict, a list and another wrapper."""
+
+    def __init__(self, a: torch.Tensor, b: torch.Tensor) -> None:
+        self.parts = {"first": a, "rest": [b, (a,)]}
+        self.pair = Pair(a, b)
+        self.note = "hi"
+        self.sizes = [1, 2, 3]
+
+
+class Trained(Pair):
+    """A wrapper that nn.Parameter takes: it can be detached."""
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is torch.ops.aten.detach.default
+        return cls(args[0].a, args[0].b)
+
+
+class Special(nn.Parameter):
+    """A parameter with a class of its own."""
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@CONTAINERS
+def test_parameter_of_a_subclass(grad: bool, how: dict[str, Any]) -> None:
+    """nn.Parameter of a tensor with a class of its own marks the object, and keeps its class."""
+    obj = {
+        "tagged": nn.Parameter(torch.ones(2).as_subclass(Tagged), requires_grad=grad),
+        "wrapped": nn.Parameter(Trained(torch.ones(2, 3), torch.arange(4)), requires_grad=grad),
+        "special": Special(torch.ones(2), requires_grad=grad),
+        "plain": torch.ones(2).as_subclass(Tagged),
+        "pair": Trained(torch.ones(2, 3), torch.arange(4)),
+    }
+    data = saved(obj, **how)
+    theirs = loaded(data)
+    ckpt = pthparse.open(data)
+    assert [t.parameter for t in ckpt.values()] == [isinstance(t, nn.Parameter) for t in theirs.values()]
+    assert [t.parameter for t in ckpt.values()] == [True, True, True, False, False]
+    assert [t.requires_grad for t in ckpt.values()] == [t.requires_grad for t in theirs.values()]
+    assert ckpt["tagged"].subclass == f"{__name__}.Tagged" and ckpt["wrapped"].subclass == f"{__name__}.Trained"
+    assert list(ckpt["wrapped"].inner) == ["a", "b"]
+
+
+def test_parameters_of_a_module_with_subclasses() -> None:
+    module = nn.Module()
+    module.weight = nn.Parameter(Trained(torch.ones(2, 3), torch.arange(4)))
+    module.bias = nn.Parameter(torch.ones(2).as_subclass(Tagged))
+    module.register_buffer("steps", torch.ones(2).as_subclass(Tagged))
+    ckpt = pthparse.open(saved(module))
+    assert list(ckpt) == list(module.state_dict())
+    assert [t.parameter for t in ckpt.values()] == [True, True, False]
+
+
+@CONTAINERS
+def test_inner_tensors_in_containers_of_a_wrapper(how: dict[str, Any]) -> None:
+    theirs = Tensors(torch.randn(2, 3), torch.arange(4))
+    ours = only(theirs, **how)
+    a, b = theirs.pair.a, theirs.pair.b
+    expected = {"parts/first": a, "parts/rest/0": b, "parts/rest/1/0": a}
+    inner = dict(ours.inner)
+    pair = inner.pop("pair")
+    assert (ours.kind, list(inner)) == ("subclass", list(expected))
+    for path, t in expected.items():
+        assert_dense(inner[path], t)
+        assert inner[path].name == f"t.{path}"
+    assert (pair.kind, pair.name, list(pair.inner)) == ("subclass", "t.pair", ["a", "b"])
+    assert_dense(pair.inner["b"], b)
+    again = loaded(saved(theirs, **how)).__dict__
+    assert list(ours.attributes) == list(again) == ["parts", "pair", "note", "sizes"]
+    assert (ours.attributes["note"], ours.attributes["sizes"]) == (again["note"], again["sizes"]) == ("hi", [1, 2, 3])
+    assert ours.attributes["parts"]["rest"][0].numpy().tolist() == [0, 1, 2, 3]
+
+
+@CONTAINERS
+def test_attributes_of_tensors(how: dict[str, Any]) -> None:
+    """What was set on a tensor, a parameter and a subclass; of a plain tensor there is nothing."""
+    obj = {
+        "tensor": torch.ones(2),
+        "parameter": nn.Parameter(torch.ones(2)),
+        "subclass": torch.ones(2).as_subclass(Tagged),
+        "bare": torch.ones(2),
+    }
+    for t in list(obj.values())[:3]:
+        t.note, t.table, t.limits = "hi", {"a": torch.zeros(5)}, (1, None)
+    data = saved(obj, **how)
+    ckpt, again = pthparse.open(data), loaded(data)
+    for name in ("tensor", "parameter", "subclass"):
+        ours, theirs = ckpt[name], again[name].__dict__
+        assert list(ours.attributes) == list(theirs) == ["note", "table", "limits"]
+        assert (ours.attributes["note"], ours.attributes["limits"]) == (theirs["note"], theirs["limits"])
+        assert ours.attributes["table"]["a"].numpy().tolist() == theirs["table"]["a"].tolist()
+        assert list(ours.inner) == ["table/a"] and ours.numpy().tolist() == [1, 1]
+    assert ckpt["bare"].attributes == {} and ckpt["bare"].inner == {}
+
+
+def test_storage_names_what_shares_it_through_parts() -> None:
+    values, indices = torch.ones(2), torch.tensor([[0, 1]])
+    obj = {
+        "first": torch.sparse_coo_tensor(indices, values, (3,)),
+        "second": torch.sparse_coo_tensor(indices, values, (4,)),
+        "values": values,
+        "wrapper": Pair(values, torch.zeros(3)),
+        "deep": Pair(Pair(torch.zeros(1), values[1:]), torch.zeros(4)),
+        "alone": torch.ones(2),
+    }
+    ckpt = pthparse.open(saved(obj))
+    assert list(ckpt) == list(obj)
+    shared = ("first", "second", "values", "wrapper", "deep")
+    assert ckpt["values"].storage.tensors == shared
+    assert ckpt["first"].inner["values"].storage.tensors == shared
+    assert ckpt["first"].inner["indices"].storage.tensors == ("first", "second")
+    assert ckpt["deep"].inner["a"].inner["b"].storage.tensors == shared
+    assert ckpt["wrapper"].inner["b"].storage.tensors == ("wrapper",)
+    assert ckpt["alone"].storage.tensors == ("alone",)
+    assert [s.tensors for s in ckpt.storages if len(s.tensors) > 1] == [shared, ("first", "second")]
+    assert ckpt["first"].storage is None and ckpt["wrapper"].storage is None
+
+
+# ---- what torch casts on its way ----
+
+
+class Call:
+    """Pickled as the call of a function of torch."""
+
+    def __init__(self, function: Any, *args: Any) -> None:
+        self.function, self.args = function, args
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return self.function, self.args
+
+
+CAST = torch.tensor([[1.5, 2.25, -3.1], [100.7, 0.1, 448.0]])
+DTYPES = ["bfloat16", "float16", "float64", "float32", "int32", "int64", "float8_e4m3fn"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("grad", [False, True])
+@CONTAINERS
+def test_tensor_of_another_device_is_cast(dtype: str, grad: bool, how: dict[str, Any]) -> None:
+    """Devices without a serializer of their own go through numpy or the CPU, with the dtype beside the data."""
+    wanted = getattr(torch, dtype)
+    rest = (wanted, "cpu", grad and wanted.is_floating_point)
+    obj = {
+        "numpy": Call(torch._utils._rebuild_device_tensor_from_numpy, CAST.numpy(), *rest),
+        "tensor": Call(torch._utils._rebuild_device_tensor_from_cpu_tensor, CAST, *rest),
+        "view": Call(torch._utils._rebuild_device_tensor_from_cpu_tensor, CAST.t()[1:], *rest),
+    }
+    data = saved(obj, **how)
+    theirs, ckpt = loaded(data), pthparse.open(data)
+    assert list(ckpt) == list(theirs) and not ckpt.errors
+    if how == LEGACY:  # torch casts before it has read the data, and gives what was in the memory: there we are right
+        cast = CAST.to(wanted, copy=True).requires_grad_(rest[2])
+        theirs = {"numpy": cast, "tensor": cast, "view": CAST.t()[1:].to(wanted, copy=True).requires_grad_(rest[2])}
+    for name, t in theirs.items():
+        ours = ckpt[name]
+        assert (ours.dtype, ours.shape, ours.requires_grad) == (dtype_of(t), tuple(t.shape), t.requires_grad)
+        assert (ours.itemsize, ours.nbytes) == (t.element_size(), t.numel() * t.element_size())
+        array = ours.numpy()
+        assert array.dtype.name == dtype and not array.flags.writeable
+        assert np.ascontiguousarray(array).tobytes() == raw(t)
+        own = ours.numpy(copy=True)
+        assert own.flags.writeable and np.ascontiguousarray(own).tobytes() == raw(t)
+
+
+def test_device_of_a_tensor_that_is_cast() -> None:
+    numpy = Call(torch._utils._rebuild_device_tensor_from_numpy, CAST.numpy(), torch.bfloat16, "xla:1", True)
+    tensor = Call(torch._utils._rebuild_device_tensor_from_cpu_tensor, CAST, torch.bfloat16, "hpu:0", False)
+    ckpt = pthparse.open(saved({"numpy": numpy, "tensor": tensor}))
+    assert [(t.device, t.dtype, t.requires_grad) for t in ckpt.values()] == [
+        ("xla:1", "bfloat16", True),
+        ("hpu:0", "bfloat16", False),
+    ]
+    assert ckpt["numpy"].numpy().tobytes() == ckpt["tensor"].numpy().tobytes() == raw(CAST.bfloat16())
 
 
 def test_buffers() -> None:

@@ -5,17 +5,25 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import pty
+import re
 import subprocess
 import sys
+import termios
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch._utils
 from forge import pickles as p
-from forge.zips import checkpoint
+from forge.zips import DEFLATED, Entry, build, checkpoint
+from oracle.judge import saved
+from torch import nn
 
 from pthparse.cli import main
 
@@ -115,6 +123,265 @@ def test_broken_tensors_are_listed(run: Any, tmp_path: Path) -> None:
     assert code == 0 and "1 tensor cannot be read:" in out and "tensor 'bad': the tensor's storage is not" in out
 
 
+# ---- shares ----
+
+
+class Wrapper(torch.Tensor):
+    """A tensor that is made of two others."""
+
+    @staticmethod
+    def __new__(cls, a: torch.Tensor, b: torch.Tensor) -> Wrapper:
+        return torch.Tensor._make_wrapper_subclass(cls, a.shape, dtype=torch.float32)
+
+    def __init__(self, a: torch.Tensor, b: torch.Tensor) -> None:
+        self.a, self.b = a, b
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise RuntimeError("never computed with")
+
+
+class Device:
+    """Pickled as torch pickles a tensor of a device that goes through numpy."""
+
+    def __init__(self, array: np.ndarray, dtype: torch.dtype) -> None:
+        self.args = (array, dtype, "xla:0", False)
+
+    def __reduce__(self) -> tuple[Any, Any]:
+        return torch._utils._rebuild_device_tensor_from_numpy, self.args
+
+
+def wrappers() -> dict[str, Any]:
+    weights, scales = torch.zeros(100, 10, dtype=torch.int8), torch.ones(100)
+    return {
+        "first": Wrapper(weights, scales),
+        "second": Wrapper(weights, torch.ones(50)),
+        "nested": Wrapper(Wrapper(weights, scales), torch.ones(1)),
+        "view": weights[1:],
+    }
+
+
+def several_views() -> dict[str, Any]:
+    base = torch.arange(200.0)
+    return {"whole": base, "end": base[100:], "start": base[:150], "turned": base.reshape(10, 20).t(), "same": base}
+
+
+def windows() -> dict[str, Any]:
+    base = torch.arange(100.0)
+    return {"middle": base[20:60], "later": base[40:80], "apart": base[90:]}
+
+
+def sparse() -> dict[str, Any]:
+    values, indices = torch.ones(2), torch.tensor([[0, 1]])
+    pointers, columns = torch.tensor([0, 1, 2]), torch.tensor([1, 0])
+    return {
+        "coo": torch.sparse_coo_tensor(indices, values, (1 << 30,)),
+        "again": torch.sparse_coo_tensor(indices, values, (3,)),
+        "csr": torch.sparse_csr_tensor(pointers, columns, torch.ones(2), (2, 1 << 20)),
+        "values": values,
+    }
+
+
+def quantized() -> dict[str, Any]:
+    scales, zeros = torch.rand(40, dtype=torch.float64) + 0.1, torch.zeros(40, dtype=torch.int64)
+    return {"q": torch.quantize_per_channel(torch.randn(40, 6), scales, zeros, 0, torch.qint8)}
+
+
+def nested() -> dict[str, Any]:
+    return {"n": torch.nested.nested_tensor([torch.randn(2, 3), torch.randn(4, 3)], layout=torch.jagged)}
+
+
+def devices() -> dict[str, Any]:
+    array = np.ones((20, 20), np.float32)
+    return {"same": Device(array, torch.float32), "cast": Device(array, torch.bfloat16), "x": torch.ones(3)}
+
+
+# What is saved; the bytes of the file that each tensor is credited with; and those that no tensor sees.
+SHARES: dict[str, tuple[Callable[[], dict[str, Any]], dict[str, int], int]] = {
+    "expanded": (
+        lambda: {"e": torch.zeros(1).expand(10_000), "r": torch.zeros(3, 1).expand(3, 500), "x": torch.zeros(10)},
+        {"e": 4, "r": 12, "x": 40},
+        0,
+    ),
+    "views": (several_views, {"whole": 800, "end": 0, "start": 0, "turned": 0, "same": 0}, 0),
+    "windows": (windows, {"middle": 160, "later": 80, "apart": 40}, 120),
+    "slice": (lambda: {"s": torch.zeros(1000)[:3]}, {"s": 12}, 3988),
+    "sparse": (sparse, {"coo": 24, "again": 0, "csr": 24 + 16 + 8, "values": 0}, 0),
+    "wrappers": (wrappers, {"first": 1400, "second": 200, "nested": 4, "view": 0}, 0),
+    "meta": (
+        lambda: {"m": torch.empty(1 << 20, device="meta"), "x": torch.ones(3)},
+        {"m": 0, "x": 12},
+        0,
+    ),
+    "devices": (devices, {"same": 0, "cast": 0, "x": 12}, 0),
+    "quantized": (quantized, {"q": 240 + 320 + 320}, 0),
+    "nested": (nested, {"n": 72 + 24}, 0),
+    "storages": (lambda: {"s": torch.zeros(200).untyped_storage(), "x": torch.ones(3)}, {"x": 12}, 800),
+    "nothing": (lambda: {"e": torch.zeros(0), "z": torch.zeros(2, 0, 5)}, {"e": 0, "z": 0}, 0),
+}
+
+
+def percents(text: str) -> list[float]:
+    return [float(n) for n in re.findall(r"(\S+) %", text)]
+
+
+def balanced(run: Any, path: Path, off: int = 0) -> dict[str, Any]:
+    """What `info --json` says, if groups, unseen bytes and ledger fit together and no face shows more than all."""
+    facts = json.loads(run("info", "--json", str(path))[1])
+    total = facts["nbytes"]
+    assert total == path.stat().st_size == sum(facts["ledger"].values())
+    groups = sum(g["nbytes"] for g in facts["groups"])
+    assert abs(groups + facts["unseen_nbytes"] - facts["ledger"]["data"]) <= off
+    assert groups == sum(d["nbytes"] for d in facts["dtypes"].values())
+    assert groups == sum(s["nbytes"] for s in facts["sections"].values())
+    assert all(g["share"] == g["nbytes"] / total <= 1 for g in facts["groups"])
+    shown = run("info", str(path))[1]
+    bars = [line.rsplit(" ", 1)[-1] for line in shown.splitlines() if line.endswith("#")]
+    assert all(len(bar) <= 24 and bar.strip("#") == "" for bar in bars)
+    table = shown[shown.rindex("\ngroup ") :]
+    assert max(percents(table)) <= 100 and abs(sum(percents(table)) - 100) < 0.2
+    tensors = json.loads(run("ls", "--json", str(path))[1])["tensors"]
+    assert all(t["stored_nbytes"] <= facts["ledger"]["data"] for t in tensors)
+    listed = percents(run("ls", str(path))[1])
+    assert len(listed) == len(tensors) and all(n <= 100 for n in listed)
+    return facts
+
+
+@pytest.mark.parametrize("container", ["zip", "legacy"])
+@pytest.mark.parametrize("kind", SHARES)
+@pytest.mark.filterwarnings("ignore")
+def test_shares_add_up(run: Any, tmp_path: Path, kind: str, container: str) -> None:
+    make, expected, unseen = SHARES[kind]
+    path = tmp_path / "m.pth"
+    path.write_bytes(saved(make(), _use_new_zipfile_serialization=container == "zip"))
+    facts = balanced(run, path)
+    assert {g["name"]: g["nbytes"] for g in facts["groups"]} == expected
+    assert facts["unseen_nbytes"] == unseen
+    assert min(facts["ledger"].values()) >= 0
+
+
+def deflated(data: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(data)) as z:
+        return build([Entry(name, z.read(name), DEFLATED) for name in z.namelist()])
+
+
+@pytest.mark.parametrize("kind", SHARES)
+@pytest.mark.filterwarnings("ignore")
+def test_shares_of_deflated_files(run: Any, tmp_path: Path, kind: str) -> None:
+    """A tensor is credited with its part of the compressed bytes."""
+    make, expected, _ = SHARES[kind]
+    path = tmp_path / "m.pth"
+    path.write_bytes(deflated(saved(make())))
+    facts = balanced(run, path, off=4)
+    with zipfile.ZipFile(path) as z:
+        held = sum(i.compress_size for i in z.infolist() if "/data/" in i.filename)
+    assert facts["ledger"]["data"] == held
+    found = {g["name"]: g["nbytes"] for g in facts["groups"]}
+    assert found.keys() == expected.keys()
+    assert {name: n > 0 for name, n in found.items()} == {name: n > 0 for name, n in expected.items()}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_shares_of_what_pickle_wrote(run: Any, tmp_path: Path) -> None:
+    """Every tensor has a storage of its own there, whatever it shared."""
+    path = tmp_path / "m.pkl"
+    path.write_bytes(pickle.dumps(several_views()))
+    facts = balanced(run, path)
+    assert {g["name"]: g["nbytes"] for g in facts["groups"]} == {
+        **{"whole": 800, "end": 400, "start": 600, "turned": 800, "same": 0}
+    }
+    assert facts["unseen_nbytes"] == 400 + 200 and facts["ledger"]["data"] == 4 * 800
+
+
+@pytest.mark.parametrize("file", sorted(DATA.glob("zoo/*/*.pth")), ids=lambda f: f"{f.parent.name}-{f.stem}")
+def test_shares_add_up_in_the_zoo(run: Any, file: Path) -> None:
+    facts = balanced(run, file)
+    assert facts["tensors"] == sum(g["tensors"] for g in facts["groups"])
+    assert facts["elements"] == sum(g["elements"] for g in facts["groups"])
+
+
+# ---- parameters and buffers ----
+
+
+class Tied(nn.Module):
+    """Weights under two names, frozen ones, and buffers that are saved or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(10, 4)
+        self.head = nn.Linear(4, 10)
+        self.head.weight = self.embed.weight
+        self.norm = nn.BatchNorm1d(50)
+        self.frozen = nn.Linear(2, 3).requires_grad_(False)
+        self.register_buffer("scratch", torch.zeros(1000), persistent=False)
+
+
+COUNTED: dict[str, Callable[[], nn.Module]] = {
+    "tied": Tied,
+    "no buffers": lambda: nn.Linear(3, 4),
+    "buffers alone": lambda: nn.BatchNorm1d(7, affine=False),
+    "nothing": nn.ReLU,
+    "traced": lambda: torch.fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(5))),
+    "lazy": lambda: nn.Sequential(nn.LazyLinear(3), nn.BatchNorm1d(4)),
+}
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.filterwarnings("ignore")
+def test_parameters_and_buffers_of_a_whole_module(run: Any, tmp_path: Path, kind: str, zipped: bool) -> None:
+    module, path = COUNTED[kind](), tmp_path / "m.pth"
+    path.write_bytes(saved(module, _use_new_zipfile_serialization=zipped))
+    sizes = {name: t.numel() for name, t in module.state_dict().items() if not nn.parameter.is_lazy(t)}
+    parameters = sum(p.numel() for p in module.parameters() if not nn.parameter.is_lazy(p))
+    buffers = sum(n for name, n in sizes.items() if name in dict(module.named_buffers()))
+    facts = json.loads(run("info", "--json", str(path))[1])
+    assert (facts["parameters"], facts["buffers"]) == (parameters, buffers)
+    assert facts["elements"] == parameters + buffers
+    text = run("info", str(path))[1].splitlines()[2]
+    told = f"{parameters:,} parameters" + (f" and {buffers:,} elements of buffers" if buffers else "")
+    assert text.startswith(f"{told} in {len(module.state_dict())} tensors")
+
+
+def test_parameters_of_files_without_a_module(run: Any, tmp_path: Path) -> None:
+    """A state_dict does not say which of its tensors are buffers; an optimizer has no parameters."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    elements = sum(t.numel() for t in model.state_dict().values())
+    of_optimizer = sum(t.numel() for s in optimizer.state_dict()["state"].values() for t in s.values())
+    cases: list[tuple[Any, int | None, int | None, int]] = [
+        (model.state_dict(), elements, None, elements),
+        ({"net": model, "epoch": 1}, elements, None, elements),
+        ({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, elements, None, elements + of_optimizer),
+        (optimizer.state_dict(), None, None, of_optimizer),
+        ({"optimizer": optimizer.state_dict(), "epoch": 1}, None, None, of_optimizer),
+    ]
+    path = tmp_path / "m.pth"
+    for obj, parameters, buffers, total in cases:
+        path.write_bytes(saved(obj))
+        facts = json.loads(run("info", "--json", str(path))[1])
+        assert (facts["parameters"], facts["buffers"], facts["elements"]) == (parameters, buffers, total)
+        told = run("info", str(path))[1].splitlines()[2:4]
+        assert (f"{parameters or 0:,} parameters" in told[0]) == ("parameter" in told[0]) == (parameters is not None)
+        assert f"{total:,} elements in" in told[0] + told[1] or parameters == total
+
+
+@pytest.mark.parametrize("file", sorted(DATA.glob("zoo/*/whole_model.pth")), ids=lambda f: f.parent.name)
+def test_parameters_and_buffers_of_whole_models_of_the_zoo(run: Any, file: Path) -> None:
+    facts = json.loads(run("info", "--json", str(file))[1])
+    entries = json.loads(file.with_suffix(".json").read_text())["entries"]
+    of_buffers = ("running_mean", "running_var", "num_batches_tracked", "steps")
+    sizes = {str(e["path"][-1]): int(np.prod(e["shape"])) for e in entries}
+    buffers = sum(n for name, n in sizes.items() if name.endswith(of_buffers))
+    shared = sum(sizes[s["name"]] for s in facts["shared"])
+    assert facts["buffers"] == buffers > 0
+    assert facts["parameters"] == sum(sizes.values()) - buffers - shared
+
+
 # ---- ls ----
 
 
@@ -142,6 +409,25 @@ def test_ls_csv(run: Any) -> None:
     assert out == "name,shape,dtype,numel,nbytes,stored_nbytes\nembed.weight,97x16,float32,1552,6208,6208\n"
 
 
+@pytest.mark.parametrize(
+    ("how", "printed"),
+    [([], "name  shape  dtype  bytes  share\n"), (["--csv"], "name,shape,dtype,numel,nbytes,stored_nbytes\n")],
+    ids=["table", "csv"],
+)
+def test_ls_without_a_match_is_1(run: Any, how: list[str], printed: str) -> None:
+    code, out, err = run("ls", LESSON, "fc.*x", *how)
+    assert (code, out, err) == (1, printed, f"pthparse: {LESSON}: no tensor matches 'fc.*x'\n")
+    code, out, err = run("ls", LESSON, "fc.*x", "--json")
+    facts = json.loads(out)
+    assert (code, facts["found"], facts["tensors"]) == (1, 0, []) and err.endswith("'fc.*x'\n")
+
+
+def test_ls_of_no_tensors_at_all_is_fine(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "m.pth"
+    path.write_bytes(saved({"epoch": 1}))
+    assert run("ls", str(path)) == (0, "name  shape  dtype  bytes  share\n", "")
+
+
 def test_ls_of_nothing(run: Any) -> None:
     code, out, err = run("ls", LESSON, "nothing*")
     assert code == 1 and len(out.splitlines()) == 1
@@ -160,10 +446,172 @@ def test_show_slice(run: Any) -> None:
     assert facts["storage"]["nbytes"] == 6208 and facts["stride"] == [16, 1]
 
 
-@pytest.mark.parametrize("bad", ["embed.weight[x]", "embed.weight[1.5]", "embed.weight[0:1:2:3]", "embed.weight[999]"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *("embed.weight[x]", "embed.weight[1.5]", "embed.weight[0:1:2:3]", "embed.weight[999]"),
+        *(
+            "embed.weight[]",
+            "embed.weight[0,]",
+            "embed.weight[0,0,0]",
+            "embed.weight[..., ...]",
+            f"embed.weight[{10**20}]",
+        ),
+    ],
+)
 def test_show_bad_slice(run: Any, bad: str) -> None:
     code, out, err = run("show", LESSON, bad)
     assert (code, out) == (2, "") and err.count("\n") == 1 and err.startswith("pthparse: ")
+
+
+@pytest.mark.parametrize("part", ["::0", "0:5:0", "1, ::-0"])
+def test_a_step_of_zero_is_named(run: Any, part: str) -> None:
+    code, out, err = run("show", LESSON, f"embed.weight[{part}]")
+    step = part.rsplit(", ", 1)[-1]
+    assert (code, out) == (2, "") and err == f"pthparse: {LESSON}: a step of 0: {step!r} [slice]\n"
+
+
+HUGE = 10**5000
+LONG = 10**4000
+
+
+@pytest.fixture
+def everything(tmp_path: Path) -> str:
+    ring: dict[str, Any] = {"n": 1}
+    ring["self"] = ring
+    scales, zeros = torch.tensor([0.5, 0.25]), torch.tensor([0, 1])
+    obj = {
+        "w": torch.arange(12.0).reshape(3, 4),
+        "scalar": torch.tensor(2.5),
+        "sparse": torch.eye(3).to_sparse(),
+        "csr": torch.eye(2).to_sparse_csr(),
+        "meta": torch.empty(3, device="meta"),
+        "per_tensor": torch.quantize_per_tensor(torch.ones(2, 3), 0.5, 1, torch.qint8),
+        "per_channel": torch.quantize_per_channel(torch.ones(2, 3), scales, zeros, 0, torch.qint8),
+        "nested": torch.nested.nested_tensor([torch.ones(2), torch.zeros(1)]),
+        "complex": torch.tensor([1 + 2j, -3j]),
+        "brain": torch.tensor([1.5, -2.0]).bfloat16(),
+        "odd": torch.tensor([float("nan"), float("inf"), -float("inf"), 0.25]),
+        "array": np.arange(6).reshape(2, 3),
+        "words": np.array(["a", "bc"]),
+        "dates": np.array(["2024-01-02", "NaT"], "M8[D]"),
+        "storage": torch.arange(3.0).untyped_storage(),
+        "ring": ring,
+        "list": [ring, {"lr": 0.5}],
+        "huge": HUGE,
+        "long": LONG,
+        "least": -(1 << 63) - 1,
+    }
+    path = tmp_path / "m.pth"
+    path.write_bytes(saved(obj))
+    return str(path)
+
+
+SLICES: dict[str, Any] = {
+    "w[0:0]": [],
+    "w[::-1, 1]": [9.0, 5.0, 1.0],
+    "w[..., ::2]": [[0.0, 2.0], [4.0, 6.0], [8.0, 10.0]],
+    "w[-1]": [8.0, 9.0, 10.0, 11.0],
+    "w[1, 2]": 6.0,
+    "w[5:2]": [],
+    "scalar": 2.5,
+    "scalar[...]": 2.5,
+    "per_tensor[1]": [3, 3, 3],
+    "per_channel[:, 0]": [2, 5],
+    "complex[1:]": [[0.0, -3.0]],
+    "brain[::-1]": [-2.0, 1.5],
+    "odd": ["nan", "inf", "-inf", 0.25],
+}
+
+
+@pytest.mark.parametrize("name", SLICES)
+@pytest.mark.filterwarnings("ignore")
+def test_show_slices_of_every_kind(run: Any, everything: str, name: str) -> None:
+    code, out, err = run("show", "--json", everything, name)
+    assert (code, err) == (0, "") and json.loads(out)["values"][""] == SLICES[name]
+    code, out, err = run("show", everything, name)
+    assert (code, err) == (0, "") and out.startswith(f"{name.split('[')[0]}   ")
+
+
+MADE_OF: dict[str, dict[str, Any]] = {
+    "sparse": {"indices": [[0, 1, 2], [0, 1, 2]], "values": [1.0, 1.0, 1.0]},
+    "csr": {"compressed_indices": [0, 1, 2], "plain_indices": [0, 1], "values": [1.0, 1.0]},
+    "per_tensor": {"": [[3, 3, 3], [3, 3, 3]], "scale": 0.5, "zero_point": 1},
+    "per_channel": {"": [[2, 2, 2], [5, 5, 5]], "scale": [0.5, 0.25], "zero_point": [0, 1]},
+    "nested": {"[0]": [1.0, 1.0], "[1]": [0.0]},
+    "meta": {},
+}
+
+
+@pytest.mark.parametrize("name", MADE_OF)
+@pytest.mark.filterwarnings("ignore")
+def test_show_what_tensors_are_made_of(run: Any, everything: str, name: str) -> None:
+    assert json.loads(run("show", "--json", everything, name)[1])["values"] == MADE_OF[name]
+    text = run("show", everything, name)[1]
+    assert all(f"\n{part}:\n" in text for part in MADE_OF[name] if part) and ("no data" in text) == (name == "meta")
+
+
+NO_SLICE = {
+    "scalar[0]": "scalar[0]: too many indices for array: array is 0-dimensional, but 1 were indexed [slice]",
+    "scalar[:]": "scalar[:]: too many indices for array: array is 0-dimensional, but 1 were indexed [slice]",
+    "sparse[0]": "tensor 'sparse' is sparse: use .indices and .values, or .to_dense() [no-array]",
+    "csr[0, 0]": "tensor 'csr' is sparse: use .indices and .values, or .to_dense() [no-array]",
+    "nested[0]": "tensor 'nested' is nested: use .unbind(), or .values [no-array]",
+    "meta[0]": "tensor 'meta' was saved without data (meta device) [no-array]",
+    "per_tensor[2]": "per_tensor[2]: index 2 is out of bounds for axis 0 with size 2 [slice]",
+}
+
+
+@pytest.mark.parametrize("name", NO_SLICE)
+@pytest.mark.parametrize("how", [[], ["--json"]], ids=["text", "json"])
+@pytest.mark.filterwarnings("ignore")
+def test_what_has_no_slice_says_so_in_one_line(run: Any, everything: str, name: str, how: list[str]) -> None:
+    assert run("show", *how, everything, name) == (2, "", f"pthparse: {everything}: {NO_SLICE[name]}\n")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_show_arrays_and_storages(run: Any, everything: str) -> None:
+    def value(name: str) -> tuple[str, Any]:
+        facts = json.loads(run("show", "--json", everything, name)[1])
+        assert facts["path"] == name
+        return facts["type"], facts["value"]
+
+    assert value("array") == ("ndarray", [[0, 1, 2], [3, 4, 5]])
+    assert value("words") == ("ndarray", ["a", "bc"])
+    assert value("dates") == ("ndarray", ["2024-01-02", "NaT"])
+    kind, storage = value("storage")
+    assert kind == "Storage" and (storage["nbytes"], storage["dtype"], storage["tensors"]) == (12, "untyped", [])
+    data = Path(everything).read_bytes()[storage["file_offset"] :][:12]
+    assert np.frombuffer(data, np.float32).tolist() == [0, 1, 2]
+    assert run("show", everything, "array")[1] == "array   ndarray int64 [2, 3]\n[[0 1 2]\n [3 4 5]]\n"
+    assert run("show", everything, "storage")[1].startswith("storage   Storage\n{'key': ")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_show_values_that_hold_themselves(run: Any, everything: str) -> None:
+    """Followed as far as a person would, and no further."""
+    facts = json.loads(run("show", "--json", everything, "ring")[1])
+    level, depth = facts["value"], 0
+    while isinstance(level, dict):
+        assert level["n"] == 1 and level.keys() == {"n", "self"}
+        level, depth = level["self"], depth + 1
+    assert depth == 50 and level.startswith("{'n': 1, 'self': {")
+    assert run("show", everything, "ring")[1].startswith("ring   dict\n{'n': 1, 'self': {'n': 1, 'self': {")
+    assert json.loads(run("show", "--json", everything, "ring/self/self/n")[1])["value"] == 1
+    assert json.loads(run("show", "--json", everything, "list/0/self/n")[1])["value"] == 1
+    assert json.loads(run("show", "--json", everything, "list/1")[1])["value"] == {"lr": 0.5}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_numbers_too_long_for_python_to_print(run: Any, everything: str) -> None:
+    shown = f"<int of {HUGE.bit_length()} bits>"
+    assert json.loads(run("show", "--json", everything, "huge")[1])["value"] == shown
+    assert run("show", everything, "huge")[1].splitlines()[1] == shown
+    assert json.loads(run("show", "--json", everything, "long")[1])["value"] == LONG
+    assert json.loads(run("show", "--json", everything, "least")[1])["value"] == -(1 << 63) - 1
+    metadata = json.loads(run("info", "--json", everything)[1])["metadata"]
+    assert metadata == {"huge": shown, "long": LONG, "least": -(1 << 63) - 1}
+    assert f"values: huge = {shown!r}, long = 1{'0' * 56}..., " in run("info", everything)[1]
 
 
 def test_show_other_values(run: Any) -> None:
@@ -197,6 +645,52 @@ def test_errors_are_one_line(run: Any, tmp_path: Path) -> None:
     assert (code, out) == (2, "") and err.count("\n") == 1 and "git lfs pull" in err
     code, _, err = run("info", str(tmp_path / "none"))
     assert (code, err) == (2, f"pthparse: {tmp_path / 'none'}: No such file or directory\n")
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_one_bad_file_of_several(run: Any, tmp_path: Path, at: int) -> None:
+    """The others are told all the same; the code says that one could not be."""
+    bad = tmp_path / "bad.pth"
+    bad.write_bytes(b"hello")
+    words = [LESSON, TRAINING]
+    words.insert(at, str(bad))
+    told = f"{bad}: no format of torch: the file begins with 'hello' at byte 0 [not-a-checkpoint]"
+    code, out, err = run("info", *words)
+    assert (code, err) == (2, f"pthparse: {told}\n")
+    assert [line.split("   ")[0] for line in out.splitlines() if line.split("   ")[0] in words] == [LESSON, TRAINING]
+    code, out, err = run("info", "--json", *words)
+    assert (code, err) == (2, f"pthparse: {told}\n")
+    files = json.loads(out)["files"]
+    assert [f["file"] for f in files] == words and [f.get("tensors") for f in files if "error" not in f] == [111, 55]
+    assert files[at] == {"file": str(bad), "error": told}
+
+
+def test_only_bad_files(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    words = [str(tmp_path / "none"), str(tmp_path / "empty")]
+    code, out, err = run("info", *words)
+    lines = err.splitlines()
+    assert (code, out, len(lines)) == (2, "", 2)
+    assert lines[0] == f"pthparse: {words[0]}: No such file or directory" and "[empty-file]" in lines[1]
+
+
+@pytest.mark.parametrize(
+    "words", [["info", LESSON], ["ls", LESSON], ["info", "--json", LESSON], ["show", LESSON, "fc.bias"]]
+)
+def test_a_full_disk_is_named_as_standard_output(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pthparse", *words], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (2, "pthparse: standard output: No space left on device\n")
+
+
+def test_no_words_print_the_help(run: Any) -> None:
+    code, out, err = run()
+    assert (code, out) == (2, "") and err.startswith("usage: pthparse [-h] [--version] VERB ...\n")
+    assert all(f"\n    {verb} " in err for verb in ("info", "ls", "show")) and "exit codes: 0 fine" in err
+    code, out, also = run("--help")
+    assert (code, out, also) == (0, err, "")
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
@@ -243,14 +737,15 @@ def test_names_of_a_file_do_not_act_on_a_terminal(run: Any, evil: str) -> None:
     assert json.loads(run("ls", "--json", evil)[1])["tensors"][0]["name"] == EVIL
 
 
-def on_terminal(*words: str, **env: str) -> str:
-    """What a terminal of 100 columns gets."""
+def on_terminal(*words: str, columns: int = 100, **env: str) -> str:
+    """What a terminal gets."""
     leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (40, columns))
     process = subprocess.Popen(
         [sys.executable, "-m", "pthparse", *words],
         stdout=follower,
         stdin=follower,
-        env={**os.environ, "COLUMNS": "100", "TERM": "xterm-256color", **env},
+        env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm-256color", **env},
     )
     os.close(follower)
     out = b""
@@ -273,6 +768,42 @@ def test_on_a_terminal(evil: str) -> None:
     assert "\x1b" not in on_terminal("ls", LESSON, NO_COLOR="1").replace("\x1b[1m", "").replace("\x1b[0m", "")
     shown = on_terminal("ls", evil)
     assert "\x1b[31m" not in shown and "\x1b]0;" not in shown and "[bold]x[/bold]" in shown
+
+
+def cells(text: str) -> list[list[str]]:
+    """Rows of the tables, without colours and bars."""
+    rows = [re.sub(r"\x1b\[[0-9;]*m", "", row).rstrip() for row in text.replace("\r", "").split("\n")]
+    return [[c for c in re.split(r" {2,}", row) if c.strip("#")] for row in rows]
+
+
+@pytest.mark.parametrize("columns", [60, 40])
+@pytest.mark.parametrize(
+    "words", [["info", LESSON], ["info", TRAINING], ["ls", LESSON], ["ls", TRAINING]], ids=" ".join
+)
+def test_narrow_terminals_cut_names_and_no_digits(run: Any, words: list[str], columns: int) -> None:
+    expected = cells(run(*words)[1])
+    found = cells(on_terminal(*words, columns=columns))
+    assert len(found) == len(expected)
+    names = 0
+    for narrow, wide in zip(found, expected, strict=True):
+        if narrow == wide:
+            continue
+        # A name may have lost its middle: its ends, and every number beside it, are there.
+        head, dots, tail = narrow[0].partition("...")
+        assert dots and wide[0].startswith(head) and wide[0].endswith(tail)
+        assert narrow[1:] == wide[1:] and len(narrow[0]) >= 12
+        names += 1
+    assert names > 0 or columns == 60
+
+
+@pytest.mark.parametrize("columns", [60, 40])
+def test_narrow_terminals_show_every_value(columns: int) -> None:
+    shown = on_terminal("show", LESSON, "embed.weight[0:2]", columns=columns)
+    body = shown.replace("\r", "").split("\n[[", 1)[1]
+    numbers = [float(n) for n in body.replace("[", " ").replace("]", " ").split()]
+    expected = torch.load(LESSON)["embed.weight"][0:2].reshape(-1).tolist()
+    assert numbers == pytest.approx(expected, rel=1e-6)
+    assert max(map(len, body.split("\n"))) < columns
 
 
 def test_a_closed_pipe_is_no_error() -> None:

@@ -83,3 +83,46 @@ def test_namespace_and_numpy_of_a_training_checkpoint() -> None:
         assert ckpt.metadata["optimizer/param_groups/0/betas/1"] == 0.999
         assert list(ckpt.state_dict())[:2] == ["embed.weight", "blocks.0.steps"]
         assert ckpt["model/embed.weight"].storage.tensors == ("model/embed.weight", "model/head.weight")
+
+
+WHOLE = [f for f in FILES if "whole_model" in f.name]
+# The modules of the zoo's model, in the order in which state_dict() meets them; each class once.
+CLASSES = (
+    "__main__.Net", "sparse.Embedding", "container.ModuleList", "__main__.Block", "normalization.LayerNorm",
+    "linear.Linear", "activation.ReLU", "dropout.Dropout", "container.Sequential", "conv.Conv2d",
+    "batchnorm.BatchNorm2d", "pooling.MaxPool2d",
+)  # fmt: skip
+FULL = [c if c.startswith("__main__") else f"torch.nn.modules.{c}" for c in CLASSES]
+
+
+def modules(module: pthparse.Opaque) -> list[pthparse.Opaque]:
+    below = [m for m in module["_modules"].values() if m is not None]
+    return [module, *(inner for m in below for inner in modules(m))]
+
+
+@pytest.mark.parametrize("file", WHOLE, ids=lambda f: f.parent.name)
+def test_classes_of_whole_models_are_named(file: Path) -> None:
+    """Legacy files name a class by a persistent id, with its source; zips name it as pickle does, without."""
+    with pthparse.open(file) as ckpt:
+        found = [m.cls for m in modules(ckpt.root)]
+        assert found[0] == "__main__.Net" and found.count("__main__.Block") == 2
+        assert list(dict.fromkeys(found)) == FULL
+        if ckpt.format == "zip":
+            assert ckpt.sources == ()
+            return
+        assert [s.cls for s in ckpt.sources] == FULL
+        held = file.read_bytes()
+        for source in ckpt.sources:
+            module, name = source.cls.rsplit(".", 1)
+            where = "make_zoo.py" if module == "__main__" else f"{module.replace('.', '/')}.py"
+            assert source.file.endswith(where)
+            assert source.text.startswith(f"class {name}(") and source.text.endswith("\n")
+            assert source.text.encode() in held
+
+
+def test_whole_models_of_both_containers_are_in_the_zoo() -> None:
+    formats = []
+    for file in WHOLE:
+        with pthparse.open(file) as ckpt:
+            formats.append(ckpt.format)
+    assert (formats.count("legacy"), formats.count("zip")) == (3, 5)
