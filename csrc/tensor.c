@@ -398,6 +398,7 @@ static bool is_tensor_call(enum pth_meaning m) {
     case PTH_G_META:
     case PTH_G_WRAPPER:
     case PTH_G_UNINITIALIZED:
+    case PTH_G_UNINITIALIZED_PARAMETER:
     case PTH_G_DEVICE_FROM_CPU:
     case PTH_G_FROM_NUMPY:
       return true;
@@ -664,6 +665,8 @@ static int rebuild(walk *w, uint32_t node, pth_tensor *r) {
         rc = array(w, args, r);
         break;
       case PTH_G_UNINITIALIZED:
+      case PTH_G_UNINITIALIZED_PARAMETER:
+        flag(r, PTH_F_PARAMETER, m == PTH_G_UNINITIALIZED_PARAMETER);
         r->kind = PTH_T_UNINITIALIZED;
         r->dtype = PTH_DT_FLOAT32; /* what torch makes of it; the file does not say */
         grad_of(g, pth_item(g, args, 0), r);

@@ -342,8 +342,19 @@ class Checkpoint(_Names):
 
     @cached_property
     def ledger(self) -> Mapping[str, int]:
-        """Where the file's bytes go: storages that tensors use (each once), pickles, and the container round them."""
-        table, held, pickled = self._table, 0, 0
+        """Where the file's bytes go: storages (each once), pickles, and the container round them."""
+        held = pickled = 0
+        for table in (self._table, *(table for table, _ in self._box.parts.values())):
+            in_members, in_pickles = self._storage_nbytes(table)
+            held, pickled = held + in_members, pickled + in_pickles
+        stored = sum(p.stored_nbytes for p in self._box.pickles)
+        pickled = min(pickled, stored)  # a deflated pickle is smaller than what is in it
+        rest = {"pickles": stored - pickled, "container": self.nbytes - held - stored}
+        return MappingProxyType({"data": held + pickled, **rest})
+
+    def _storage_nbytes(self, table: _core.Tensors) -> tuple[int, int]:
+        """Bytes of a table's storages: as they lie in members of their own, and inside of the pickle."""
+        held = pickled = 0
         seen: set[tuple[int | None, int | None]] = set()
         for i in range(table.n_storages):
             span, _, _, _, flags, base, nbytes, code = table.storage(i)
@@ -355,10 +366,12 @@ class Checkpoint(_Names):
                 pickled += nbytes
             else:
                 held += self._box.stored_nbytes(table.store, span)
-        pickles = self.pickle_nbytes - pickled
-        return MappingProxyType(
-            {"data": held + pickled, "pickles": pickles, "container": self.nbytes - held - self.pickle_nbytes}
-        )
+        return held, pickled
+
+    @property
+    def constants_nbytes(self) -> int:
+        """TorchScript: bytes of the storages of its constants."""
+        return sum(sum(self._storage_nbytes(table)) for table, _ in self._box.parts.values())
 
     @property
     def errors(self) -> Mapping[str, PthError]:

@@ -123,6 +123,8 @@ def print_info(facts: dict[str, Any]) -> None:
     ]
     rows = group_rows(counts, total)
     ledger = facts["ledger"]
+    if facts["constants_nbytes"]:
+        rows.append(group_row("(constants of the code)", 1, "", "", facts["constants_nbytes"], total))
     if facts["unseen_nbytes"]:
         rows.append(group_row("(in storages, seen by no tensor)", 1, "", "", facts["unseen_nbytes"], total))
     rows.append(group_row("(not tensor data)", 1, "", "", total - ledger["data"], total))

@@ -61,7 +61,10 @@ def plain_values(root: Any, pickle_nbytes: int) -> dict[str, Any]:
             stack += reversed(below)
             continue
         if path in out:  # two paths that read the same: told apart as names are
-            times[path] = times.get(path, 1) + 1
-            path = f"{path}#{times[path]}"
+            n = times.get(path, 1) + 1
+            while f"{path}#{n}" in out:
+                n += 1
+            times[path] = n
+            path = f"{path}#{n}"
         out[path] = value
     return out

@@ -41,7 +41,7 @@ class BareContainer(Container):
         graph = growing(
             source, 0, self.limits.max_pickle_bytes, lambda data: _core.parse(data, self.arena, self.c_limits)
         )
-        self.pickles.append(Pickle(None, 0, graph))
+        self.pickles.append(Pickle(None, 0, graph, graph.end))
         self.tensors = self.read_tensors(graph, None)
         if graph.end < source.size:
             self.findings.append(

@@ -43,11 +43,12 @@ class Extent(NamedTuple):
 
 
 class Pickle(NamedTuple):
-    """A pickle that was read: its member, where it begins in the file (None: inflated), its graph."""
+    """A pickle that was read: its member, where it begins in the file (None: inflated), its graph, its bytes there."""
 
     member: str | None
     offset: int | None
     graph: Any
+    stored_nbytes: int
 
 
 class Container:
@@ -109,13 +110,16 @@ class Container:
         """The torch that wrote it, as far as the file shows."""
         raise AssertionError("abstract")
 
-    def parse(self, data: Any, member: str | None, offset: int | None) -> Any:
-        """Reads a pickle and keeps it; its errors name the member (and the byte of the file where there is none)."""
+    def parse(self, data: Any, member: str | None, offset: int | None, stored_nbytes: int | None = None) -> Any:
+        """Reads a pickle and keeps it; its errors name the member (and the byte of the file where there is none).
+
+        stored_nbytes: what it takes in the file, where it was inflated.
+        """
         try:
             graph = _core.parse(data, self.arena, self.c_limits)
         except PthError as e:
             raise e.at(self.source.path, member, 0 if member else offset or 0) from None
-        self.pickles.append(Pickle(member, offset, graph))
+        self.pickles.append(Pickle(member, offset, graph, graph.end if stored_nbytes is None else stored_nbytes))
         return graph
 
     def read_tensors(self, graph: Any, store: Any) -> Any:

@@ -43,7 +43,7 @@ class LegacyContainer(Container):
         )
         for i, name in enumerate(PICKLES):
             at, graph = legacy.pickle(i)
-            self.pickles.append(Pickle(name, at, graph))
+            self.pickles.append(Pickle(name, at, graph, graph.end))
         self.pickles.insert(0, self.pickles.pop(OBJECT))
         self.store, self.end = legacy.store(size)
         self._check_headers()

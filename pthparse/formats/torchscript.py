@@ -31,8 +31,7 @@ DATA_TYPES = {
 
 def read_code(box: ZipContainer, constants: int) -> None:
     """Adds what TorchScript has beside data.pkl."""
-    data, offset = box.read_member(constants)
-    graph = box.parse(data, box.prefix + "constants.pkl", offset)
+    graph, _ = box.parse_member(constants)
     box.parts["constants"] = (box.read_tensors(graph, box._store("constants/")), box.pickles[-1])
     box.folder = "data/"
     registered: dict[str, frozenset[str]] = {}
@@ -121,8 +120,7 @@ def _attributes(box: ZipContainer) -> list[int | None]:
     entry = box.member("attributes.pkl")
     if entry is None:
         return []
-    data, offset = box.read_member(entry)
-    graph = box.parse(data, box.zip.name(entry), offset)
+    graph, _ = box.parse_member(entry)
     out: list[int | None] = []
     for item in graph.items(graph.root):
         tensor = None

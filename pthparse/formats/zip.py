@@ -51,9 +51,8 @@ class ZipContainer(Container):
         constants = self.member("constants.pkl")
         if constants is not None:
             self.format = "torchscript"
-        name = self.prefix + "data.pkl"
-        data, offset = self.read_member(self.root)
-        graph = self.parse(data, name, offset)
+        name = self.zip.name(self.root)
+        graph, data = self.parse_member(self.root)
         if graph.end < len(data):
             self.find("pickle-trailing", name, graph.end, f"{len(data) - graph.end} bytes behind the pickle")
         if graph.frame_straddled:
@@ -184,6 +183,12 @@ class ZipContainer(Container):
             text = f"the directory says {usize} bytes, the compressed data hold {held}"
             raise FormatError("zip-deflate", text, path=self.source.path, member=name)
         return data, None
+
+    def parse_member(self, entry: int) -> tuple[Any, Any]:
+        """The graph of a pickle, and the bytes that it was in."""
+        data, offset = self.read_member(entry)
+        stored = self.zip.entry(entry)[1] if offset is None else None
+        return self.parse(data, self.zip.name(entry), offset, stored), data
 
     def small(self, name: str) -> bytes | None:
         """A short member such as `version`."""

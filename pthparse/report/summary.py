@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,14 +77,32 @@ def credit(tensors: Iterable[Tensor]) -> list[int]:
     for i, t in enumerate(tensors):
         n += 1
         for place, begin, end, nbytes in extents(t):
-            by_place.setdefault(place, []).append((begin, i, end, nbytes))
+            by_place.setdefault(place, []).append((begin, end, i, nbytes))
     out = [0] * n
     for rows in by_place.values():
-        reach = 0
-        for begin, i, end, nbytes in sorted(rows) if len(rows) > 1 else rows:
-            out[i] += min(nbytes, max(0, end - max(begin, reach)))
-            reach = max(reach, end)
+        for covered, run in runs(rows):
+            for _, _, i, nbytes in sorted(run, key=lambda row: row[2]):
+                given = min(nbytes, covered)
+                out[i] += given
+                covered -= given
     return out
+
+
+def runs(rows: list[tuple[int, int, int, int]]) -> Iterator[tuple[int, list[tuple[int, int, int, int]]]]:
+    """Extents that touch, together, each run with the bytes that it covers."""
+    rows.sort()
+    run: list[tuple[int, int, int, int]] = []
+    start = reach = -1
+    for row in rows:
+        if row[0] >= reach and run:
+            yield reach - start, run
+            run = []
+        if not run:
+            start = reach = row[0]
+        run.append(row)
+        reach = max(reach, row[1])
+    if run:
+        yield reach - start, run
 
 
 def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
@@ -137,7 +155,8 @@ def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
         "buffers": buffers if ckpt.whole_module else None,
         "model": prefix.rstrip("/"),
         "ledger": dict(ckpt.ledger),
-        "unseen_nbytes": max(0, ckpt.ledger["data"] - total.nbytes),
+        "constants_nbytes": ckpt.constants_nbytes,
+        "unseen_nbytes": max(0, ckpt.ledger["data"] - ckpt.constants_nbytes - total.nbytes),
         "without_data": without_data,
         "dtypes": {k: asdict(v) for k, v in dtypes.items()},
         "sections": {k: asdict(v) for k, v in sections.items()},

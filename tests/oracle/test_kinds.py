@@ -246,6 +246,7 @@ def test_lazy_parameters() -> None:
     ckpt = pthparse.open(saved(module))
     assert list(ckpt) == ["weight", "bias"]
     assert ckpt["weight"].kind == "uninitialized" and ckpt["weight"].shape == ()
+    assert ckpt["weight"].parameter and ckpt["weight"].requires_grad
     theirs = loaded(saved(module))
     assert [t.requires_grad for t in ckpt.values()] == [p.requires_grad for p in theirs.parameters()] == [True, True]
     assert [t.dtype for t in ckpt.values()] == [dtype_of(p) for p in theirs.parameters()]

@@ -58,6 +58,11 @@ def test_paths_that_read_the_same_are_kept_apart(how: dict[str, Any]) -> None:
     assert ckpt.root == obj
 
 
+def test_a_path_that_looks_told_apart_is_kept_too() -> None:
+    ckpt = pthparse.open(saved({"a/b#2": 0, "a/b": 1, "a": {"b": 2}}))
+    assert dict(ckpt.metadata) == {"a/b#2": 0, "a/b": 1, "a/b#3": 2}
+
+
 def test_metadata_of_a_branch() -> None:
     model = nn.Linear(2, 3)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.5)

@@ -283,6 +283,36 @@ def test_shares_of_deflated_files(run: Any, tmp_path: Path, kind: str) -> None:
     assert {name: n > 0 for name, n in found.items()} == {name: n > 0 for name, n in expected.items()}
 
 
+def test_columns_of_one_matrix_share_its_bytes_out(run: Any, tmp_path: Path) -> None:
+    """Views that lie between each other's rows see all of the storage together."""
+    whole = torch.randn(100, 100)
+    path = tmp_path / "m.pth"
+    path.write_bytes(saved({"q.w": whole[:, :50], "k.w": whole[:, 50:], "all.w": whole}))
+    facts = json.loads(run("info", "--json", str(path))[1])
+    assert {g["name"]: g["nbytes"] for g in facts["groups"]} == {"q": 20_000, "k": 20_000, "all": 0}
+    assert facts["unseen_nbytes"] == 0
+
+
+def test_the_ledger_counts_a_deflated_pickle_as_it_is_stored(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "m.pth"
+    path.write_bytes(deflated(saved({"w": torch.ones(2), "log": [f"step {i}" for i in range(2000)]})))
+    ledger = json.loads(run("info", "--json", str(path))[1])["ledger"]
+    with zipfile.ZipFile(path) as z:
+        stored = {i.filename.split("/", 1)[1]: i.compress_size for i in z.infolist()}
+    assert (ledger["data"], ledger["pickles"]) == (stored["data/0"], stored["data.pkl"])
+    assert ledger["container"] == path.stat().st_size - stored["data/0"] - stored["data.pkl"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_constants_of_torchscript_have_a_row(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    torch.jit.save(torch.jit.freeze(torch.jit.script(nn.Linear(3, 2).eval())), path)
+    facts = json.loads(run("info", "--json", str(path))[1])
+    assert (facts["tensors"], facts["constants_nbytes"], facts["unseen_nbytes"]) == (0, 32, 0)
+    assert facts["ledger"]["data"] == 32
+    assert re.search(r"\(constants of the code\) +32 ", run("info", str(path))[1])
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_shares_of_what_pickle_wrote(run: Any, tmp_path: Path) -> None:
     """Every tensor has a storage of its own there, whatever it shared."""
