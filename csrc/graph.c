@@ -8,7 +8,7 @@ const pth_dtype pth_dtypes[PTH_N_DTYPES] = {
 #undef X
 };
 
-enum { LONGEST_TEXT = 4096 };
+enum { LONGEST_TEXT = 4096, MAX_TAGS = 16 };
 
 typedef struct known_global {
   const char *module, *name;
@@ -141,6 +141,19 @@ uint32_t pth_item_of_chain(const pth_graph *g, uint32_t id, uint32_t index) {
   return kid;
 }
 
+uint32_t pth_last_state(const pth_graph *g, uint32_t object) {
+  const pth_ext *ext = pth_ext_of(g, pth_node_at(g, object));
+  if (ext == NULL || ext->states.n == 0) return PTH_NONE;
+  const pth_chunk *last = &PTH_AT(pth_chunk, g->chunks, ext->states.tail);
+  return PTH_AT(uint32_t, g->kids, last->at + last->n - 1);
+}
+
+uint32_t pth_unwrap(const pth_graph *g, uint32_t id) {
+  for (int i = 0; i < MAX_TAGS && id != PTH_NONE && pth_is_meant(g, id, PTH_G_UNWRAP); i++)
+    id = pth_item(g, pth_args_of(pth_node_at(g, id)), 0);
+  return id;
+}
+
 /* ---- pairs ---- */
 
 bool pth_pairs_of(const pth_graph *g, uint32_t id, pth_pairs *out) {
@@ -170,6 +183,11 @@ bool pth_pairs_of(const pth_graph *g, uint32_t id, pth_pairs *out) {
     out->n = both < UINT32_MAX ? (uint32_t)both : UINT32_MAX;
   }
   return true;
+}
+
+uint32_t pth_n_pairs(const pth_graph *g, uint32_t id) {
+  pth_pairs p;
+  return pth_pairs_of(g, id, &p) ? p.n : 0;
 }
 
 bool pth_pairs_next(pth_pairs *it, uint32_t *key, uint32_t *value) {

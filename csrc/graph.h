@@ -150,6 +150,16 @@ static inline enum pth_meaning pth_meaning_of_node(const pth_graph *g, uint32_t 
   return (enum pth_meaning)row->meaning;
 }
 
+/* An object whose class or function has this meaning? */
+static inline bool pth_is_meant(const pth_graph *g, uint32_t id, enum pth_meaning meaning) {
+  const pth_node *n = pth_node_at(g, id);
+  return n->kind == PTH_NODE_OBJECT && pth_meaning_of_node(g, n->a, NULL) == meaning;
+}
+/* What an object was given last by BUILD, or PTH_NONE. */
+uint32_t pth_last_state(const pth_graph *g, uint32_t object);
+/* Type tags and list builders of TorchScript wrap a value: the value, their first argument. */
+uint32_t pth_unwrap(const pth_graph *g, uint32_t id);
+
 /* Walk over the items of a tuple, set, list or dict (key, value, key, ...), or of a chain.
  *   pth_items it = pth_items_of(g, id); for (uint32_t kid; pth_items_next(&it, &kid);) ... */
 typedef struct pth_items {
@@ -217,6 +227,8 @@ typedef struct pth_pairs {
 
 bool pth_pairs_of(const pth_graph *g, uint32_t id, pth_pairs *out);
 bool pth_pairs_next(pth_pairs *it, uint32_t *key, uint32_t *value);
+/* Pairs of a mapping at most; 0: not a mapping. */
+uint32_t pth_n_pairs(const pth_graph *g, uint32_t id);
 /* The value of a text key in a mapping: the last one set, as in Python; PTH_NONE: not there. */
 uint32_t pth_lookup(const pth_graph *g, uint32_t mapping, const char *key);
 /* The same in the state that BUILD gave an object: a dict, or (dict, slots). */

@@ -8,8 +8,9 @@
  *                Each pth_X_init has its pth_X_free. All memory comes from the pth_arena that was handed in.
  * Errors         0, or a code (err.h). Of a failed call only what its header says can be used.
  * Trust          Bytes are read by cursor.h only. Every number out of a file is checked before it is an index, a length or a size.
- * Rooms          err, arena, cursor, hash: the ground. pickle: bytes -> graph. graph: walks over it. zip, legacy, tar: containers ->
- * pth_store. tensor: graph + store -> checked tensors. defs/: each table once. */
+ * Rooms          err, arena, cursor, hash: the ground. pickle: bytes -> graph. graph: walks over it.
+ *                zip, legacy, tar: containers -> pth_store. tensor, names: graph + store -> checked tensors and what they are called.
+ *                defs/: each table once. */
 #ifndef PTH_H
 #define PTH_H
 
@@ -18,6 +19,7 @@
 #include "err.h"
 #include "graph.h"
 #include "legacy.h"
+#include "names.h"
 #include "pickle.h"
 #include "store.h"
 #include "tar.h"

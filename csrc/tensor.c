@@ -1,19 +1,16 @@
 /* Design
  *
- *   walk      an explicit stack of frames. A frame goes through the phases of its node (a dict has one, an object up to five), and each
- *             phase gives children with the component that names them.
- *
- *   by_node   one word per node: a tensor's row, or what the walk knows of a container. DONE_EMPTY = finished, no tensor below: never
- *             entered again, so that often-shared containers stay cheap.
- *
  *   rebuild   one call -> one row. Wrappers (a parameter, a subclass, a type tag) are peeled off in a loop, so their nesting is bounded.
  *
+ *   by_node   one word per node: a tensor's or storage's row, or what the walk of names.c knows of a container.
+ *
  * Linear    What many calls can share is looked at once (nested storages, sizes, strides) or is bounded (mappings that only ever hold a
- *           few keys); what a walk over shared containers multiplies is counted in `steps`. */
+ *           few keys). */
 #include "tensor.h"
 
 #include "hash.h"
 #include "legacy.h"
+#include "names.h"
 
 const char *const pth_layouts[PTH_N_LAYOUTS] = {"strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged"};
 
@@ -21,22 +18,6 @@ enum { MAX_WRAPPERS = 16 };
 
 /* Mappings of keyword arguments and of tensor metadata hold a handful of keys; one that many calls share could be made endless. */
 enum { FEW_KEYS = 64 };
-
-/* What by_node says of nodes that are no tensors: a storage has its row | PTH_STORAGE_ROW; containers have what the walk did with them. */
-enum seen { UNSEEN = PTH_NONE, ON_PATH = PTH_NONE - 1, DONE_EMPTY = PTH_NONE - 2, DONE_FULL = PTH_NONE - 3 };
-
-typedef struct walk {
-  pth_tensors *t;
-  const pth_graph *g;
-  const pth_limits *lim;
-  pth_err *err;
-  pth_pool frames;
-  pth_pool span_row; /* span -> storage row */
-  pth_pool slots;    /* keys of the dict at hand */
-  pth_pool dropped;  /* bit set of the kids that have no name: overwritten by a later equal key, or never saved */
-  uint64_t name_bytes, max_name_bytes;
-  uint64_t steps, max_steps; /* children looked at: what sharing can multiply */
-} walk;
 
 /* ---- rows ---- */
 
@@ -148,19 +129,10 @@ static int keep_dims(pth_tensors *t, pth_tensor *r, const int64_t *sizes, const 
   return rc;
 }
 
-/* Type tags and list builders of TorchScript wrap a value: the value is their first argument. */
-static uint32_t unwrap(const pth_graph *g, uint32_t id) {
-  for (int i = 0; i < MAX_WRAPPERS && id != PTH_NONE && pth_node_at(g, id)->kind == PTH_NODE_OBJECT; i++) {
-    if (pth_meaning_of_node(g, pth_node_at(g, id)->a, NULL) != PTH_G_UNWRAP) break;
-    id = pth_item(g, pth_args_of(pth_node_at(g, id)), 0);
-  }
-  return id;
-}
-
 /* A tuple, list or torch.Size of integers, into dims. Negative result: the core's own failure. */
-static int read_ints(walk *w, uint32_t id, uint32_t *at, uint32_t *n, pth_tensor *r) {
+static int read_ints(pth_rows *w, uint32_t id, uint32_t *at, uint32_t *n, pth_tensor *r) {
   const pth_graph *g = w->g;
-  id = unwrap(g, id);
+  id = pth_unwrap(g, id);
   if (id != PTH_NONE && pth_node_at(g, id)->kind == PTH_NODE_OBJECT &&
       pth_meaning_of_node(g, pth_node_at(g, id)->a, NULL) == PTH_G_TORCH_SIZE)
     id = pth_item(g, pth_args_of(pth_node_at(g, id)), 0);
@@ -199,7 +171,7 @@ static int contiguous(pth_tensors *t, pth_tensor *r, pth_err *err) {
 }
 
 /* Sizes and strides; strides of a tensor that gives none are those of a contiguous one. Negative result: the core's own failure. */
-static int shape_of(walk *w, pth_tensor *r, uint32_t size, uint32_t stride) {
+static int shape_of(pth_rows *w, pth_tensor *r, uint32_t size, uint32_t stride) {
   uint32_t n_sizes = 0, n_strides = 0;
   int rc = read_ints(w, size, &r->sizes, &n_sizes, r);
   if (rc) return rc;
@@ -246,7 +218,7 @@ static bool key_text(const pth_graph *g, uint32_t id, uint8_t buf[21], pth_bytes
 }
 
 /* A storage that is a part of another one: (view_key, offset, numel), old legacy files only. */
-static int view_of(walk *w, uint32_t view, pth_storage *s, pth_tensor *r) {
+static int view_of(pth_rows *w, uint32_t view, pth_storage *s, pth_tensor *r) {
   int64_t offset, numel;
   const pth_dtype *d = &pth_dtypes[s->dtype];
   uint64_t base, len, end;
@@ -260,7 +232,7 @@ static int view_of(walk *w, uint32_t view, pth_storage *s, pth_tensor *r) {
   return 0;
 }
 
-static int storage_of_pid(walk *w, uint32_t pid, pth_tensor *r) {
+static int storage_of_pid(pth_rows *w, uint32_t pid, pth_tensor *r) {
   const pth_graph *g = w->g;
   pth_tensors *t = w->t;
   uint8_t buf[21], dtype = 0;
@@ -309,7 +281,7 @@ static int storage_of_pid(walk *w, uint32_t pid, pth_tensor *r) {
 
 /* A storage pickled by value: the bytes of a whole legacy file, whose one object is the storage. They are read once, however many calls
  * name them: by_node notes their row. */
-static int storage_of_bytes(walk *w, uint32_t call, pth_tensor *r) {
+static int storage_of_bytes(pth_rows *w, uint32_t call, pth_tensor *r) {
   const pth_graph *g = w->g;
   pth_tensors *t = w->t;
   uint32_t arg = pth_item(g, pth_args_of(pth_node_at(g, call)), 0);
@@ -341,9 +313,9 @@ static int storage_of_bytes(walk *w, uint32_t call, pth_tensor *r) {
 }
 
 /* The storage of a tensor: its node is noted with it. */
-static int storage_of(walk *w, uint32_t id, pth_tensor *r) {
+static int storage_of(pth_rows *w, uint32_t id, pth_tensor *r) {
   const pth_graph *g = w->g;
-  id = unwrap(g, id);
+  id = pth_unwrap(g, id);
   const pth_node *n = id == PTH_NONE ? NULL : pth_node_at(g, id);
   int rc;
   if (n != NULL && n->kind == PTH_NODE_PERSID)
@@ -362,12 +334,12 @@ static const int64_t *dims_at(const pth_tensors *t, const pth_tensor *r, uint32_
 }
 
 /* A shape alone, of a tensor whose elements lie elsewhere or nowhere. */
-static int check_shape(const walk *w, pth_tensor *r, uint64_t itemsize) {
+static int check_shape(const pth_rows *w, pth_tensor *r, uint64_t itemsize) {
   return check_extent(r, dims_at(w->t, r, r->sizes), dims_at(w->t, r, r->strides), itemsize, INT64_MAX);
 }
 
 /* Everything is known: does the tensor lie inside of its storage? */
-static int check_dense(walk *w, pth_tensor *r) {
+static int check_dense(pth_rows *w, pth_tensor *r) {
   pth_tensors *t = w->t;
   const pth_dtype *d = &pth_dtypes[r->dtype];
   const pth_storage *s = &PTH_AT(pth_storage, t->storages, r->storage);
@@ -407,15 +379,7 @@ static bool is_tensor_call(enum pth_meaning m) {
   }
 }
 
-static uint32_t last_state(const pth_graph *g, uint32_t object) {
-  const pth_ext *ext = pth_ext_of(g, pth_node_at(g, object));
-  if (ext == NULL) return PTH_NONE;
-  if (ext->states.n == 0) return PTH_NONE;
-  const pth_chunk *last = &PTH_AT(pth_chunk, g->chunks, ext->states.tail);
-  return PTH_AT(uint32_t, g->kids, last->at + last->n - 1);
-}
-
-static bool named_tensor_pid(const walk *w, uint32_t id) {
+bool pth_is_named_tensor(const pth_rows *w, uint32_t id) {
   return w->t->store != NULL && w->t->store->named != NULL && pth_node_at(w->g, id)->kind == PTH_NODE_PERSID &&
          pth_is_text(pth_node_at(w->g, pth_node_at(w->g, id)->a));
 }
@@ -425,15 +389,10 @@ bool pth_rebuilds_tensor(const pth_graph *g, uint32_t node) {
   if (n->kind != PTH_NODE_OBJECT) return false;
   enum pth_meaning m = pth_meaning_of_node(g, n->a, NULL);
   /* A class alone is no tensor yet: FloatTensor() and Parameter() get theirs from BUILD or an argument. */
-  if (m == PTH_G_TENSOR_CLASS) return last_state(g, node) != PTH_NONE;
-  if (m == PTH_G_PARAMETER_CLASS) return last_state(g, node) != PTH_NONE || pth_n_items(g, pth_args_of(n)) > 0;
+  if (m == PTH_G_TENSOR_CLASS) return pth_last_state(g, node) != PTH_NONE;
+  if (m == PTH_G_PARAMETER_CLASS) return pth_last_state(g, node) != PTH_NONE || pth_n_items(g, pth_args_of(n)) > 0;
   if (m == PTH_G_FROM_TYPE) return is_tensor_call(pth_meaning_of_node(g, pth_item(g, pth_args_of(n), 0), NULL));
   return is_tensor_call(m);
-}
-
-static uint32_t n_pairs(const pth_graph *g, uint32_t mapping) {
-  pth_pairs p;
-  return pth_pairs_of(g, mapping, &p) ? p.n : 0;
 }
 
 static void flag(pth_tensor *r, uint8_t bit, bool on) { r->flags = (uint8_t)(on ? r->flags | bit : r->flags & ~bit); }
@@ -445,7 +404,7 @@ static void grad_of(const pth_graph *g, uint32_t id, pth_tensor *r) {
 
 /* The value of a key in a mapping of few. */
 static uint32_t keyword(const pth_graph *g, uint32_t mapping, const char *key) {
-  return n_pairs(g, mapping) > FEW_KEYS ? PTH_NONE : pth_lookup(g, mapping, key);
+  return pth_n_pairs(g, mapping) > FEW_KEYS ? PTH_NONE : pth_lookup(g, mapping, key);
 }
 
 /* The same in the state of an object: a dict, or (dict, slots). */
@@ -456,15 +415,15 @@ static uint32_t state_keyword(const pth_graph *g, uint32_t state, const char *ke
 
 static int view_flags(const pth_graph *g, uint32_t metadata, pth_tensor *r) {
   bool on;
-  metadata = unwrap(g, metadata);
-  uint32_t n = n_pairs(g, metadata);
+  metadata = pth_unwrap(g, metadata);
+  uint32_t n = pth_n_pairs(g, metadata);
   if (n > FEW_KEYS) return wrong(r, PTH_E_TENSOR_ARGS, n, FEW_KEYS);
   if (pth_as_bool(g, pth_lookup(g, metadata, "conj"), &on)) flag(r, PTH_F_CONJ, on);
   if (pth_as_bool(g, pth_lookup(g, metadata, "neg"), &on)) flag(r, PTH_F_NEG, on);
   return 0;
 }
 
-static int dtype_of(walk *w, uint32_t id, pth_tensor *r) {
+static int dtype_of(pth_rows *w, uint32_t id, pth_tensor *r) {
   uint8_t dtype = 0;
   if (pth_meaning_of_node(w->g, id, &dtype) != PTH_G_DTYPE) return wrong(r, PTH_E_TENSOR_DTYPE, 0, 0);
   r->dtype = dtype;
@@ -472,7 +431,7 @@ static int dtype_of(walk *w, uint32_t id, pth_tensor *r) {
 }
 
 /* (storage, offset, size, stride, ...): what all dense calls begin with. */
-static int dense(walk *w, uint32_t args, pth_tensor *r) {
+static int dense(pth_rows *w, uint32_t args, pth_tensor *r) {
   const pth_graph *g = w->g;
   int rc = storage_of(w, pth_item(g, args, 0), r);
   int shaped = shape_of(w, r, pth_item(g, args, 2), pth_item(g, args, 3));
@@ -483,14 +442,14 @@ static int dense(walk *w, uint32_t args, pth_tensor *r) {
   return 0;
 }
 
-static int tensor_v2(walk *w, uint32_t args, pth_tensor *r) {
+static int tensor_v2(pth_rows *w, uint32_t args, pth_tensor *r) {
   int rc = dense(w, args, r);
   grad_of(w->g, pth_item(w->g, args, 4), r);
   if (rc == 0) rc = view_flags(w->g, pth_item(w->g, args, 6), r);
   return rc ? rc : check_dense(w, r);
 }
 
-static int tensor_v3(walk *w, uint32_t args, pth_tensor *r) {
+static int tensor_v3(pth_rows *w, uint32_t args, pth_tensor *r) {
   int rc = dense(w, args, r);
   int typed = dtype_of(w, pth_item(w->g, args, 6), r);
   grad_of(w->g, pth_item(w->g, args, 4), r);
@@ -499,15 +458,15 @@ static int tensor_v3(walk *w, uint32_t args, pth_tensor *r) {
   return rc ? rc : check_dense(w, r);
 }
 
-static int quantized(walk *w, uint32_t args, pth_tensor *r) {
+static int quantized(pth_rows *w, uint32_t args, pth_tensor *r) {
   r->kind = PTH_T_QUANTIZED;
-  r->part = unwrap(w->g, pth_item(w->g, args, 4));
+  r->part = pth_unwrap(w->g, pth_item(w->g, args, 4));
   grad_of(w->g, pth_item(w->g, args, 5), r);
   int rc = dense(w, args, r);
   return rc ? rc : check_dense(w, r);
 }
 
-static int meta(walk *w, uint32_t args, pth_tensor *r) {
+static int meta(pth_rows *w, uint32_t args, pth_tensor *r) {
   r->kind = PTH_T_META;
   int rc = dtype_of(w, pth_item(w->g, args, 0), r);
   int shaped = shape_of(w, r, pth_item(w->g, args, 1), pth_item(w->g, args, 2));
@@ -517,7 +476,7 @@ static int meta(walk *w, uint32_t args, pth_tensor *r) {
 }
 
 /* (class, dtype, size, stride, offset, layout, device, requires_grad): an outside; the insides are in the state. */
-static int wrapper(walk *w, uint32_t args, pth_tensor *r) {
+static int wrapper(pth_rows *w, uint32_t args, pth_tensor *r) {
   const pth_graph *g = w->g;
   r->kind = PTH_T_SUBCLASS;
   r->cls = pth_item(g, args, 0);
@@ -530,7 +489,7 @@ static int wrapper(walk *w, uint32_t args, pth_tensor *r) {
   return rc ? rc : check_shape(w, r, 1);
 }
 
-static int layout_of(walk *w, uint32_t id, pth_tensor *r) {
+static int layout_of(pth_rows *w, uint32_t id, pth_tensor *r) {
   const pth_graph *g = w->g;
   uint32_t name = id;
   int64_t number;
@@ -554,7 +513,7 @@ static int layout_of(walk *w, uint32_t id, pth_tensor *r) {
 }
 
 /* torch.save: (layout, parts). TorchScript: (layout number, size, requires_grad, parts..., hooks). */
-static int sparse(walk *w, uint32_t args, pth_tensor *r) {
+static int sparse(pth_rows *w, uint32_t args, pth_tensor *r) {
   const pth_graph *g = w->g;
   r->kind = PTH_T_SPARSE;
   int rc = layout_of(w, pth_item(g, args, 0), r);
@@ -567,7 +526,7 @@ static int sparse(walk *w, uint32_t args, pth_tensor *r) {
   return rc ? rc : check_shape(w, r, 1);
 }
 
-static int array(walk *w, uint32_t args, pth_tensor *r) {
+static int array(pth_rows *w, uint32_t args, pth_tensor *r) {
   const pth_graph *g = w->g;
   r->kind = PTH_T_ARRAY;
   r->part = pth_item(g, args, 0);
@@ -577,7 +536,7 @@ static int array(walk *w, uint32_t args, pth_tensor *r) {
   if (rc) return rc;
   if (r->part == PTH_NONE || pth_node_at(g, r->part)->kind != PTH_NODE_OBJECT) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
   /* The state of an ndarray is (version, shape, dtype, is_fortran, data); _frombuffer has (data, dtype, shape, order). */
-  uint32_t state = last_state(g, r->part);
+  uint32_t state = pth_last_state(g, r->part);
   uint32_t size = state != PTH_NONE ? pth_item(g, state, 1) : pth_item(g, pth_args_of(pth_node_at(g, r->part)), 2);
   rc = shape_of(w, r, size, PTH_NONE);
   return rc ? rc : check_shape(w, r, 16);
@@ -586,17 +545,17 @@ static int array(walk *w, uint32_t args, pth_tensor *r) {
 static bool is_parameter_class(const pth_graph *g, uint32_t cls) { return pth_meaning_of_node(g, cls, NULL) == PTH_G_PARAMETER_CLASS; }
 
 /* Fills a row from a call. 0 or a code of the row; negative: the core's own failure. */
-static int rebuild(walk *w, uint32_t node, pth_tensor *r) {
+static int rebuild(pth_rows *w, uint32_t node, pth_tensor *r) {
   const pth_graph *g = w->g;
   int grad = -1; /* of the outermost wrapper that says */
   bool on;
   int rc = -1;
   for (int depth = 0; depth < MAX_WRAPPERS; depth++) {
-    node = unwrap(g, node);
+    node = pth_unwrap(g, node);
     if (node == PTH_NONE || pth_node_at(g, node)->kind != PTH_NODE_OBJECT) return wrong(r, PTH_E_TENSOR_ARGS, 0, 0);
     uint8_t dtype = 0;
     enum pth_meaning m = pth_meaning_of_node(g, pth_node_at(g, node)->a, &dtype);
-    uint32_t args = pth_args_of(pth_node_at(g, node)), state = last_state(g, node);
+    uint32_t args = pth_args_of(pth_node_at(g, node)), state = pth_last_state(g, node);
     if (m == PTH_G_FROM_TYPE) {
       uint32_t cls = pth_item(g, args, 1);
       bool parameter = is_parameter_class(g, cls);
@@ -682,7 +641,7 @@ static int rebuild(walk *w, uint32_t node, pth_tensor *r) {
 }
 
 /* A tensor that the container itself describes: ancient tar files. */
-static int named_tensor(walk *w, uint32_t node, pth_tensor *r) {
+static int named_tensor(pth_rows *w, uint32_t node, pth_tensor *r) {
   pth_tensors *t = w->t;
   uint32_t at = pth_store_find(t->store->named, pth_slice(w->g, pth_node_at(w->g, pth_node_at(w->g, node)->a)));
   if (at == PTH_NONE) return wrong(r, PTH_E_STORAGE_MISSING, 0, 0);
@@ -709,8 +668,7 @@ static int named_tensor(walk *w, uint32_t node, pth_tensor *r) {
   return check_dense(w, r);
 }
 
-/* The row of a tensor's node, made on the first meeting. */
-static int row_of(walk *w, uint32_t node, uint32_t *row) {
+int pth_row_for(pth_rows *w, uint32_t node, uint32_t *row) {
   pth_tensors *t = w->t;
   *row = pth_row_of_node(t, node);
   if (*row != PTH_NONE) return 0;
@@ -731,453 +689,19 @@ static int row_of(walk *w, uint32_t node, uint32_t *row) {
   return 0;
 }
 
-/* ---- names ---- */
-
-static uint32_t decimal_len(uint64_t v) {
-  uint32_t n = 1;
-  while (v >= 10) v /= 10, n++;
-  return n;
-}
-
-/* The bytes of one component; written if `out` is not NULL. Text in no encoding is taken for Latin-1. */
-static uint64_t component(const pth_graph *g, const pth_path *p, uint8_t *out) {
-  static const char strange[] = "<key ";
-  int64_t v = p->key;
-  bool negative = false;
-  uint64_t n = 0;
-  if (p->kind == PTH_P_ROOT) return 0;
-  if (p->kind == PTH_P_KEY) {
-    const pth_node *node = pth_node_at(g, p->key);
-    if (pth_is_text(node)) {
-      pth_bytes b = pth_slice(g, node);
-      if (node->kind == PTH_NODE_STR || pth_utf8_valid(b.data, b.len) == b.len) {
-        if (out && b.len) memcpy(out, b.data, (size_t)b.len);
-        return b.len;
-      }
-      for (uint64_t i = 0; i < b.len; i++) {
-        if (b.data[i] < 0x80) {
-          if (out) out[n] = b.data[i];
-          n++;
-        } else {
-          if (out) out[n] = (uint8_t)(0xc0 | b.data[i] >> 6), out[n + 1] = (uint8_t)(0x80 | (b.data[i] & 0x3f));
-          n += 2;
-        }
-      }
-      return n;
-    }
-    static const char *const words[] = {"None", "False", "True"};
-    if (node->kind <= PTH_NODE_TRUE) {
-      n = strlen(words[node->kind]);
-      if (out) memcpy(out, words[node->kind], (size_t)n);
-      return n;
-    }
-    v = pth_i64_of(node->b);
-    negative = v < 0;
-  }
-  uint64_t magnitude = negative ? (uint64_t)0 - (uint64_t)v : (uint64_t)v;
-  uint32_t digits = decimal_len(magnitude);
-  uint64_t before = p->kind == PTH_P_STRANGE ? sizeof strange - 1 : negative ? 1 : 0;
-  n = before + digits + (p->kind == PTH_P_STRANGE ? 1 : 0);
-  if (out == NULL) return n;
-  if (before) memcpy(out, p->kind == PTH_P_STRANGE ? strange : "-", (size_t)before);
-  for (uint32_t i = digits; i-- > 0; magnitude /= 10) out[before + i] = (uint8_t)('0' + magnitude % 10);
-  if (p->kind == PTH_P_STRANGE) out[n - 1] = '>';
-  return n;
-}
-
-void pth_path_write(const pth_tensors *t, uint32_t path, uint8_t *out) {
-  const pth_path *p = &PTH_AT(pth_path, t->paths, path);
-  for (uint32_t end = p->len;; p = &PTH_AT(pth_path, t->paths, p->parent)) {
-    uint32_t len = (uint32_t)component(t->graph, p, NULL);
-    component(t->graph, p, out + end - len);
-    end -= len;
-    if (p->sep) out[--end] = p->sep;
-    if (p->parent == PTH_NONE) return;
-  }
-}
-
-static int new_path(walk *w, pth_path p, uint32_t *id) {
-  pth_tensors *t = w->t;
-  int rc = pth_pool_room(t->arena, &t->paths, w->err);
-  if (rc) return rc;
-  uint64_t len = component(w->g, &p, NULL) + (p.sep != 0) + (p.parent == PTH_NONE ? 0 : PTH_AT(pth_path, t->paths, p.parent).len);
-  p.len = len > UINT32_MAX ? UINT32_MAX : (uint32_t)len;
-  if (len >= UINT32_MAX) return pth_fail(w->err, PTH_E_LIMIT_NAME_BYTES, 0, len, w->lim->max_name_bytes);
-  *id = t->paths.len++;
-  PTH_AT(pth_path, t->paths, *id) = p;
-  return 0;
-}
-
-static int new_name(walk *w, uint32_t path, uint32_t row) {
-  pth_tensors *t = w->t;
-  if (t->names.len >= w->lim->max_names) return pth_fail(w->err, PTH_E_LIMIT_NAMES, 0, t->names.len, w->lim->max_names);
-  const pth_path *p = &PTH_AT(pth_path, t->paths, path);
-  if (p->kind != PTH_P_KEY || p->parent != 0 || pth_node_at(w->g, p->key)->kind != PTH_NODE_STR || p->owner != w->g->root) t->flat = false;
-  w->name_bytes += p->len;
-  if (w->name_bytes > w->max_name_bytes) return pth_fail(w->err, PTH_E_LIMIT_NAME_BYTES, 0, w->name_bytes, w->max_name_bytes);
-  int rc = pth_pool_room(t->arena, &t->names, w->err);
-  if (rc == 0) PTH_AT(pth_name, t->names, t->names.len++) = (pth_name){path, row};
-  return rc;
-}
-
-/* ---- the walk ---- */
-
-/* What a module is walked by, in the order of state_dict(). OBJECTS: packed weights of quantized modules, among its attributes. */
-enum part { PARAMETERS, BUFFERS, OBJECTS, MODULES, N_PARTS };
-enum frame_kind { WALK_PLAIN, WALK_MODULE, WALK_SCRIPT, WALK_STATE };
-enum source_kind { FROM_NOTHING, FROM_ITEMS, FROM_PAIRS, FROM_PAIR_LIST, FROM_STATES };
-
-typedef struct frame {
-  uint32_t node, path;
-  uint32_t next_chunk, at, left; /* pth_items */
-  uint32_t index;                /* of the child to come */
-  uint32_t mapping;              /* whose pairs this phase begins, or PTH_NONE */
-  uint8_t kind, phase, source;
-  bool full;      /* a tensor lies below */
-  bool outermost; /* of a module: its own names join what stands above by '/', not by '.' */
-} frame;
-
-static bool is_part(const frame *f, enum part part) { return f->kind == WALK_MODULE && (f->phase - 1) / 2 == (int)part; }
-
-static frame *top_frame(walk *w) { return &PTH_AT(frame, w->frames, w->frames.len - 1); }
-
-/* An object whose class or function has this meaning? */
-static bool is_meant(const pth_graph *g, uint32_t id, enum pth_meaning meaning) {
-  const pth_node *n = pth_node_at(g, id);
-  return n->kind == PTH_NODE_OBJECT && pth_meaning_of_node(g, n->a, NULL) == meaning;
-}
-
-/* Values in the states of an object: what one look-up of an attribute costs. */
-static uint64_t state_size(const pth_graph *g, uint32_t id) {
-  const pth_node *object = pth_node_at(g, id);
-  if (object->kind != PTH_NODE_OBJECT) return 0;
-  const pth_ext *ext = pth_ext_of(g, object);
-  uint64_t n = is_meant(g, id, PTH_G_GRAPH_MODULE) ? n_pairs(g, pth_item(g, pth_args_of(object), 0)) : 0;
-  if (ext == NULL) return n;
-  pth_items it = pth_items_of_list(g, ext->states);
-  for (uint32_t state; pth_items_next(&it, &state);) n += 1 + pth_n_items(g, state);
-  return n;
-}
-
-static bool is_module(const pth_graph *g, uint32_t id) {
-  return pth_attribute(g, id, "_parameters") != PTH_NONE && pth_attribute(g, id, "_modules") != PTH_NONE;
-}
-
-static bool is_script(const pth_graph *g, uint32_t id) { return is_meant(g, id, PTH_G_SCRIPT); }
-
-static void set_items(frame *f, pth_items it, uint8_t source) {
-  f->next_chunk = it.next_chunk;
-  f->at = it.at;
-  f->left = it.left;
-  f->source = source;
-  f->index = 0;
-}
-
-static void set_mapping(walk *w, frame *f, uint32_t mapping, uint32_t stage) {
-  pth_pairs p;
-  if (mapping == PTH_NONE || !pth_pairs_of(w->g, mapping, &p)) return;
-  if (stage == 0) {
-    set_items(f, p.it, p.from_list ? FROM_PAIR_LIST : FROM_PAIRS);
-    f->mapping = mapping;
-  } else {
-    set_items(f, p.later, FROM_PAIRS);
-  }
-}
-
-/* Opens the next phase of a frame; false: there is none. */
-static bool next_phase(walk *w, frame *f) {
-  const pth_graph *g = w->g;
-  const pth_node *n = pth_node_at(g, f->node);
-  uint8_t phase = f->phase++;
-  f->source = FROM_NOTHING;
-  f->mapping = PTH_NONE;
-  if (f->kind == WALK_MODULE) {
-    static const char *const names[] = {"_parameters", "_buffers", NULL, "_modules"};
-    if (phase >= 2 * N_PARTS) return false;
-    if (names[phase / 2])
-      set_mapping(w, f, pth_attribute(g, f->node, names[phase / 2]), phase % 2);
-    else
-      set_mapping(w, f, last_state(g, f->node), phase % 2);
-    return true;
-  }
-  if (n->kind != PTH_NODE_OBJECT) {
-    if (phase) return false;
-    bool pairs = n->kind == PTH_NODE_DICT;
-    set_items(f, pth_items_of(g, f->node), pairs ? FROM_PAIRS : f->kind == WALK_STATE ? FROM_STATES : FROM_ITEMS);
-    if (pairs) f->mapping = f->node;
-    return true;
-  }
-  pth_pairs p;
-  const pth_ext *ext = pth_ext_of(g, n);
-  bool mapping = pth_pairs_of(g, f->node, &p);
-  switch (phase) {
-    case 0:
-      if (mapping)
-        set_mapping(w, f, f->node, 0);
-      else
-        set_items(f, pth_items_of(g, pth_args_of(n)), FROM_ITEMS);
-      if (!mapping || f->next_chunk || f->left) w->t->flat = false; /* two runs of names: equal ones are possible */
-      return true;
-    case 1:
-      if (mapping)
-        set_mapping(w, f, f->node, 1);
-      else if (ext)
-        set_items(f, pth_items_of_list(g, ext->pairs), FROM_PAIRS);
-      return true;
-    case 2:
-      if (ext) set_items(f, pth_items_of_list(g, ext->items), FROM_ITEMS);
-      return true;
-    case 3:
-      if (ext && ext->kwargs != PTH_NONE) set_mapping(w, f, ext->kwargs, 0);
-      return true;
-    case 4:
-      if (ext && !mapping) set_items(f, pth_items_of_list(g, ext->states), FROM_STATES);
-      return true;
-    default:
-      return false;
-  }
-}
-
-/* ---- pairs that have no name ---- */
-
-/* Where in kids the next item of a walk stands. */
-static uint32_t next_at(const pth_items *it) {
-  return it->left ? it->at : it->next_chunk ? PTH_AT(pth_chunk, it->g->chunks, it->next_chunk).at : 0;
-}
-
-/* Empties `slots`, with room for n keys: places in kids + 1. */
-static int clear_slots(walk *w, uint32_t n) {
-  uint64_t size = 4;
-  while (size < (uint64_t)n * 2) size *= 2;
-  w->slots.len = 0;
-  int rc = pth_pool_reserve(w->t->arena, &w->slots, size, w->err);
-  if (rc) return rc;
-  w->slots.len = (uint32_t)size;
-  memset(w->slots.data, 0, (size_t)size * sizeof(uint32_t));
-  return 0;
-}
-
-/* The slot of a key, or the empty one where it belongs. */
-static uint32_t *slot_of(walk *w, uint32_t key) {
-  uint32_t mask = w->slots.len - 1;
-  for (uint32_t i = (uint32_t)pth_key_hash(w->g, key) & mask;; i = (i + 1) & mask) {
-    uint32_t *slot = &PTH_AT(uint32_t, w->slots, i);
-    if (*slot == 0 || pth_same_key(w->g, PTH_AT(uint32_t, w->g->kids, *slot - 1), key)) return slot;
-  }
-}
-
-/* `key_at`: where the pair's key stands in kids. */
-static int drop(walk *w, uint32_t key_at) {
-  if (w->dropped.len == 0) {
-    uint32_t n = w->g->kids.len / 8 + 1;
-    int rc = pth_pool_reserve(w->t->arena, &w->dropped, n, w->err);
-    if (rc) return rc;
-    w->dropped.len = n;
-    memset(w->dropped.data, 0, n);
-  }
-  PTH_AT(uint8_t, w->dropped, key_at / 8) |= (uint8_t)(1u << key_at % 8);
-  return 0;
-}
-
-static bool is_dropped(const walk *w, uint32_t key_at) {
-  return w->dropped.len && (PTH_AT(uint8_t, w->dropped, key_at / 8) >> key_at % 8 & 1) != 0;
-}
-
-/* The next key of a mapping, and where it stands in kids. */
-static bool next_key(pth_pairs *it, uint32_t *key, uint32_t *key_at) {
-  uint32_t value;
-  while (it->from_list) {
-    uint32_t pair;
-    if (!pth_items_next(&it->it, &pair)) {
-      it->from_list = false;
-      it->it = it->later;
-      it->later = (pth_items){.g = it->it.g};
-      break;
-    }
-    pth_items parts = pth_items_of(it->it.g, pair);
-    *key_at = next_at(&parts);
-    if (pth_n_items(it->it.g, pair) == 2 && pth_items_next(&parts, key)) return true;
-  }
-  for (int run = 0; run < 2; run++) {
-    *key_at = next_at(&it->it);
-    if (pth_items_next(&it->it, key)) return pth_items_next(&it->it, &value);
-    it->it = it->later;
-    it->later = (pth_items){.g = it->it.g};
-  }
-  return false;
-}
-
-/* Drops the pairs of a mapping that a later equal key overwrites: those are in no dict that Python would build. */
-static int drop_overwritten(walk *w, uint32_t mapping) {
-  pth_pairs it;
-  uint32_t key, key_at;
-  if (!pth_pairs_of(w->g, mapping, &it) || it.n < 2) return 0;
-  int rc = clear_slots(w, it.n);
-  while (!rc && next_key(&it, &key, &key_at)) {
-    uint32_t *slot = slot_of(w, key);
-    if (*slot != 0 && *slot != key_at + 1) rc = drop(w, *slot - 1);
-    *slot = key_at + 1;
-  }
-  return rc;
-}
-
-/* Drops the buffers of a module that it lists as not to be saved: in a set, or in set([...]) of old protocols. */
-static int drop_listed(walk *w, uint32_t module, uint32_t buffers) {
-  const pth_graph *g = w->g;
-  uint32_t set = pth_attribute(g, module, "_non_persistent_buffers_set"), key = PTH_NONE, key_at;
-  if (set != PTH_NONE && pth_node_at(g, set)->kind == PTH_NODE_OBJECT) set = pth_item(g, pth_args_of(pth_node_at(g, set)), 0);
-  pth_pairs it;
-  if (set == PTH_NONE || pth_n_items(g, set) == 0 || !pth_pairs_of(g, buffers, &it)) return 0;
-  int rc = clear_slots(w, pth_n_items(g, set));
-  if (rc) return rc;
-  w->steps += pth_n_items(g, set);
-  pth_items members = pth_items_of(g, set);
-  for (uint32_t at = next_at(&members); pth_items_next(&members, &key); at = next_at(&members)) *slot_of(w, key) = at + 1;
-  while (!rc && next_key(&it, &key, &key_at)) {
-    if (*slot_of(w, key) != 0) rc = drop(w, key_at);
-  }
-  return rc;
-}
-
-/* The next child of a frame's phase: its node, and the path that names it (not made yet). False: the phase is over. */
-static bool next_child(walk *w, frame *f, uint32_t *child, pth_path *name) {
-  const pth_graph *g = w->g;
-  pth_items it = {.g = g, .next_chunk = f->next_chunk, .at = f->at, .left = f->left};
-  uint32_t key = PTH_NONE;
-  bool more = false, pair = f->source == FROM_PAIRS || f->source == FROM_PAIR_LIST;
-  while (!more) {
-    uint32_t first, at = next_at(&it);
-    if (f->source == FROM_NOTHING || !pth_items_next(&it, &first)) break;
-    *child = first;
-    if (f->source == FROM_PAIRS) {
-      key = first;
-      if (!pth_items_next(&it, child)) break;
-      f->index++;
-      more = !is_dropped(w, at);
-    } else if (f->source == FROM_PAIR_LIST) {
-      pth_items parts = pth_items_of(g, first);
-      at = next_at(&parts);
-      f->index++;
-      more = pth_n_items(g, first) == 2 && pth_items_next(&parts, &key) && pth_items_next(&parts, child) && !is_dropped(w, at);
-    } else {
-      f->index++;
-      more = true;
-    }
-  }
-  f->next_chunk = it.next_chunk;
-  f->at = it.at;
-  f->left = it.left;
-  if (!more) return false;
-  uint8_t kind = PTH_P_INDEX;
-  if (pair) {
-    uint8_t k = pth_node_at(g, key)->kind;
-    bool plain = pth_is_text(pth_node_at(g, key)) || k == PTH_NODE_INT || k <= PTH_NODE_TRUE;
-    kind = plain ? PTH_P_KEY : PTH_P_STRANGE;
-  }
-  bool dotted = f->kind == WALK_MODULE || f->kind == WALK_SCRIPT;
-  uint8_t above = PTH_AT(pth_path, w->t->paths, f->path).kind;
-  *name = (pth_path){.parent = f->path,
-                     .key = kind == PTH_P_KEY ? key : f->index - 1,
-                     .owner = f->node,
-                     .kind = kind,
-                     .sep = above == PTH_P_ROOT       ? 0
-                            : dotted && !f->outermost ? '.'
-                                                      : '/'};
-  return true;
-}
-
-static bool is_container(const pth_graph *g, uint32_t id) {
-  uint8_t k = pth_node_at(g, id)->kind;
-  return k == PTH_NODE_OBJECT || (k >= PTH_NODE_TUPLE && k <= PTH_NODE_DICT);
-}
-
-static int enter(walk *w, uint32_t node, uint32_t path, uint8_t kind, bool outermost) {
-  int rc = pth_pool_room(w->t->arena, &w->frames, w->err);
-  if (rc) return rc;
-  PTH_AT(uint32_t, w->t->by_node, node) = ON_PATH;
-  frame f = {.node = node, .path = path, .kind = kind, .outermost = outermost};
-  PTH_AT(frame, w->frames, w->frames.len++) = f;
-  return 0;
-}
-
-/* A child was found under a name: a tensor, a container to enter, or a plain value. */
-static int visit(walk *w, frame *f, uint32_t child, const pth_path *name) {
-  const pth_graph *g = w->g;
-  bool parent_dotted = f->kind == WALK_MODULE || f->kind == WALK_SCRIPT;
-  uint8_t parent_kind = f->kind;
-  uint32_t path = f->path, row;
-  bool same_path = f->source == FROM_STATES;
-  int rc;
-  child = unwrap(g, child);
-  if (child == PTH_NONE) return 0;
-  if (is_part(f, OBJECTS) && !is_meant(g, child, PTH_G_SCRIPT_OBJECT)) return 0;
-  if (is_part(f, MODULES)) {
-    w->steps += state_size(g, child);
-    if (!is_module(g, child) && !is_script(g, child)) return 0;
-  }
-  bool tensor = pth_rebuilds_tensor(g, child) || named_tensor_pid(w, child);
-  if (!tensor) {
-    if (!is_container(g, child)) return 0;
-    uint32_t seen = PTH_AT(uint32_t, w->t->by_node, child);
-    if (seen == ON_PATH || seen == DONE_EMPTY) return 0;
-    w->steps += state_size(g, child);
-  }
-  if (!same_path && (rc = new_path(w, *name, &path)) != 0) return rc;
-  if (tensor) {
-    top_frame(w)->full = true;
-    if ((rc = row_of(w, child, &row)) != 0) return rc;
-    return new_name(w, path, row);
-  }
-  uint8_t kind = WALK_PLAIN;
-  if (pth_node_at(g, child)->kind == PTH_NODE_OBJECT)
-    kind = is_module(g, child) ? WALK_MODULE : is_script(g, child) ? WALK_SCRIPT : WALK_PLAIN;
-  if (same_path && pth_node_at(g, child)->kind == PTH_NODE_TUPLE && pth_n_items(g, child) == 2 && parent_kind != WALK_STATE)
-    kind = WALK_STATE;
-  if (same_path && pth_node_at(g, child)->kind == PTH_NODE_DICT) kind = parent_kind == WALK_SCRIPT ? WALK_SCRIPT : kind;
-  bool dotted = kind == WALK_MODULE || kind == WALK_SCRIPT;
-  bool first = dotted && (same_path ? f->outermost : !parent_dotted);
-  return enter(w, child, path, kind, first);
-}
-
-static int walk_all(walk *w) {
-  w->max_steps = UINT64_C(64) * w->g->kids.len + 100000;
-  while (w->frames.len) {
-    frame *f = top_frame(w);
-    uint32_t child;
-    pth_path name;
-    if (++w->steps > w->max_steps) return pth_fail(w->err, PTH_E_LIMIT_NAMES, 0, w->t->names.len, w->lim->max_names);
-    if (next_child(w, f, &child, &name)) {
-      int rc = visit(w, f, child, &name);
-      if (rc) return rc;
-      continue;
-    }
-    if (next_phase(w, f)) {
-      int rc = f->mapping == PTH_NONE ? 0 : drop_overwritten(w, f->mapping);
-      if (rc == 0 && f->mapping != PTH_NONE && is_part(f, BUFFERS)) rc = drop_listed(w, f->node, f->mapping);
-      if (rc) return rc;
-      continue;
-    }
-    bool full = f->full;
-    PTH_AT(uint32_t, w->t->by_node, f->node) = full ? DONE_FULL : DONE_EMPTY;
-    w->frames.len--;
-    if (full && w->frames.len) top_frame(w)->full = true;
-  }
-  return 0;
-}
-
 /* Tensors that no name leads to (parts of others, attributes of modules) get rows too, so that the whole graph can show them; and so
  * do storages that are saved by themselves. */
-static int rest_of_graph(walk *w) {
+static int rest_of_graph(pth_rows *w) {
   const pth_graph *g = w->g;
   for (uint32_t id = PTH_N_FIXED; id < g->nodes.len; id++) {
     const pth_node *n = pth_node_at(g, id);
-    if ((n->kind != PTH_NODE_OBJECT && n->kind != PTH_NODE_PERSID) || PTH_AT(uint32_t, w->t->by_node, id) < DONE_FULL) continue;
+    if ((n->kind != PTH_NODE_OBJECT && n->kind != PTH_NODE_PERSID) || PTH_AT(uint32_t, w->t->by_node, id) < PTH_DONE_FULL) continue;
     uint32_t row;
     pth_tensor r = {.storage = PTH_NONE};
     int rc = 0;
     if (pth_rebuilds_tensor(g, id))
-      rc = row_of(w, id, &row);
-    else if (n->kind == PTH_NODE_PERSID || is_meant(g, id, PTH_G_LOAD_FROM_BYTES))
+      rc = pth_row_for(w, id, &row);
+    else if (n->kind == PTH_NODE_PERSID || pth_is_meant(g, id, PTH_G_LOAD_FROM_BYTES))
       rc = core_failure(storage_of(w, id, &r));
     if (rc) return rc;
   }
@@ -1185,7 +709,7 @@ static int rest_of_graph(walk *w) {
 }
 
 /* What only the parts know: the dtype of a sparse or nested tensor, the shape of a nested one. */
-static int finish_parts(walk *w) {
+static int finish_parts(pth_rows *w) {
   pth_tensors *t = w->t;
   const pth_graph *g = w->g;
   for (uint32_t i = 0; i < t->tensors.len; i++) {
@@ -1249,59 +773,32 @@ void pth_tensors_free(pth_tensors *t) {
   pth_pool_free(t->arena, &t->by_node);
 }
 
-static int fill_pool(walk *w, pth_pool *p, uint32_t n, int byte) {
+static int fill_pool(pth_rows *w, pth_pool *p, uint32_t n) {
   int rc = pth_pool_reserve(w->t->arena, p, n, w->err);
   if (rc) return rc;
   p->len = n;
-  if (n) memset(p->data, byte, (size_t)n * p->item);
+  if (n) memset(p->data, 0xff, (size_t)n * p->item);
   return 0;
 }
 
-static int read_all(walk *w) {
-  const pth_graph *g = w->g;
+static int read_all(pth_rows *w) {
   uint32_t likely = w->t->store ? w->t->store->spans.len : 0;
-  w->t->flat = true;
-  /* The limit, and what a pickle of this length can need: a prefix is shared by all names below it, but not without end. */
-  w->max_name_bytes = UINT64_C(16) * g->end + (1 << 16);
-  if (w->max_name_bytes > w->lim->max_name_bytes) w->max_name_bytes = w->lim->max_name_bytes;
   pth_pool_expect(w->t->arena, &w->t->tensors, likely);
   pth_pool_expect(w->t->arena, &w->t->storages, likely);
   pth_pool_expect(w->t->arena, &w->t->paths, likely);
   pth_pool_expect(w->t->arena, &w->t->names, likely);
-  int rc = fill_pool(w, &w->t->by_node, g->nodes.len, 0xff);
-  if (rc == 0) rc = fill_pool(w, &w->span_row, w->t->store ? w->t->store->spans.len : 0, 0xff);
-  uint32_t path, row, root = unwrap(g, g->root);
-  if (rc == 0) rc = new_path(w, (pth_path){.parent = PTH_NONE, .kind = PTH_P_ROOT, .owner = g->root}, &path);
-  if (rc) return rc;
-  if (root == PTH_NONE) return 0;
-  if (pth_rebuilds_tensor(g, root) || named_tensor_pid(w, root)) {
-    rc = row_of(w, root, &row);
-    if (rc == 0) rc = new_name(w, path, row);
-  } else if (is_container(g, root)) {
-    bool module = is_module(g, root);
-    w->t->whole_module = module || is_script(g, root);
-    rc = enter(w, root, path, module ? WALK_MODULE : is_script(g, root) ? WALK_SCRIPT : WALK_PLAIN, true);
-    if (rc == 0) rc = walk_all(w);
-  }
+  int rc = fill_pool(w, &w->t->by_node, w->g->nodes.len);
+  if (rc == 0) rc = fill_pool(w, &w->span_row, likely);
+  if (rc == 0) rc = pth_name_all(w);
   if (rc == 0) rc = rest_of_graph(w);
   return rc ? rc : finish_parts(w);
 }
 
 int pth_tensors_read(pth_tensors *t, const pth_graph *g, const pth_store *s, const pth_limits *lim, pth_err *err) {
   int rc = pth_tensors_init(t, g->arena, g, s, err);
-  walk w = {.t = t,
-            .g = g,
-            .lim = lim,
-            .err = err,
-            .frames = PTH_POOL(frame),
-            .span_row = PTH_POOL(uint32_t),
-            .slots = PTH_POOL(uint32_t),
-            .dropped = PTH_POOL(uint8_t)};
+  pth_rows w = {.t = t, .g = g, .lim = lim, .err = err, .span_row = PTH_POOL(uint32_t)};
   if (rc == 0) rc = read_all(&w);
-  pth_pool_free(t->arena, &w.frames);
   pth_pool_free(t->arena, &w.span_row);
-  pth_pool_free(t->arena, &w.slots);
-  pth_pool_free(t->arena, &w.dropped);
   return rc;
 }
 

@@ -13,7 +13,7 @@ DEEPEST = 200  # levels: deeper values are left out
 
 
 def component(key: Any, index: int) -> str:
-    """A key as a part of a path, as csrc/tensor.c writes it: what is no text or small number goes by its place."""
+    """A key as a part of a path, as csrc/names.c writes it: what is no text or small number goes by its place."""
     if isinstance(key, str):
         return key
     if key is None or isinstance(key, bool) or (isinstance(key, int) and -(1 << 63) <= key < 1 << 63):
