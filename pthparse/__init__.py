@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint, open
     from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
-    from .graph import GlobalName, Opaque
     from .info import build_info
     from .limits import Limits
     from .tensor import Storage, Tensor
+    from .values import GlobalName, Opaque
 
 __version__ = "0.1.0"
 
@@ -24,10 +24,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "Checkpoint": "checkpoint",
     "FormatError": "errors",
-    "GlobalName": "graph",
+    "GlobalName": "values",
     "LimitError": "errors",
     "Limits": "limits",
-    "Opaque": "graph",
+    "Opaque": "values",
     "PthError": "errors",
     "Storage": "tensor",
     "Tensor": "tensor",

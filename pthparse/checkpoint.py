@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from . import _core, formats
 from .errors import PthError, escape
 from .formats.base import Finding, Member
-from .graph import class_of
 from .limits import Limits
 from .record import Record
 from .source import open_source
 from .tensor import Home, Storage, Tensor
+from .values import class_of
 
 if TYPE_CHECKING:
     import os

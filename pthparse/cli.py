@@ -330,7 +330,7 @@ def show(args: argparse.Namespace) -> int:
 
 
 def show_value(args: argparse.Namespace, value: Any) -> None:
-    from .graph import preview
+    from .values import preview
 
     is_array = type(value).__module__ == "numpy" and hasattr(value, "dtype")
     facts = value.to_dict() if isinstance(value, Record) else value

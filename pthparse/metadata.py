@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .errors import LimitError
-from .graph import Opaque
+from .values import Opaque
 
 DEEPEST = 200  # levels: deeper values are left out
 

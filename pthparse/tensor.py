@@ -295,7 +295,7 @@ class Tensor(_core.TensorRow):
     @property
     def device(self) -> str:
         """The device it was saved from, as text."""
-        from .graph import preview
+        from .values import preview
 
         device = self._device
         if device is not None:
@@ -315,7 +315,7 @@ class Tensor(_core.TensorRow):
     @property
     def subclass(self) -> str | None:
         """'module.Class' of a tensor subclass."""
-        from .graph import GlobalName, preview
+        from .values import GlobalName, preview
 
         if self._cls is None:
             return None

@@ -142,12 +142,12 @@ def _jsonable(value: Any, level: int, left: list[int]) -> Any:
         return str(value)
     if value is None or isinstance(value, (bool, int, str)):
         return value
-    from ..graph import preview
+    from ..values import preview
 
     return preview(value)
 
 
 def _key(key: Any) -> str:
-    from ..graph import preview
+    from ..values import preview
 
     return key if isinstance(key, str) else preview(key, 200)
