@@ -32,6 +32,12 @@ def vector(key: str, numel: int) -> bytes:
     return p.tensor(storage(key, numel), [numel], [1])
 
 
+def by_value(data: bytes, junk: bytes = b"") -> bytes:
+    """What _load_from_bytes is given: a whole stream with one float storage. `junk`: opcodes before it."""
+    root, keys = p.pickle(junk + storage("0", len(data) // 4)), p.pickle(p.list_of([p.text("0")]))
+    return MAGIC + VERSION + SYS_INFO + root + keys + struct.pack("<q", len(data) // 4) + data
+
+
 def stream(
     root: bytes,
     storages: Mapping[str, bytes],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from . import pickles as p
 
 STORED, DEFLATED = 0, 8
 
@@ -126,6 +129,17 @@ def build(
 def checkpoint(data_pkl: bytes, storages: Mapping[str, bytes], *, prefix: str = "archive/", **how: object) -> bytes:
     """A zip as torch.save lays one out."""
     return build(members(data_pkl, storages, prefix=prefix), **how)  # type: ignore[arg-type]
+
+
+def torchscript(constants: bytes, data_pkl: bytes = p.pickle(p.NONE), **code: bytes) -> list[Entry]:
+    """A TorchScript archive: its constants and code beside data.pkl."""
+    sources = [Entry(f"archive/code/{name}.py", text) for name, text in code.items()]
+    return [*members(data_pkl, {}), Entry("archive/constants.pkl", p.pickle(constants)), *sources]
+
+
+def model_json(model: object, storage: bytes) -> bytes:
+    """The container of torch 1.0 to 1.3, with one storage."""
+    return build([Entry("a/model.json", json.dumps(model).encode()), Entry("a/tensors/0", storage)])
 
 
 def members(data_pkl: bytes, storages: Mapping[str, bytes], *, prefix: str = "archive/") -> list[Entry]:

@@ -46,6 +46,19 @@ def run(capsys: pytest.CaptureFixture[str]) -> Any:
     return call
 
 
+VECTOR = p.vector("0", 16)
+
+
+@pytest.fixture
+def forged(tmp_path: Path) -> Callable[[bytes], str]:
+    def write(root: bytes) -> str:
+        path = tmp_path / "forged.pth"
+        path.write_bytes(checkpoint(p.pickle(root, 4), {"0": np.arange(16, dtype=np.float32).tobytes()}))
+        return str(path)
+
+    return write
+
+
 # ---- info ----
 
 
@@ -412,6 +425,77 @@ def test_parameters_and_buffers_of_whole_models_of_the_zoo(run: Any, file: Path)
     assert facts["parameters"] == sum(sizes.values()) - buffers - shared
 
 
+@pytest.mark.parametrize("numel", [1 << 31, 1 << 59])
+def test_bars_are_no_longer_than_the_whole_file(run: Any, forged: Any, numel: int) -> None:
+    """An expanded tensor has more elements than the file has bytes."""
+    code, out, _ = run("info", forged(p.dict_of({"a": p.tensor(p.storage("0", 16), [numel], [0])})))
+    rows = [line.split() for line in out.splitlines()]
+    assert code == 0 and ["a", "1", f"{numel:,}", "4", "0.60", "%"] in rows and max(map(len, rows)) < 20
+    assert max(line.count("#") for line in out.splitlines()) <= 24
+
+
+def test_a_name_of_a_thousand_components(run: Any, forged: Any) -> None:
+    facts = json.loads(run("info", "--json", forged(p.dict_of({"a." * 10_000 + "b": VECTOR})))[1])
+    (group,) = facts["groups"]
+    assert (group["name"], group["elements"], group["nbytes"]) == (".".join("a" * 33), 16, 64)
+
+
+def test_components_that_are_digits_elsewhere(run: Any, forged: Any) -> None:
+    """Python's isdigit() is true of superscripts, and int() refuses them."""
+    code, out, err = run("info", forged(p.dict_of({"a.\u00b2": VECTOR, "b": VECTOR, "a.\u0663": VECTOR})))
+    assert (code, err) == (0, "") and "shared, counted once: b = a.\u00b2, a.\u0663 = a.\u00b2\n" in out
+    assert ["a", "2", "16", "64"] in [line.split()[:4] for line in out.splitlines()]
+
+
+def test_long_names_of_shared_tensors_are_listed_up_to_a_limit(run: Any, forged: Any) -> None:
+    """One name of 300,000 characters, and 20,000 tensors that are the same."""
+    names = p.dict_of({"k" * 300_000: VECTOR + p.put(0), "l": p.list_of([p.get(0)] * 20_000)})
+    facts = json.loads(run("info", "--json", forged(names))[1])
+    assert facts["n_shared"] == 20_000
+    assert facts["shared"] == [{"name": f"l/{i}", "same_as": "k" * 300_000} for i in range(3)]
+
+
+def test_long_groups_do_not_pad_the_others(run: Any, forged: Any) -> None:
+    names = {"k" * 300_000 + "/x": VECTOR + p.put(0), **{f"{i}/a": p.get(0) for i in range(2000)}}
+    code, out, _ = run("info", forged(p.dict_of(names)))
+    lines = [line for line in out.splitlines() if "kkkk" not in line]
+    assert code == 0 and "16 elements in 2,001 tensors   float32" in lines and max(map(len, lines)) < 200
+    assert len(out) < 10 * 300_000
+
+
+def test_jagged_tensors_in_each_other(run: Any, forged: Any) -> None:
+    root = p.once(VECTOR, 0)
+    for i in range(1200):
+        root += p.once(p.jagged(values=p.get(i), offsets=p.get(0)), i + 1)
+    facts = json.loads(run("info", "--json", forged(root + p.get(1200)))[1])
+    assert (facts["tensors"], facts["elements"], facts["errors"]) == (1, 0, 1)
+    assert facts["first_errors"][0]["error"].endswith("has other arguments than torch writes")
+
+
+def test_one_large_state_of_many_tensors(run: Any, forged: Any) -> None:
+    """500 wrappers that share a dict of 50,000 entries: what they are made of is looked for under a limit."""
+    state = p.pairs([(p.integer(i), p.NONE) for i in range(50_000)])
+    inner = p.glob("torch._utils", "_rebuild_wrapper_subclass")
+    root = p.once(p.glob("torch._tensor", "_rebuild_from_type_v2"), 0)
+    root += p.once(p.tuple_of([inner, p.glob("m", "C"), p.wrapper([16]), state]), 1)
+    facts = json.loads(run("info", "--json", forged(root + p.list_of([p.get(0) + p.get(1) + p.REDUCE] * 500)))[1])
+    assert (facts["tensors"], facts["elements"], facts["errors"]) == (500, 8000, 0)
+
+
+UNPRINTED = p.long_integer(int.from_bytes(b"\x7f" * 3000, "little"))
+
+
+def test_integers_that_python_does_not_print(run: Any, forged: Any) -> None:
+    path, text = forged(p.dict_of({"epoch": UNPRINTED, "a": p.pairs([(UNPRINTED, p.NONE)])})), "<int of 23999 bits>"
+    code, out, _ = run("info", path)
+    assert code == 0 and f"epoch = '{text}'\n" in out
+    assert json.loads(run("info", "--json", path)[1])["metadata"] == {"epoch": text}
+    assert run("show", path, "epoch")[1].splitlines()[1] == text
+    assert json.loads(run("show", "--json", path, "epoch")[1])["value"] == text
+    assert run("show", path, "a")[1] == f"a   dict\n{{{text}: None}}\n"
+    assert json.loads(run("show", "--json", path, "a")[1])["value"] == {text: None}
+
+
 # ---- ls ----
 
 
@@ -462,6 +546,35 @@ def test_ls_of_nothing(run: Any) -> None:
     code, out, err = run("ls", LESSON, "nothing*")
     assert code == 1 and len(out.splitlines()) == 1
     assert err == f"pthparse: {LESSON}: no tensor matches 'nothing*'\n"
+
+
+def test_a_long_name_does_not_pad_the_others(run: Any, forged: Any) -> None:
+    names = {"k" * 300_000: VECTOR + p.put(0), **{str(i): p.get(0) for i in range(2000)}}
+    lines = run("ls", forged(p.dict_of(names)))[1].splitlines()
+    assert lines[1].startswith("k" * 300_000 + "  [16]") and len(lines) == 2002
+    assert [line.split()[:4] for line in lines[2:]] == [[str(i), "[16]", "float32", "64"] for i in range(2000)]
+    assert max(map(len, lines[2:])) < 200
+
+
+def test_a_shape_of_a_thousand_dimensions_does_not_pad_the_others(run: Any, forged: Any) -> None:
+    wide = p.tensor(p.storage("0", 16), [1] * 1024, [1] * 1024)
+    root = p.once(VECTOR, 0) + p.list_of([wide, *[p.get(0)] * 20_000])
+    lines = run("ls", forged(root))[1].splitlines()
+    assert "[" + ", ".join("1" * 1024) + "]" in lines[1] and len(lines) == 20_002
+    assert lines[-1].split()[:4] == ["20000", "[16]", "float32", "64"]
+    assert max(map(len, lines[2:])) < 300
+
+
+def test_what_the_encoding_of_the_output_lacks_is_spelt_out(forged: Any) -> None:
+    words = [sys.executable, "-m", "pthparse", "ls", forged(p.dict_of({"\xe9": VECTOR}))]
+    done = subprocess.run(words, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines()[1].split()[:3] == [b"\\xe9", b"[16]", b"float32"]
+
+
+def test_csv_of_names_with_separators(run: Any, forged: Any) -> None:
+    out = run("ls", "--csv", forged(p.dict_of({'a\n\x1b,"': VECTOR})))[1]
+    assert out.splitlines()[1:] == ['"a\\n\\x1b,""",16,float32,16,64,64']
 
 
 # ---- show ----
@@ -663,6 +776,91 @@ def test_show_every_kind(run: Any, kind: str) -> None:
 def test_show_a_missing_name(run: Any) -> None:
     code, _, err = run("show", LESSON, "embed.weigth")
     assert code == 2 and err == f"pthparse: {LESSON}: no tensor or value 'embed.weigth'; near: 'embed.weight'\n"
+
+
+CYCLE = p.once(p.text("a"), 1) + p.EMPTY_DICT + p.put(0) + p.get(1) + p.get(0) + b"s"
+
+
+def test_show_a_value_that_holds_itself(run: Any, forged: Any) -> None:
+    brief = "{'a': " * 6 + "{... 1 keys}" + "}" * 6
+    assert run("show", forged(CYCLE), "a") == (0, f"a   dict\n{brief}\n", "")
+    code, out, _ = run("show", "--json", forged(CYCLE), "a")
+    value, levels = json.loads(out)["value"], 0
+    while isinstance(value, dict):
+        assert list(value) == ["a"]
+        value, levels = value["a"], levels + 1
+    assert (code, value, levels) == (0, brief, 50)
+    assert run("show", forged(CYCLE), "a/a/a/a")[1] == f"a/a/a/a   dict\n{brief}\n"
+
+
+def test_show_a_value_far_larger_than_the_pickle(run: Any, forged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """30 levels of a list that holds the one below twice."""
+    monkeypatch.setattr("pthparse.report.text.MOST_VALUES", 10_000)
+    path = forged(p.dict_of({"a": p.doubled(p.list_of([p.NONE]), lambda x: p.list_of([x, x]), 30)}))
+    text = f"pthparse: {path}: more than 10,000 values: name a part of it [too-many-values]\n"
+    assert run("show", "--json", path, "a") == (2, "", text)
+    assert json.loads(run("show", "--json", path, "a" + "/0" * 28)[1])["value"] == [[[None], [None]]] * 2
+    assert run("show", path, "a" + "/0" * 28)[1].splitlines()[1] == "[[[None], [None]], [[None], [None]]]"
+
+
+def test_show_an_expanded_tensor(run: Any, forged: Any) -> None:
+    """A terabyte of one number, of a dtype that numpy does not print by itself."""
+    root = p.tensor(p.storage("0", 32, "BFloat16Storage"), [1 << 40], [0], 3)
+    code, out, err = run("show", forged(p.dict_of({"a": root})), "a")
+    assert (code, err) == (0, "") and out.splitlines()[0].startswith("a   bfloat16 [1099511627776]   ")
+    assert out.splitlines()[3] == "[1 1 1 ... 1 1 1]"
+
+
+def test_show_a_tensor_of_many_dimensions(run: Any, forged: Any) -> None:
+    """Six of each of nine dimensions are ten million numbers: the first few are shown."""
+    out = run("show", forged(p.dict_of({"a": p.tensor(p.storage("0", 16), [6] * 9, [0] * 9, 5)})), "a")[1]
+    lines = out.splitlines()
+    assert lines[0].startswith("a   float32 [6, 6, 6, 6, 6, 6, 6, 6, 6]   ")
+    assert lines[3] == "(the first [0, 0, 0, 0, 0] of it)"
+    assert lines[4] == "[[[[5. 5. 5. 5. 5. 5.]" and out.count("5.") == 6**4
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [[p.NONE, p.text("x"), p.integer(0)], [p.NONE, p.integer(1), p.integer(0), p.raw(b"a")]],
+    ids=["scale", "axis"],
+)
+@pytest.mark.parametrize("words", [[], ["--json"]], ids=["text", "json"])
+def test_show_a_quantizer_of_other_kinds(run: Any, forged: Any, quantizer: list[bytes], words: list[str]) -> None:
+    path = forged(p.dict_of({"a": p.quantized(64, p.tuple_of(quantizer))}))
+    place = f"pthparse: {path}!archive/data.pkl: tensor 'a': "
+    assert run("show", *words, path, "a") == (2, "", f"{place}its quantizer is not as torch writes one [tensor-args]\n")
+
+
+def test_show_parts_that_are_one_number_many_times(run: Any, forged: Any) -> None:
+    longs = p.storage("0", 8, "LongStorage")
+    sizes, offsets = p.tensor(longs, [5_000_000, 1], [0, 1]), p.tensor(longs, [5_000_000], [0])
+    path = forged(p.nested(VECTOR, sizes, sizes, offsets))
+    code, out, err = run("show", path, "")
+    assert (code, out) == (2, "") and err.endswith("its sizes say more than is stored of them [tensor-args]\n")
+
+
+def test_show_pieces_that_are_no_tensors(run: Any, forged: Any) -> None:
+    path = forged(p.dict_of({"a": p.sparse("sparse_csr", p.NONE, p.NONE, VECTOR, p.ints([1, 1]))}))
+    text = "its compressed_indices are no tensor as torch writes them [tensor-args]\n"
+    assert run("show", path, "a") == (2, "", f"pthparse: {path}!archive/data.pkl: tensor 'a': {text}")
+
+
+def test_show_a_slice_of_too_many_dimensions(run: Any, forged: Any) -> None:
+    path = forged(p.dict_of({"a": VECTOR}))
+    text = "too many indices for array: array is 1-dimensional, but 3 were indexed"
+    assert run("show", path, "a[0,0,0]") == (2, "", f"pthparse: {path}: a[0,0,0]: {text} [slice]\n")
+
+
+def test_show_an_index_that_is_a_digit_elsewhere(run: Any, forged: Any) -> None:
+    path = forged(p.dict_of({"a": p.list_of([p.integer(1)])}))
+    assert run("show", path, "a/\xb2") == (2, "", f"pthparse: {path}: no tensor or value 'a/\xb2'; near: 'a/0'\n")
+
+
+def test_show_a_missing_name_beside_one_that_acts_on_a_terminal(run: Any, evil: str) -> None:
+    code, out, err = run("show", evil, EVIL[:-2])
+    assert (code, out) == (2, "") and "no tensor or value" in err and "near: " in err
+    assert err[:-1].isprintable() and err.count("\n") == 1
 
 
 # ---- errors, terminals, pipes ----
