@@ -8,7 +8,7 @@ const pth_dtype pth_dtypes[PTH_N_DTYPES] = {
 #undef X
 };
 
-enum { LONGEST_TEXT = 4096, MAX_TAGS = 16 };
+enum { MAX_TAGS = 16 };
 
 typedef struct known_global {
   const char *module, *name;
@@ -232,21 +232,46 @@ uint32_t pth_attribute(const pth_graph *g, uint32_t object, const char *key) {
   return found;
 }
 
-/* One long text may be the key of any number of pairs: such go by identity. */
-static bool is_short_text(const pth_graph *g, const pth_node *n) { return pth_is_text(n) && pth_slice(g, n).len <= LONGEST_TEXT; }
+/* What two keys are compared by. One long text may be the key of any number of pairs: such go by identity. */
+typedef struct key_value {
+  enum { KEY_SELF, KEY_TEXT, KEY_BYTES, KEY_LONG, KEY_INTEGER, KEY_REAL } kind;
+  pth_bytes bytes;
+  uint64_t bits;
+} key_value;
+
+/* A float that is a whole number equals that int; what is no number equals nothing. */
+static key_value key_of_float(uint32_t id, uint64_t bits) {
+  double d;
+  memcpy(&d, &bits, sizeof d);
+  if (d >= -9007199254740992.0 && d <= 9007199254740992.0 && d == (double)(int64_t)d)
+    return (key_value){.kind = KEY_INTEGER, .bits = (uint64_t)(int64_t)d};
+  return d == d ? (key_value){.kind = KEY_REAL, .bits = bits} : (key_value){.kind = KEY_SELF, .bits = id};
+}
+
+static key_value key_of(const pth_graph *g, uint32_t id) {
+  const pth_node *n = pth_node_at(g, id);
+  int64_t v;
+  if (pth_as_i64(g, id, &v)) return (key_value){.kind = KEY_INTEGER, .bits = (uint64_t)v};
+  if (n->kind == PTH_NODE_FLOAT) return key_of_float(id, n->b);
+  key_value key = {.kind = pth_is_text(n)               ? KEY_TEXT
+                           : n->kind == PTH_NODE_BYTES  ? KEY_BYTES
+                           : n->kind == PTH_NODE_BIGINT ? KEY_LONG
+                                                        : KEY_SELF,
+                   .bits = id};
+  if (key.kind != KEY_SELF) key.bytes = pth_slice(g, n);
+  if (key.bytes.len > PTH_LONGEST_TEXT) key.kind = KEY_SELF;
+  return key;
+}
 
 bool pth_same_key(const pth_graph *g, uint32_t a, uint32_t b) {
   if (a == b) return true;
-  const pth_node *x = pth_node_at(g, a), *y = pth_node_at(g, b);
-  if (is_short_text(g, x)) return pth_is_text(y) && pth_bytes_equal(pth_slice(g, x), pth_slice(g, y));
-  int64_t v, w;
-  return pth_as_i64(g, a, &v) && pth_as_i64(g, b, &w) && v == w;
+  key_value x = key_of(g, a), y = key_of(g, b);
+  if (x.kind != y.kind || x.kind == KEY_SELF) return false;
+  return x.kind < KEY_INTEGER ? pth_bytes_equal(x.bytes, y.bytes) : x.bits == y.bits;
 }
 
 uint64_t pth_key_hash(const pth_graph *g, uint32_t id) {
-  const pth_node *n = pth_node_at(g, id);
-  if (is_short_text(g, n)) return pth_hash(pth_slice(g, n), g->arena->seed);
-  int64_t v;
-  bool number = pth_as_i64(g, id, &v);
-  return pth_hash_number(number ? (uint64_t)v : id, g->arena->seed ^ number);
+  key_value key = key_of(g, id);
+  uint64_t seed = g->arena->seed ^ (uint64_t)key.kind;
+  return key.kind == KEY_SELF || key.kind >= KEY_INTEGER ? pth_hash_number(key.bits, seed) : pth_hash(key.bytes, seed);
 }

@@ -252,7 +252,8 @@ static inline bool pth_as_bool(const pth_graph *g, uint32_t id, bool *value) {
   return true;
 }
 
-/* Same key to a Python dict? Texts (but very long ones) by bytes, integers and bools by value, the rest by identity. */
+/* Same key to a Python dict? Texts (but those longer than this) and bytes by their bytes, numbers by value, the rest by identity. */
+#define PTH_LONGEST_TEXT 4096u
 bool pth_same_key(const pth_graph *g, uint32_t a, uint32_t b);
 uint64_t pth_key_hash(const pth_graph *g, uint32_t id);
 

@@ -99,7 +99,9 @@ static int new_name(walk *w, uint32_t path, uint32_t row) {
   pth_tensors *t = w->t;
   if (t->names.len >= w->lim->max_names) return pth_fail(w->err, PTH_E_LIMIT_NAMES, 0, t->names.len, w->lim->max_names);
   const pth_path *p = &PTH_AT(pth_path, t->paths, path);
-  if (p->kind != PTH_P_KEY || p->parent != 0 || pth_node_at(w->g, p->key)->kind != PTH_NODE_STR || p->owner != w->g->root) t->flat = false;
+  if (p->kind != PTH_P_KEY || p->parent != 0 || pth_node_at(w->g, p->key)->kind != PTH_NODE_STR || p->owner != w->g->root ||
+      p->len > PTH_LONGEST_TEXT)
+    t->flat = false;
   w->name_bytes += p->len;
   if (w->name_bytes > w->max_name_bytes) return pth_fail(w->err, PTH_E_LIMIT_NAME_BYTES, 0, w->name_bytes, w->max_name_bytes);
   int rc = pth_pool_room(t->arena, &t->names, w->err);

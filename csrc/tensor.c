@@ -442,10 +442,19 @@ static int dense(pth_rows *w, uint32_t args, pth_tensor *r) {
   return 0;
 }
 
+/* Complex numbers have conjugates, and numbers negatives. */
+static int check_views(pth_tensor *r) {
+  bool complex = r->dtype == PTH_DT_COMPLEX32 || r->dtype == PTH_DT_COMPLEX64 || r->dtype == PTH_DT_COMPLEX128;
+  bool number = complex || r->dtype <= PTH_DT_UINT8 || (r->dtype >= PTH_DT_UINT16 && r->dtype <= PTH_DT_FLOAT8_E8M0FNU);
+  if ((r->flags & PTH_F_CONJ && !complex) || (r->flags & PTH_F_NEG && !number)) return wrong(r, PTH_E_TENSOR_VIEW, 0, 0);
+  return 0;
+}
+
 static int tensor_v2(pth_rows *w, uint32_t args, pth_tensor *r) {
   int rc = dense(w, args, r);
   grad_of(w->g, pth_item(w->g, args, 4), r);
   if (rc == 0) rc = view_flags(w->g, pth_item(w->g, args, 6), r);
+  if (rc == 0) rc = check_views(r);
   return rc ? rc : check_dense(w, r);
 }
 
@@ -455,6 +464,7 @@ static int tensor_v3(pth_rows *w, uint32_t args, pth_tensor *r) {
   grad_of(w->g, pth_item(w->g, args, 4), r);
   if (rc == 0) rc = typed;
   if (rc == 0) rc = view_flags(w->g, pth_item(w->g, args, 7), r);
+  if (rc == 0) rc = check_views(r);
   return rc ? rc : check_dense(w, r);
 }
 

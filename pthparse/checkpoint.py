@@ -91,7 +91,8 @@ def nearest(name: str, names: Sequence[str]) -> str:
     """The ending of a message: names that are much like the one that was not found."""
     alike = [n for n in names[:20000] if abs(len(n) - len(name)) <= 4 + len(name) // 4 and len(n) < 300][:4000]
     near = difflib.get_close_matches(name[:300], alike, 3)
-    return f"; near: {', '.join(repr(escape(n)) for n in near)}" if near else ""
+    quoted = [f"'{escape(n)}'" for n in near]
+    return f"; near: {', '.join(quoted)}" if near else ""
 
 
 class _Names(Mapping[str, Tensor]):
@@ -122,7 +123,7 @@ class _Names(Mapping[str, Tensor]):
         row = self._index.get(name)
         if row is None:
             near = nearest(str(name), self._list)
-            raise KeyError(f"no tensor {escape(str(name))!r}{near}")
+            raise KeyError(f"no tensor '{escape(str(name))}'{near}")
         return self._table.make(Tensor, str(name), row)
 
     def values(self) -> ValuesView[Tensor]:

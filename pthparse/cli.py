@@ -9,6 +9,7 @@ import argparse
 import csv
 import io
 import json
+import math
 import os
 import re
 import sys
@@ -309,7 +310,7 @@ def value_at(ckpt: Any, path: str) -> Any:
         name = next((n for n in sorted(below, key=len, reverse=True) if left == n or left.startswith(f"{n}/")), None)
         if name is None:
             known = list(dict.fromkeys((*ckpt.metadata, *below, *ckpt)))
-            raise KeyError(f"no tensor or value {escape(path)!r}{nearest(path, known)}")
+            raise KeyError(f"no tensor or value '{escape(path)}'{nearest(path, known)}")
         value, left = below[name], left[len(name) + 1 :]
     return value
 
@@ -396,8 +397,9 @@ def json_values(array: Any) -> Any:
     import numpy as np
 
     array = np.asarray(array)
-    if array.size > 10_000:
-        raise UnsupportedError("too-many-values", f"{array.size:,} values: name a slice of at most 10,000")
+    lists = math.prod(n or 1 for n in array.shape)  # empty ones count too
+    if lists > 10_000:
+        raise UnsupportedError("too-many-values", f"{lists:,} values: name a slice of at most 10,000")
     if array.dtype.kind == "c":
         return [jsonable([float(v.real), float(v.imag)]) for v in array.reshape(-1)]
     if array.dtype.isbuiltin == 2:  # bfloat16, float8: the numbers they are

@@ -261,7 +261,7 @@ class _Thaw:
         if meaning == "RECONSTRUCTOR" and isinstance(arguments, tuple) and len(arguments) == 3:
             # How protocols 0 and 1 write an object: _reconstructor(its class, a base, the base's value).
             out = Opaque(arguments[0], () if arguments[2] is None else arguments[2:])
-            if states:
+            if items or pairs or states:
                 self.fills.append((_Thaw._fill_opaque, out, (items, pairs, states)))
             return out
         if meaning == "LOAD_FROM_BYTES" and (found := self.storage(node)) is not None:

@@ -518,8 +518,11 @@ class Tensor(_core.TensorRow):
         value = self._quantizer()[index]
         if type(value) in (int, float) and -(1 << 62) < value < 1 << 62:
             return value
-        with guard("its quantizer"):
-            array = value.numpy() if isinstance(value, Tensor) and value.kind == "dense" else np.asarray(value)
+        try:
+            with guard("its quantizer"):
+                array = value.numpy() if isinstance(value, Tensor) and value.kind == "dense" else np.asarray(value)
+        except PthError as e:
+            raise self._place(e) from None
         if not isinstance(value, (list, tuple, Tensor)) or array.dtype.kind not in "iuf" or array.ndim > 1:
             raise self._place(FormatError("tensor-args", "its quantizer is not as torch writes one"))
         return array
@@ -608,7 +611,8 @@ class Tensor(_core.TensorRow):
         if piece is None or piece.kind != "dense":
             raise self._place(FormatError("tensor-args", f"its {name} are no tensor as torch writes them"))
         stored = piece.storage
-        if name != "values" and (stored is None or piece.nbytes > stored.nbytes):
+        repeats = name == "values" and self.kind == "sparse"  # they may be one element, expanded
+        if not repeats and (stored is None or piece.nbytes > stored.nbytes):
             raise self._place(FormatError("tensor-args", f"its {name} say more than is stored of them"))
         self._check_dense(piece.nbytes)
         return piece.numpy()

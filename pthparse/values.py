@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,6 +73,12 @@ class Opaque:
         simple = (str, int, float, bytes, bool, type(None))
         found.update((key, value) for key, value in self.pairs if isinstance(key, simple))
         return found
+
+    def first(self, n: int) -> list[tuple[Any, Any]]:
+        """The first few attributes, whatever their number."""
+        parts = self.state if isinstance(self.state, tuple) else (self.state,)
+        pairs = itertools.chain(*(part.items() for part in parts if isinstance(part, dict)), self.pairs)
+        return list(itertools.islice(pairs, n))
 
     def __getitem__(self, key: Any) -> Any:
         return self.attributes()[key]
@@ -172,8 +179,8 @@ def _pieces(item: Any, level: int, depth: int) -> list[Any]:
     """Texts, and (value, level) of what is printed in between."""
     if isinstance(item, Opaque):
         out: list[Any] = [f"<{escape(item.cls)[:200]}"]
-        shown = item.attributes() if level < depth else {}
-        for key, child in list(shown.items())[:20]:
+        shown = item.first(20) if level < depth else []
+        for key, child in shown:
             out += [f" {_short(key, bare=True)}=", (child, level + 1)]
         if level < depth and not shown and isinstance(item.args, tuple):
             for child in item.args[:20]:
@@ -208,6 +215,8 @@ def _short(item: Any, limit: int = 100, bare: bool = False) -> str:
         return text + ("..." if len(item) > limit else "")
     if isinstance(item, (Opaque, dict, list, tuple, set, frozenset, collections.deque)):
         return "..."
+    if getattr(item, "size", 0) and type(item).__module__ == "numpy" and item.size > 200:
+        return f"<array {item.dtype} {list(item.shape)}>"  # its own text would be as long as it is
     return escape(repr(item))[:limit]
 
 
@@ -215,5 +224,6 @@ def class_of(pid: Any) -> GlobalName | None:
     """The class that a persistent id of old files stands for: ('module', class, file, source); a tar lacks the word."""
     if not isinstance(pid, tuple):
         return None
-    found = pid[1] if len(pid) == 4 and pid[0] == "module" else pid[0] if len(pid) == 3 else None
+    named = len(pid) == 4 and isinstance(pid[0], str) and pid[0] == "module"
+    found = pid[1] if named else pid[0] if len(pid) == 3 else None
     return found if isinstance(found, GlobalName) else None

@@ -15,6 +15,7 @@ BAR = 24
 PADDED = 120  # columns are padded to at most this
 DEEPEST = 50  # levels of a JSON value; what lies deeper is a short text
 MOST_VALUES = 1_000_000  # of a JSON value
+SHORT = 300  # characters of what is no plain data in it
 
 
 class Column(NamedTuple):
@@ -144,7 +145,8 @@ def _jsonable(value: Any, level: int, left: list[int]) -> Any:
         return value
     from ..values import preview
 
-    return preview(value)
+    left[0] -= SHORT
+    return preview(value, SHORT)
 
 
 def _key(key: Any) -> str:

@@ -175,11 +175,51 @@ def test_the_last_of_equal_keys_counts(name: str) -> None:
     assert ckpt["a"].numpy().tolist() == ckpt.root["a"].numpy().tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("keys", [(p.integer(1), p.TRUE), (p.TRUE, p.integer(1)), (p.integer(1), p.long_integer(1))])
-def test_numbers_and_booleans_that_are_one_key(keys: tuple[bytes, bytes]) -> None:
-    ckpt = opened(p.pairs([(keys[0], VECTOR), (keys[1], vector(2))]))
+def real(value: float) -> bytes:
+    return b"G" + struct.pack(">d", value)
+
+
+ONE_KEY = {
+    "int and bool": (p.integer(1), p.TRUE),
+    "bool and int": (p.TRUE, p.integer(1)),
+    "two spellings of an int": (p.integer(1), p.long_integer(1)),
+    "int and float": (p.integer(1), real(1.0)),
+    "bool and float": (p.FALSE, real(0.0)),
+    "two zeros": (real(0.0), real(-0.0)),
+    "a half": (real(0.5), real(0.5)),
+    "bytes": (b"C\x02ab", b"B\x02\0\0\0ab"),
+    "long integers": (p.long_integer(1 << 80), p.long_integer(1 << 80)),
+}
+TWO_KEYS = {
+    "int and text": (p.integer(1), p.text("1")),
+    "text and bytes": (p.text("ab"), b"C\x02ab"),
+    "neighbours": (p.integer((1 << 53) + 1), real(2.0**53)),
+    "halves": (real(0.5), real(-0.5)),
+    "no numbers": (real(math.nan), real(math.nan)),
+}
+
+
+@pytest.mark.parametrize("name", ONE_KEY)
+def test_keys_that_are_one_to_python(name: str) -> None:
+    first, second = ONE_KEY[name]
+    ckpt = opened(p.pairs([(first, VECTOR), (second, vector(2))]))
     assert [t.numpy().tolist() for t in ckpt.values()] == [[0, 1]]
-    assert len(ckpt.root) == 1 and ckpt.root[1].numpy().tolist() == [0, 1]
+    assert [t.numpy().tolist() for t in ckpt.root.values()] == [[0, 1]]
+
+
+@pytest.mark.parametrize("name", TWO_KEYS)
+def test_keys_that_are_two_to_python(name: str) -> None:
+    first, second = TWO_KEYS[name]
+    ckpt = opened(p.pairs([(first, VECTOR), (second, vector(2))]))
+    assert [t.numel for t in ckpt.values()] == [t.numel for t in ckpt.root.values()] == [16, 2]
+
+
+def test_long_texts_that_are_one_key_are_told_apart() -> None:
+    """They are compared by identity: both tensors have a name, and it is said."""
+    key = p.text("k" * 5000)
+    ckpt = opened(p.pairs([(key, VECTOR), (p.text("k" * 5000), vector(2))]))
+    assert [ckpt[name].numel for name in ("k" * 5000, "k" * 5000 + "#2")] == [16, 2]
+    assert [f.code for f in ckpt.findings] == ["names-collide"]
 
 
 def test_keys_of_python_2_that_collide_under_a_multiplicative_hash() -> None:
