@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,6 +88,8 @@ def open(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits | 
 
 def nearest(name: str, names: Sequence[str]) -> str:
     """The ending of a message: names that are much like the one that was not found."""
+    import difflib
+
     alike = [n for n in names[:20000] if abs(len(n) - len(name)) <= 4 + len(name) // 4 and len(n) < 300][:4000]
     near = difflib.get_close_matches(name[:300], alike, 3)
     quoted = [f"'{escape(n)}'" for n in near]
