@@ -132,9 +132,14 @@ class Home:
 
     def _storages(self, table: _core.Tensors, name: str, row: int) -> set[int]:
         own = table.storage_of(row)
-        if not table.has_parts(row):
-            return set() if own is None else {own}
-        return {leaf._storage for leaf in table.make(Tensor, name, row).leaves() if leaf._storage is not None}
+        found = set() if own is None else {own}
+        if table.has_parts(row):
+            try:
+                leaves = table.make(Tensor, name, row).leaves()
+            except PthError:  # its own to say, when it is asked for them
+                leaves = []
+            found.update(leaf._storage for leaf in leaves if leaf._storage is not None)
+        return found
 
     _sharers: dict[Any, tuple[str, ...]] | None = None
 

@@ -1,0 +1,143 @@
+"""`pthparse info FILE...`: what is in it, on one screen."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ..checkpoint import open as open_checkpoint
+from ..errors import PthError
+from .summary import FEW, summary
+from .text import Column, bar, count, line, share, size, table
+from .verb import CANNOT_SAY, Verb, complain, message, print_json
+
+TOP_GROUPS = 12
+
+
+def info_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="+")
+
+
+def info(args: argparse.Namespace) -> int:
+    documents, code = [], 0
+    for i, path in enumerate(args.file):
+        try:
+            with open_checkpoint(path) as ckpt:
+                facts = summary(ckpt, path)
+        except (PthError, OSError) as e:
+            if len(args.file) == 1:
+                raise
+            code = CANNOT_SAY
+            complain(e, path, args.debug)
+            documents.append({"file": path, "error": message(e, path)})
+            continue
+        documents.append(facts)
+        if not args.json:
+            if i:
+                line("")
+            print_info(facts)
+    if args.json:
+        print_json(documents[0] if len(args.file) == 1 else {"files": documents})
+    return code
+
+
+def print_info(facts: dict[str, Any]) -> None:
+    """One screen."""
+    total = facts["nbytes"]
+    line(f"{facts['file']}   {size(total)}")
+    big = ", big endian" if facts["byteorder"] == "big" else ""
+    line(
+        f"{facts['format']} checkpoint{big}, {facts['writer']['text']} (inferred), "
+        f"pickle protocol {facts['pickle_protocol']}"
+    )
+    print_counts(facts)
+    if facts["n_shared"]:
+        names = ", ".join(f"{s['name']} = {s['same_as']}" for s in facts["shared"][:FEW])
+        more = facts["n_shared"] - min(FEW, len(facts["shared"]))
+        line(f"shared, counted once: {names}" + (f" and {more:,} more" if more else ""))
+    if facts["metadata"]:
+        line("values: " + ", ".join(f"{k} = {brief(v)}" for k, v in list(facts["metadata"].items())[:8]))
+    sources = facts["class_sources"]
+    if sources:
+        more = f" and {len(sources) - FEW:,} more" if len(sources) > FEW else ""
+        line(f"holds the source code of {', '.join(sources[:FEW])}{more}")
+    line("")
+    if len(facts["sections"]) > 1:
+        found = sorted(facts["sections"].items(), key=lambda pair: -pair[1]["nbytes"])
+        counts = [(name or "(root)", 1, s["tensors"], s["elements"], s["nbytes"]) for name, s in found]
+        table(columns("section"), group_rows(counts, total), sys.stdout)
+        line("")
+    counts = [
+        (g["name"] or "(no name)", g["copies"], g["tensors"], g["elements"], g["nbytes"]) for g in facts["groups"]
+    ]
+    rows = group_rows(counts, total)
+    ledger = facts["ledger"]
+    if facts["constants_nbytes"]:
+        rows.append(group_row("(constants of the code)", 1, "", "", facts["constants_nbytes"], total))
+    if facts["unseen_nbytes"]:
+        rows.append(group_row("(in storages, seen by no tensor)", 1, "", "", facts["unseen_nbytes"], total))
+    rows.append(group_row("(not tensor data)", 1, "", "", total - ledger["data"], total))
+    table(columns("group"), rows, sys.stdout)
+    parts = (f"{ledger['data']:,} tensor data", f"{ledger['pickles']:,} pickles", f"{ledger['container']:,} container")
+    line(f"ledger: {total:,} B = {' + '.join(parts)}")
+    for f in facts["findings"][:FEW]:
+        line(f"note: {f['member'] + ': ' if f['member'] else ''}{f['message']} [{f['code']}]")
+    if len(facts["findings"]) > FEW:
+        line(f"and {len(facts['findings']) - FEW:,} more notes")
+    if facts["errors"]:
+        line(f"{count(facts['errors'], 'tensor')} cannot be read:")
+        for e in facts["first_errors"]:
+            line(f"  {e['error']}")
+
+
+def print_counts(facts: dict[str, Any]) -> None:
+    dtypes = sorted(facts["dtypes"].items(), key=lambda pair: -pair[1]["nbytes"])
+    kinds = ", ".join(f"{k}" if len(dtypes) == 1 else f"{k} x {v['tensors']:,}" for k, v in dtypes[:FEW])
+    if len(dtypes) > FEW:
+        kinds += f" and {len(dtypes) - FEW} more dtypes"
+    held = f"{count(facts['tensors'], 'tensor')}   {kinds}".rstrip()
+    if facts["without_data"]:
+        held += f"   ({facts['without_data']:,} without data)"
+    if facts["parameters"] is None:
+        line(f"{count(facts['elements'], 'element')} in {held}")
+        return
+    what = count(facts["parameters"], "parameter")
+    if facts["buffers"]:
+        what += f" and {count(facts['buffers'], 'element')} of buffers"
+    if facts["model"]:
+        line(f"{facts['model']}: {what}")
+        line(f"{count(facts['elements'], 'element')} in {held}")
+    else:
+        line(f"{what} in {held}")
+
+
+def columns(first: str) -> tuple[Column, ...]:
+    heads = (Column(head, right=True) for head in ("tensors", "elements", "bytes", "share"))
+    return (Column(first, name=True), *heads, Column(""))
+
+
+def group_row(name: str, n: int, tensors: int | str, elements: int | str, nbytes: int, total: int) -> tuple[str, ...]:
+    """One of n equal groups, and the share of all of them."""
+    per = f"{n}x " if n > 1 else ""
+    cells = [f"{per}{c // n:,}" if isinstance(c, int) else c for c in (tensors, elements, nbytes)]
+    return (f"{name} ({n}x)" if n > 1 else name, *cells, share(nbytes, total), bar(nbytes, total))
+
+
+def group_rows(counts: Sequence[tuple[str, int, int, int, int]], total: int) -> list[tuple[str, ...]]:
+    """The largest, and what is left of them in one row."""
+    rows = [group_row(*counted, total) for counted in counts[:TOP_GROUPS]]
+    rest = counts[TOP_GROUPS:]
+    if rest:
+        tensors, elements, nbytes = (sum(column) for column in list(zip(*rest, strict=True))[2:])
+        rows.append(group_row(f"({len(rest):,} more)", 1, tensors, elements, nbytes, total))
+    return rows
+
+
+def brief(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) and value not in ("nan", "inf", "-inf") else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+VERB = Verb(info, info_arguments, "what is in it: one screen", "pthparse info model.pth")

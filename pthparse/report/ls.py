@@ -1,0 +1,86 @@
+"""`pthparse ls FILE [PATTERN]`: the tensors, a line each."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ..checkpoint import open as open_checkpoint
+from ..errors import escape
+from .summary import stored_nbytes
+from .text import Column, line, shape, share, table
+from .verb import NO, Verb, print_json, tensor_row
+
+SORTS: dict[str, Callable[[Any], Any]] = {
+    "name": lambda t: t.name,
+    "size": lambda t: (-stored_nbytes(t), -t.nbytes),
+    "shape": lambda t: tuple(-n for n in t.shape),
+    "dtype": lambda t: t.dtype,
+}
+
+
+def natural(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise argparse.ArgumentTypeError(f"not a number of lines: {text!r}")
+    return int(text)
+
+
+def ls_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file")
+    parser.add_argument("pattern", nargs="?", help="glob over names, such as 'layers.*.weight'")
+    parser.add_argument("--sort", choices=("file", *SORTS), default="file", help="default: the order of the file")
+    parser.add_argument("--csv", action="store_true", help="comma-separated values")
+    parser.add_argument("--limit", type=natural, metavar="N", help="the first N only")
+
+
+def ls(args: argparse.Namespace) -> int:
+    with open_checkpoint(args.file) as ckpt:
+        tensors = [t for n, t in ckpt.items() if args.pattern is None or fnmatchcase(n, args.pattern)]
+        if args.sort != "file":
+            tensors.sort(key=SORTS[args.sort])
+        found = len(tensors)
+        tensors = tensors[: args.limit]
+        if args.json:
+            print_json(
+                {"file": args.file, "nbytes": ckpt.nbytes, "found": found, "tensors": [tensor_row(t) for t in tensors]}
+            )
+        elif args.csv:
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(("name", "shape", "dtype", "numel", "nbytes", "stored_nbytes"))
+            for t in tensors:
+                dims = "x".join(map(str, t.shape))
+                writer.writerow((escape(t.name), dims, t.dtype, t.numel, t.nbytes, stored_nbytes(t)))
+        else:
+            print_tensors(tensors, ckpt.nbytes)
+            if found > len(tensors):
+                line(f"({found - len(tensors):,} more)")
+    if args.pattern is not None and not found:
+        print(f"pthparse: {escape(args.file)}: no tensor matches '{escape(args.pattern)}'", file=sys.stderr)
+        return NO
+    return 0
+
+
+def print_tensors(tensors: Sequence[Any], total: int) -> None:
+    heads = (
+        Column("name", name=True),
+        Column("shape"),
+        Column("dtype"),
+        Column("bytes", right=True),
+        Column("share", right=True),
+    )
+    rows = []
+    for t in tensors:
+        nbytes = stored_nbytes(t)
+        kind = "" if t.kind in ("dense", "array") else f" {t.kind}" if t.layout == "strided" else f" {t.layout}"
+        dtype = "?" if t.error is not None and t.dtype == "untyped" else t.dtype
+        rows.append((t.name, shape(t.shape), dtype + kind, f"{nbytes:,}", share(nbytes, total)))
+    table(heads, rows, sys.stdout)
+
+
+VERB = Verb(
+    ls, ls_arguments, "the tensors: name, shape, dtype, bytes, share", "pthparse ls model.pth 'layers.*' --sort size"
+)

@@ -1,0 +1,63 @@
+"""What the verbs of the command share: their row in its table, JSON, and how an error is told."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..errors import escape
+from .summary import stored_nbytes
+
+NO = 1
+CANNOT_SAY = 2
+
+
+class Verb(NamedTuple):
+    """What a module of report/ gives to the table of cli.py."""
+
+    run: Callable[[argparse.Namespace], int]
+    arguments: Callable[[argparse.ArgumentParser], None]
+    help: str
+    example: str
+
+
+def print_json(document: dict[str, Any]) -> None:
+    # Whole before its first byte is out: a program gets a document or none.
+    print(json.dumps({"schema": 1, **document}, ensure_ascii=True, allow_nan=False, indent=1))
+
+
+def tensor_row(t: Any) -> dict[str, Any]:
+    return {
+        "name": t.name,
+        "shape": list(t.shape),
+        "dtype": t.dtype,
+        "numel": t.numel,
+        "nbytes": t.nbytes,
+        "stored_nbytes": stored_nbytes(t),
+        "kind": t.kind,
+        "layout": t.layout,
+        "requires_grad": t.requires_grad,
+    }
+
+
+def complain(error: Exception, path: str, debug: bool) -> None:
+    """One line on stderr, or all of it."""
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    else:
+        print(f"pthparse: {message(error, path)}", file=sys.stderr)
+
+
+def message(error: Exception, path: str) -> str:
+    """One line."""
+    if isinstance(error, OSError):
+        return f"{escape(str(error.filename or 'standard output'))}: {error.strerror or error}"
+    if isinstance(error, KeyError):
+        return f"{escape(path)}: {error.args[0]}"
+    text = str(error)
+    return text if getattr(error, "path", None) else f"{escape(path)}: {text}"
