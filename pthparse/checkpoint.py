@@ -210,7 +210,7 @@ class Checkpoint(_Names):
 
     def __init__(self, box: Container) -> None:
         self._box = box
-        self._table = box.tensors
+        self._table, self._parts = box.give_tables()
         self._told_apart: list[Finding] = []
         if box.names is not None:
             self._list = list(box.names)
@@ -346,7 +346,7 @@ class Checkpoint(_Names):
     def ledger(self) -> Mapping[str, int]:
         """Where the file's bytes go: storages (each once), pickles, and the container round them."""
         held = pickled = 0
-        for table in (self._table, *(table for table, _ in self._box.parts.values())):
+        for table in (self._table, *(table for table, _ in self._parts.values())):
             in_members, in_pickles = self._storage_nbytes(table)
             held, pickled = held + in_members, pickled + in_pickles
         stored = sum(p.stored_nbytes for p in self._box.pickles)
@@ -373,7 +373,7 @@ class Checkpoint(_Names):
     @property
     def constants_nbytes(self) -> int:
         """TorchScript: bytes of the storages of its constants."""
-        return sum(sum(self._storage_nbytes(table)) for table, _ in self._box.parts.values())
+        return sum(sum(self._storage_nbytes(table)) for table, _ in self._parts.values())
 
     @property
     def errors(self) -> Mapping[str, PthError]:
@@ -392,9 +392,9 @@ class Checkpoint(_Names):
     @cached_property
     def constants(self) -> Any:
         """TorchScript: the tuple of constants of its code; else None."""
-        if "constants" not in self._box.parts:
+        if "constants" not in self._parts:
             return None
-        table, pickle = self._box.parts["constants"]
+        table, pickle = self._parts["constants"]
         home = Home(self._box, pickle, table.names(), table.name_rows())
         table.bind(home)
         return home.thaw(table, table.graph.root)

@@ -87,6 +87,12 @@ class Container:
         self.tensors: Any = None
         self.closed = False
 
+    def give_tables(self) -> tuple[Any, dict[str, Any]]:
+        """The tables, which are the caller's from now on: they lead back to the container, and may not lie in it."""
+        tensors, parts = self.tensors, self.parts
+        self.tensors, self.parts = None, {}
+        return tensors, parts
+
     def extent(self, store: Any, span: int) -> Extent:
         """Where the bytes of a storage lie; raises if they cannot be read."""
         _, offset, nbytes, _, code = store.span(span)

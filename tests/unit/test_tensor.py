@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,18 +219,25 @@ def test_arrays_outlive_the_checkpoint(tmp_path) -> None:  # type: ignore[no-unt
     assert e.value.code == "closed" and tensor.shape == (8,)
 
 
-def test_a_checkpoint_is_given_back_without_the_collector() -> None:
+SCRIPT = Path(__file__).parent.parent / "data" / "zoo" / "torch-2.13.0-py3.11" / "torchscript.pth"
+
+
+@pytest.mark.parametrize("source", [checkpoint(p.pickle(p.dict_of({"t": p.vector("0", 8)})), {"0": DATA}), SCRIPT])
+def test_a_checkpoint_is_given_back_without_the_collector(source: Any) -> None:
     """Whatever was asked of it: the table holds tens of megabytes, and the file a descriptor."""
-    ckpt = opened(p.vector("0", 8))
-    tensors, root, storages, metadata = list(ckpt.values()), ckpt.root, ckpt.storages, ckpt.metadata
-    assert len(tensors) == 2 and root and storages and metadata == {}
-    gone = weakref.ref(ckpt)
     gc.disable()
     try:
+        ckpt = pthparse.open(source)
+        asked = [list(ckpt.values()), ckpt.root, ckpt.storages, ckpt.metadata, ckpt.constants, ckpt.ledger]
+        array = ckpt[next(iter(ckpt))].numpy()
+        gone, home, box = weakref.ref(ckpt), weakref.ref(ckpt._home), weakref.ref(ckpt._box)
         del ckpt
-        assert gone() is None
+        assert gone() is None and home() is not None  # tensors need it
+        del asked
+        assert home() is None and box() is None
     finally:
         gc.enable()
+    assert array.size > 0
 
 
 def test_reads_from_many_threads() -> None:
