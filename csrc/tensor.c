@@ -442,10 +442,11 @@ static int dense(pth_rows *w, uint32_t args, pth_tensor *r) {
   return 0;
 }
 
-/* Complex numbers have conjugates, and numbers negatives. */
+/* Complex numbers have conjugates, and numbers negatives: what numpy, too, has by its name, and not as raw bytes. */
 static int check_views(pth_tensor *r) {
+  const pth_dtype *d = &pth_dtypes[r->dtype];
   bool complex = r->dtype == PTH_DT_COMPLEX32 || r->dtype == PTH_DT_COMPLEX64 || r->dtype == PTH_DT_COMPLEX128;
-  bool number = complex || r->dtype <= PTH_DT_UINT8 || (r->dtype >= PTH_DT_UINT16 && r->dtype <= PTH_DT_FLOAT8_E8M0FNU);
+  bool number = complex || (r->dtype != PTH_DT_BOOL && strcmp(d->name, d->numpy) == 0);
   if ((r->flags & PTH_F_CONJ && !complex) || (r->flags & PTH_F_NEG && !number)) return wrong(r, PTH_E_TENSOR_VIEW, 0, 0);
   return 0;
 }

@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Iterator
 from typing import Any
 
 from .errors import LimitError
-from .values import Opaque
+from .values import children
 
 DEEPEST = 200  # levels: deeper values are left out
-
-
-def component(key: Any, index: int) -> str:
-    """A key as a part of a path, as csrc/names.c writes it: what is no text or small number goes by its place."""
-    if isinstance(key, str):
-        return key
-    if key is None or isinstance(key, bool) or (isinstance(key, int) and -(1 << 63) <= key < 1 << 63):
-        return str(key)
-    return f"<key {index}>"
-
-
-def children(value: Any) -> Iterator[tuple[str, Any]]:
-    """(component, child) of a container; nothing of a plain value."""
-    if isinstance(value, Opaque):
-        value = value.attributes()
-    if isinstance(value, dict):
-        for i, (key, child) in enumerate(value.items()):
-            yield component(key, i), child
-    elif isinstance(value, (list, tuple, collections.deque)):
-        for i, child in enumerate(value):
-            yield str(i), child
 
 
 def plain_values(root: Any, pickle_nbytes: int) -> dict[str, Any]:

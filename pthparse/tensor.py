@@ -5,7 +5,8 @@ before an array is made. What numpy cannot hold comes out as the next honest thi
 
     complex32                float16 with a last axis of 2 (real, imaginary)
     quint4x2, quint2x4       the packed uint8 bytes, 1-D, low bits first
-    float4_e2m1fn_x2, bits*  the raw unsigned bytes, as the shape counts them
+    float4_e2m1fn_x2, bits*, int1 to int7, uint1 to uint7
+                             the raw unsigned bytes, as the shape counts them
     quantized                the integers; `dequantize()` gives the values
     sparse, nested, subclass no array: `indices`/`values`/`to_dense()`, `unbind()`, `inner`
 """
@@ -22,6 +23,7 @@ from .errors import FormatError, LimitError, PthError, TruncatedError, Unsupport
 from .formats.base import Extent
 from .record import Record
 from .source import closed
+from .values import children
 
 if TYPE_CHECKING:
     import numpy as np
@@ -223,8 +225,7 @@ def _rows_in(value: Any) -> list[tuple[str, int]]:
             found.append((path, item.row))
         elif isinstance(item, (dict, list, tuple)) and id(item) not in seen:
             seen.add(id(item))
-            pairs = item.items() if isinstance(item, dict) else enumerate(item)
-            stack += [(f"{path}/{k}" if path else str(k), v) for k, v in reversed(list(pairs))]
+            stack += [(f"{path}/{name}" if path else name, v) for name, v in reversed(list(children(item)))]
     return found
 
 
@@ -350,7 +351,8 @@ class Tensor(_core.TensorRow):
         return error.at(box.source.path, pickle.member if pickle else None)
 
     def __repr__(self) -> str:
-        return f"<Tensor {self.name!r} {self.dtype} {list(self.shape)}>"
+        shape = "[...]" if self._kind == NESTED else list(self._sizes)  # of parts: they may be wrong
+        return f"<Tensor {self.name!r} {self.dtype} {shape}>"
 
     def __len__(self) -> int:
         if not self.shape:

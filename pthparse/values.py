@@ -220,6 +220,27 @@ def _short(item: Any, limit: int = 100, bare: bool = False) -> str:
     return escape(repr(item))[:limit]
 
 
+def component(key: Any, index: int) -> str:
+    """A key as a part of a path, as csrc/names.c writes it: what is no text or small number goes by its place."""
+    if isinstance(key, str):
+        return key
+    if key is None or isinstance(key, bool) or (isinstance(key, int) and -(1 << 63) <= key < 1 << 63):
+        return str(key)
+    return f"<key {index}>"
+
+
+def children(value: Any) -> Iterator[tuple[str, Any]]:
+    """(component, child) of a container; nothing of a plain value."""
+    if isinstance(value, Opaque):
+        value = value.attributes()
+    if isinstance(value, dict):
+        for i, (key, child) in enumerate(value.items()):
+            yield component(key, i), child
+    elif isinstance(value, (list, tuple, collections.deque)):
+        for i, child in enumerate(value):
+            yield str(i), child
+
+
 def class_of(pid: Any) -> GlobalName | None:
     """The class that a persistent id of old files stands for: ('module', class, file, source); a tar lacks the word."""
     if not isinstance(pid, tuple):

@@ -12,8 +12,8 @@ from typing import Any
 from ..checkpoint import nearest
 from ..checkpoint import open as open_checkpoint
 from ..errors import UnsupportedError, escape
-from ..metadata import children
 from ..record import Record
+from ..values import children
 from .summary import FEW
 from .text import jsonable, line, shape, size
 from .verb import Verb, print_json, tensor_row
