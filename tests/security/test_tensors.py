@@ -314,6 +314,17 @@ def test_wrappers_in_each_other() -> None:
     assert one.numpy().tolist() == list(range(16))
 
 
+def test_parts_below_keys_that_are_tensors() -> None:
+    """Such a key goes by its place: its text would ask the tensor for its own parts, without end."""
+    keyed = p.pairs([(p.jagged(values=VECTOR, offsets=VECTOR), VECTOR), (p.integer(7), VECTOR)])
+    t = tensor(p.subclass(p.wrapper([16]), p.dict_of({"d": keyed})))
+    assert [(path, part.name) for path, part in t.inner.items()] == [("d/<key 0>", ".d/<key 0>"), ("d/7", ".d/7")]
+    turn = p.once(p.wrapper([16]), 0) + p.once(p.EMPTY_DICT, 1)
+    again = p.once(p.subclass(p.get(0), p.get(1)), 2) + p.get(1) + p.get(2) + p.get(2) + b"s0"
+    itself = tensor(turn + again + p.get(2))
+    assert repr(itself) == "<Tensor '' float32 [16]>" and itself.leaves() == []
+
+
 def test_an_array_of_another_dtype_than_its_tensor() -> None:
     """torch makes the tensor of the array's elements, in the dtype that the call gives."""
     array = p.numpy_array(p.numpy_dtype("i8"), struct.pack("<4q", 1, 2, 3, 4), [4])
