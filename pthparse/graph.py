@@ -95,7 +95,7 @@ class _Thaw:
 
     def new(self, kind: Any, *args: Any) -> Any:
         """A container, of a kind that prints in short if the graph is wide."""
-        return (BRIEF[kind] if self.wide else kind)(*args)
+        return (BRIEF.get(kind, kind) if self.wide else kind)(*args)
 
     # ---- 1. what can be reached ----
 
@@ -366,7 +366,11 @@ class _Thaw:
     def counter(self, args: tuple[Any, ...], parts: Any) -> Any:
         if args and not isinstance(args[0], dict):
             return None
-        return self._mapping(collections.Counter, parts, self._argument(parts, 0))
+        made_from = self._argument(parts, 0)
+        counts = [*parts[5], *(self.parts.get(made_from.id) or () if type(made_from) is _core.Ref else ())]
+        # Python prints a Counter by way of a new dict each time: one that holds itself would never end.
+        plain = not any(type(part) is _core.Ref for part in counts)
+        return self._mapping(collections.Counter if plain else BRIEF[collections.Counter], parts, made_from)
 
     def deque(self, args: tuple[Any, ...], parts: Any) -> Any:
         maxlen = args[1] if len(args) > 1 else None

@@ -437,6 +437,14 @@ def test_counters() -> None:
     assert (counted.cls, counted.args) == ("collections.Counter", (["ab", "ab"],))
 
 
+def test_a_counter_that_holds_itself_can_be_printed() -> None:
+    counter = p.once(p.call(p.glob("collections", "Counter")), 0)
+    root = root_of(counter + p.get(0) + A + p.get(0) + b"s")
+    assert root["a"] is root and isinstance(root, collections.Counter) and list(root) == ["a"]
+    assert repr(root).startswith("{'a': {'a': ") and "1 keys" in repr(root)
+    assert repr(root_of(p.call(p.glob("collections", "Counter")) + A + p.integer(5) + b"s")) == "Counter({'a': 5})"
+
+
 def test_texts_of_numpy_that_are_no_code_points() -> None:
     dtype, data = p.numpy_dtype("U1"), b"\xff\xff\xff\x7f"
     for made in (p.numpy_scalar(dtype, data), p.numpy_array(dtype, data, [1])):
