@@ -6,8 +6,12 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import pthparse
+from pthparse.cli import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +31,13 @@ def test_ci_runs_the_readmes_command() -> None:
     script = (ROOT / ".ci" / "run").read_text().splitlines()
     assert [line for line in script if line and not line.startswith(("#", "set ", "cd "))] == ["make test"]
     assert "make test" in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_shows_what_the_demo_prints(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["info", "tests/data/lesson/lesson.pth"]) == 0
+    printed = [f"    {line}".rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert len(printed) > 8 and "\n".join(printed) in (ROOT / "README.md").read_text()
 
 
 def test_no_unfinished_marks() -> None:
