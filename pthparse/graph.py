@@ -81,10 +81,12 @@ class _Thaw:
 
     def run(self, root: int) -> Any:
         self._reach(root)
-        self._weigh(root)
+        for node in (root, *self.parts):
+            self._weigh(node)
         self.wide = (
-            self.weight.get(root, 0) > WIDE + 100 * len(self.weight)
-            or self.depth.get(root, 0) > self.limits.max_depth // 4
+            max(self.weight.values(), default=0) > WIDE + 100 * len(self.weight)
+            or max(self.depth.values(), default=0) > self.limits.max_depth // 4
+            or self._is_cyclic()
         )
         for node in sorted(self.parts):
             if node not in self.made:
@@ -170,6 +172,34 @@ class _Thaw:
                 weight[node] = min(10**15, 1 + leaves + sum(weight[c] for c in children))
                 depth[node] = 1 + max((depth[c] for c in children), default=0)
 
+    def _is_cyclic(self) -> bool:
+        """Do containers hold themselves? Python would print every way through them, and the weights know but one.
+
+        Objects of unknown classes do not count: they print in short themselves.
+        """
+        on_path: dict[int, bool] = {}  # False: finished
+        stack = [(node, False) for node in self.parts]
+        while stack:
+            node, left = stack.pop()
+            if left:
+                on_path[node] = False
+            elif node not in on_path and not self._is_opaque(node):
+                on_path[node] = True
+                stack.append((node, True))
+                below = self._children(node)
+                if any(on_path.get(c) for c in below):
+                    return True
+                stack += [(c, False) for c in below if c not in on_path]
+        return False
+
+    def _is_opaque(self, node: int) -> bool:
+        return self.kinds.get(node) == OBJECT and self._meaning(self.parts[node][1]) not in READERS
+
+    def _meaning(self, callee: Any) -> str:
+        """What the function or class that is called means, or ''."""
+        known = type(callee) is _core.Ref and self.kinds.get(callee.id) == GLOBAL
+        return str(self.graph.global_of(callee.id)[2]) if known else ""
+
     # ---- 3. build ----
 
     def value(self, part: Any) -> Any:
@@ -254,9 +284,7 @@ class _Thaw:
 
     def _object(self, node: int, parts: Any) -> Any:
         _, callee, args, kwargs, items, pairs, states = parts
-        meaning = ""
-        if type(callee) is _core.Ref and self.kinds.get(callee.id) == GLOBAL:
-            meaning = self.graph.global_of(callee.id)[2]
+        meaning = self._meaning(callee)
         arguments = self.value(args)
         if meaning == "RECONSTRUCTOR" and isinstance(arguments, tuple) and len(arguments) == 3:
             # How protocols 0 and 1 write an object: _reconstructor(its class, a base, the base's value).
@@ -291,9 +319,11 @@ class _Thaw:
         out.extend(self.values(parts))
 
     def _fill_pairs(self, out: Any, parts: list[Any]) -> None:
+        self._update(out, zip(self.keys(parts[::2]), self.values(parts[1::2]), strict=True))
+
+    def _update(self, out: Any, pairs: Any) -> None:
         # What a Counter calls update() would count.
-        update = dict.update if isinstance(out, collections.Counter) else type(out).update
-        update(out, zip(self.keys(parts[::2]), self.values(parts[1::2]), strict=True))
+        (dict.update if isinstance(out, collections.Counter) else type(out).update)(out, pairs)
 
     def _fill_set(self, out: Any, parts: list[Any]) -> None:
         out.update(self.keys(parts))
@@ -303,7 +333,7 @@ class _Thaw:
         source = self.value(made_from)
         self.spend(source)
         if isinstance(source, dict):
-            (dict.update if isinstance(out, collections.Counter) else type(out).update)(out, source)
+            self._update(out, source)
         elif isinstance(source, (list, tuple)):
             flat: list[Any] = []
             for pair in self.parts[made_from.id]:

@@ -153,6 +153,12 @@ BRIEF: dict[type, Any] = {
 }  # fmt: skip
 
 
+def type_name(value: Any) -> str:
+    """'dict' of every dict, whether it prints in short or not."""
+    plain = next((kind for kind, brief in BRIEF.items() if type(value) is brief), type(value))
+    return plain.__name__
+
+
 BRACKETS = ((tuple, "()"), ((set, frozenset), "{}"), ((list, collections.deque), "[]"))
 
 

@@ -13,7 +13,7 @@ from ..checkpoint import nearest
 from ..checkpoint import open as open_checkpoint
 from ..errors import UnsupportedError, escape
 from ..record import Record
-from ..values import children
+from ..values import children, type_name
 from .summary import FEW
 from .text import jsonable, line, shape, size
 from .verb import Verb, print_json, tensor_row
@@ -95,9 +95,9 @@ def show_value(args: argparse.Namespace, value: Any) -> None:
     facts = value.to_dict() if isinstance(value, Record) else value
     if args.json:
         shown = json_values(value) if is_array else jsonable(facts)
-        print_json({"file": args.file, "path": args.name, "type": type(value).__name__, "value": shown})
+        print_json({"file": args.file, "path": args.name, "type": type_name(value), "value": shown})
         return
-    line(f"{args.name}   {type(value).__name__}" + (f" {value.dtype} {shape(value.shape)}" if is_array else ""))
+    line(f"{args.name}   {type_name(value)}" + (f" {value.dtype} {shape(value.shape)}" if is_array else ""))
     if is_array:
         print_array(value)
     else:

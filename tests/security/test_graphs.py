@@ -437,6 +437,23 @@ def test_counters() -> None:
     assert (counted.cls, counted.args) == ("collections.Counter", (["ab", "ab"],))
 
 
+def test_containers_that_all_hold_each_other_are_printed_in_short() -> None:
+    """Python would print each of the 30! ways through them."""
+    lists = b"".join(p.once(b"]", i) for i in range(30))
+    root = root_of(
+        lists + b"".join(p.get(i) + b"(" + b"".join(map(p.get, range(30))) + b"e0" for i in range(30)) + p.get(0)
+    )
+    assert len(root) == 30 and root[29][28][0] is root
+    assert repr(root).startswith("[[[[[[") and len(repr(root)) < 3000
+
+
+def test_containers_below_an_unknown_object_are_weighed_too() -> None:
+    """What is asked of the object may be printed by itself."""
+    lists = p.once(b"]", 0) + b"".join(p.once(b"](" + p.get(i) * 2 + b"e", i + 1) for i in range(60))
+    root = root_of(lists + p.glob("m", "C") + b")R" + p.dict_of({"x": p.get(60)}) + b"b")
+    assert root["x"][0] is root["x"][1] and repr(root["x"]).startswith("[[[[[[") and len(repr(root["x"])) < 3000
+
+
 def test_a_counter_that_holds_itself_can_be_printed() -> None:
     counter = p.once(p.call(p.glob("collections", "Counter")), 0)
     root = root_of(counter + p.get(0) + A + p.get(0) + b"s")
