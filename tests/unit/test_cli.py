@@ -22,7 +22,7 @@ import torch
 import torch._utils
 from forge import pickles as p
 from forge.zips import DEFLATED, Entry, build, checkpoint
-from oracle.judge import saved
+from oracle.judge import Pair, saved
 from torch import nn
 
 from pthparse.cli import main
@@ -139,23 +139,6 @@ def test_broken_tensors_are_listed(run: Any, tmp_path: Path) -> None:
 # ---- shares ----
 
 
-class Wrapper(torch.Tensor):
-    """A tensor that is made of two others."""
-
-    @staticmethod
-    def __new__(cls, a: torch.Tensor, b: torch.Tensor) -> Wrapper:
-        return torch.Tensor._make_wrapper_subclass(cls, a.shape, dtype=torch.float32)
-
-    def __init__(self, a: torch.Tensor, b: torch.Tensor) -> None:
-        self.a, self.b = a, b
-
-    __torch_function__ = torch._C._disabled_torch_function_impl
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        raise RuntimeError("never computed with")
-
-
 class Device:
     """Pickled as torch pickles a tensor of a device that goes through numpy."""
 
@@ -169,9 +152,9 @@ class Device:
 def wrappers() -> dict[str, Any]:
     weights, scales = torch.zeros(100, 10, dtype=torch.int8), torch.ones(100)
     return {
-        "first": Wrapper(weights, scales),
-        "second": Wrapper(weights, torch.ones(50)),
-        "nested": Wrapper(Wrapper(weights, scales), torch.ones(1)),
+        "first": Pair(weights, scales),
+        "second": Pair(weights, torch.ones(50)),
+        "nested": Pair(Pair(weights, scales), torch.ones(1)),
         "view": weights[1:],
     }
 
