@@ -43,12 +43,14 @@ void pth_graph_free(pth_graph *g) {
 }
 
 pth_bytes pth_global_module(const pth_graph *g, const pth_global *row) {
-  const uint8_t *base = row->flags & 1 ? (const uint8_t *)g->text.data : g->in.data;
+  if (row->flags & PTH_COMPUTED) return pth_text(PTH_COMPUTED_TEXT);
+  const uint8_t *base = row->flags & PTH_IN_TEXT ? (const uint8_t *)g->text.data : g->in.data;
   return (pth_bytes){row->module_len ? base + row->module_off : NULL, row->module_len};
 }
 
 pth_bytes pth_global_name(const pth_graph *g, const pth_global *row) {
-  const uint8_t *base = row->flags & 2 ? (const uint8_t *)g->text.data : g->in.data;
+  if (row->flags & PTH_COMPUTED << 1) return pth_text(PTH_COMPUTED_TEXT);
+  const uint8_t *base = row->flags & PTH_IN_TEXT << 1 ? (const uint8_t *)g->text.data : g->in.data;
   return (pth_bytes){row->name_len ? base + row->name_off : NULL, row->name_len};
 }
 

@@ -8,7 +8,7 @@
  *   kids     node ids: the items of each tuple; runs of items of lists, dicts (key, value, key, value) and sets
  *   chunks   the runs of one list, dict or set, chained in order (APPENDS comes in batches of 1,000)
  *   exts     what was done to an object after it was made: items appended, pairs set, states built
- *   globals  one row for each GLOBAL, STACK_GLOBAL and INST, in the order of the file: append only, so that an error hides nothing */
+ *   globals  one row for each GLOBAL, STACK_GLOBAL, INST and EXT, in the order of the file: append only, so that an error hides nothing */
 #ifndef PTH_GRAPH_H
 #define PTH_GRAPH_H
 
@@ -44,7 +44,9 @@ enum pth_how { PTH_HOW_REDUCE, PTH_HOW_NEWOBJ, PTH_HOW_NEWOBJ_EX, PTH_HOW_OBJ, P
 #define PTH_NODE_EMPTY_TUPLE 3
 #define PTH_NODE_SMALL_INT 4 /* + 0..255 */
 #define PTH_N_FIXED (PTH_NODE_SMALL_INT + 256)
-#define PTH_IN_TEXT 1u /* flag of a slice: it lies in pth_graph.text */
+#define PTH_IN_TEXT 1u  /* flag of a slice: it lies in pth_graph.text */
+#define PTH_COMPUTED 4u /* flag of a global's module or name: what a call made stood there */
+#define PTH_COMPUTED_TEXT "<computed>"
 
 typedef struct pth_node {
   uint8_t kind;
@@ -70,7 +72,7 @@ typedef struct pth_ext {
 } pth_ext;
 
 enum pth_meaning {
-#define X(MEANING) PTH_G_##MEANING,
+#define X(MEANING, ...) PTH_G_##MEANING,
 #include "defs/meanings.def"
 #undef X
   PTH_N_MEANINGS
@@ -94,7 +96,7 @@ typedef struct pth_global {
   uint64_t module_off, name_off; /* slices, as in a node */
   uint32_t module_len, name_len;
   uint64_t at;     /* the opcode's byte */
-  uint8_t flags;   /* bit 0: module lies in text; bit 1: name lies in text */
+  uint8_t flags;   /* PTH_IN_TEXT, PTH_COMPUTED of the module; shifted left by one: of the name */
   uint8_t op;      /* opcode */
   uint8_t meaning; /* enum pth_meaning */
   uint8_t dtype;   /* of STORAGE, DTYPE, TENSOR_CLASS */

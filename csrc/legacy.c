@@ -115,6 +115,21 @@ int pth_legacy_check(const pth_store *s, pth_bytes window, uint64_t window_off, 
   return 0;
 }
 
+/* Does it name storage classes alone, and do its pickles call nothing? */
+static bool names_storages_alone(const pth_legacy *l) {
+  for (int i = 0; i < l->n_read; i++) {
+    const pth_graph *g = &l->pickles[i];
+    for (uint32_t row = 0; row < g->globals.len; row++) {
+      if (PTH_AT(pth_global, g->globals, row).meaning != PTH_G_STORAGE) return false;
+    }
+    for (uint32_t id = PTH_N_FIXED; id < g->nodes.len; id++) {
+      if (pth_node_at(g, id)->kind == PTH_NODE_OBJECT) return false;
+    }
+    if (g->frame_straddled) return false;
+  }
+  return true;
+}
+
 int pth_legacy_nested(pth_bytes in, pth_arena *a, const pth_limits *lim, pth_nested *out) {
   pth_legacy l;
   pth_err err = {0};
@@ -129,6 +144,7 @@ int pth_legacy_nested(pth_bytes in, pth_arena *a, const pth_limits *lim, pth_nes
         pth_add(l.end, 8, &header_end) && pth_add(header_end, out->nbytes, &end) && end <= in.len &&
         pth_u64(in.data + l.end) == out->nbytes / pth_dtypes[out->dtype].itemsize) {
       out->off = header_end;
+      out->plain = end == in.len && names_storages_alone(&l);
       rc = 0;
     }
   }

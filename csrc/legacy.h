@@ -35,6 +35,7 @@ int pth_legacy_check(const pth_store *s, pth_bytes window, uint64_t window_off, 
 typedef struct pth_nested {
   uint64_t off, nbytes;
   uint8_t dtype;
+  bool plain; /* it names a storage class and nothing else, and ends with the storage */
 } pth_nested;
 int pth_legacy_nested(pth_bytes in, pth_arena *a, const pth_limits *lim, pth_nested *out);
 

@@ -562,9 +562,10 @@ static int make_list(vm *v) {
 typedef struct where {
   uint64_t off;
   uint32_t len;
-  uint8_t flags;
+  uint8_t flags; /* PTH_IN_TEXT, PTH_COMPUTED */
 } where;
 
+/* The log comes first: whatever is wrong with a global, it was named. */
 static int push_global(vm *v, uint8_t op, where module, where name) {
   pth_graph *g = v->g;
   int rc = pth_pool_room(v->arena, &g->globals, v->err);
@@ -594,15 +595,42 @@ static int global_lines(vm *v, uint8_t op) {
   return push_global(v, op, w[0], w[1]);
 }
 
+/* Operands that a call makes are known to who makes it, and to nobody who reads: a global without that name, never an error. */
 static int stack_global(vm *v) {
   where w[2];
+  bool texts = true;
   if (height(v) < 2) return underflow(v, 2);
   for (int i = 1; i >= 0; i--) {
     const pth_node *n = node(v, pop(v));
-    if (!pth_is_text(n) || n->hi) return fail(v, PTH_E_PICKLE_GLOBAL, 0, 0);
-    w[i] = (where){n->b, n->a, n->flags & PTH_IN_TEXT};
+    bool text = pth_is_text(n) && n->hi == 0;
+    w[i] = text ? (where){n->b, n->a, n->flags & PTH_IN_TEXT} : (where){.flags = PTH_COMPUTED};
+    texts = texts && (text || n->kind == PTH_NODE_OBJECT || n->kind == PTH_NODE_PERSID);
   }
-  return push_global(v, OP_STACK_GLOBAL, w[0], w[1]);
+  int rc = push_global(v, OP_STACK_GLOBAL, w[0], w[1]);
+  return rc || texts ? rc : fail(v, PTH_E_PICKLE_GLOBAL, 0, 0);
+}
+
+static int put_word(vm *v, const char *word, where *out) {
+  pth_bytes b = pth_text(word);
+  *out = (where){v->g->text.len, (uint32_t)b.len, PTH_IN_TEXT};
+  int rc = 0;
+  for (uint64_t i = 0; i < b.len && !rc; i++) rc = put_text(v, b.data[i]);
+  return rc;
+}
+
+/* EXT1, EXT2, EXT4: what the code means stands in a registry of the process that reads. Logged, and refused. */
+static int extension(vm *v, uint32_t code) {
+  where w[2];
+  static const char prefix[] = "extension ";
+  enum { PREFIX = sizeof prefix - 1, DIGITS = 10 };
+  char name[PREFIX + DIGITS + 1] = {0}, *at = name + sizeof name - 1;
+  do *--at = (char)('0' + code % 10);
+  while ((code /= 10) != 0);
+  at = memcpy(at - PREFIX, prefix, PREFIX);
+  int rc = put_word(v, "copyreg", &w[0]);
+  if (rc == 0) rc = put_word(v, at, &w[1]);
+  if (rc == 0) rc = push_global(v, v->in.data[v->op_at], w[0], w[1]);
+  return rc ? rc : fail(v, PTH_E_PICKLE_EXT, 0, 0);
 }
 
 static bool callable(vm *v, uint32_t id) {
@@ -930,9 +958,11 @@ static int step(vm *v, uint8_t op, const uint8_t *p) {
     case OP_FRAME:
       return frame(v, p);
     case OP_EXT1:
+      return extension(v, p[0]);
     case OP_EXT2:
+      return extension(v, pth_u16(p));
     case OP_EXT4:
-      return fail(v, PTH_E_PICKLE_EXT, 0, 0);
+      return extension(v, pth_u32(p));
     case OP_NEXT_BUFFER:
     case OP_READONLY_BUFFER:
       return fail(v, PTH_E_PICKLE_BUFFER, 0, 0);

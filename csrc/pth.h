@@ -10,13 +10,16 @@
  * Trust          Bytes are read by cursor.h only. Every number out of a file is checked before it is an index, a length or a size.
  * Rooms          err, arena, cursor, hash: the ground. pickle: bytes -> graph. graph: walks over it.
  *                zip, legacy, tar: containers -> pth_store. tensor, names: graph + store -> checked tensors and what they are called.
+ *                audit: what a graph names and calls. finding: what can be odd about a file.
  *                defs/: each table once. */
 #ifndef PTH_H
 #define PTH_H
 
 #include "arena.h"
+#include "audit.h"
 #include "cursor.h"
 #include "err.h"
+#include "finding.h"
 #include "graph.h"
 #include "legacy.h"
 #include "names.h"

@@ -355,7 +355,7 @@ static int check_dense(pth_rows *w, pth_tensor *r) {
 
 /* ---- calls that rebuild a tensor ---- */
 
-static bool is_tensor_call(enum pth_meaning m) {
+bool pth_is_tensor_meaning(enum pth_meaning m) {
   switch (m) {
     case PTH_G_TENSOR:
     case PTH_G_TENSOR_V3:
@@ -391,8 +391,8 @@ bool pth_rebuilds_tensor(const pth_graph *g, uint32_t node) {
   /* A class alone is no tensor yet: FloatTensor() and Parameter() get theirs from BUILD or an argument. */
   if (m == PTH_G_TENSOR_CLASS) return pth_last_state(g, node) != PTH_NONE;
   if (m == PTH_G_PARAMETER_CLASS) return pth_last_state(g, node) != PTH_NONE || pth_n_items(g, pth_args_of(n)) > 0;
-  if (m == PTH_G_FROM_TYPE) return is_tensor_call(pth_meaning_of_node(g, pth_item(g, pth_args_of(n), 0), NULL));
-  return is_tensor_call(m);
+  if (m == PTH_G_FROM_TYPE) return pth_is_tensor_meaning(pth_meaning_of_node(g, pth_item(g, pth_args_of(n), 0), NULL));
+  return pth_is_tensor_meaning(m);
 }
 
 static void flag(pth_tensor *r, uint8_t bit, bool on) { r->flags = (uint8_t)(on ? r->flags | bit : r->flags & ~bit); }

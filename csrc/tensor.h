@@ -135,5 +135,7 @@ void pth_path_write(const pth_tensors *t, uint32_t path, uint8_t *out);
 
 /* Does a call rebuild a tensor? (a parameter, a subclass, ... included) */
 bool pth_rebuilds_tensor(const pth_graph *g, uint32_t node);
+/* Is that what a class or function of this meaning is for? */
+bool pth_is_tensor_meaning(enum pth_meaning m);
 
 #endif

@@ -1,10 +1,13 @@
 #include "zip.h"
 
+#include "graph.h"
 #include "hash.h"
 
 enum { SIG_LOCAL = 0x04034b50, SIG_ENTRY = 0x02014b50, SIG_END = 0x06054b50, SIG_END64 = 0x06064b50, SIG_LOCATOR = 0x07064b50 };
 
 enum { ENTRY_SIZE = 46, END64_SIZE = 56, LOCATOR_SIZE = 20 };
+enum { SIG_DESCRIPTOR = 0x08074b50, LONGEST_DESCRIPTOR = 24 };
+enum { EXTRA_ZIP64 = 0x0001, EXTRA_PADDING = 0x4246, EXTRA_UNICODE_NAME = 0x7075 };
 enum { FLAG_ENCRYPTED = 0x1, FLAG_DESCRIPTOR = 0x8, FLAG_PATCH = 0x20, FLAG_MASKED = 0x2000 };
 
 /* ---- end records ---- */
@@ -72,7 +75,7 @@ static bool read_extra64(pth_bytes extra, pth_zip_entry *e) {
     uint16_t id = pth_u16(p), len = pth_u16(p + 2);
     pth_cursor field = {.data = pth_take(&c, len), .len = len};
     if (field.data == NULL) return false;
-    if (id != 1) continue;
+    if (id != EXTRA_ZIP64) continue;
     uint64_t *numbers[3] = {need_usize ? &e->usize : NULL, need_csize ? &e->csize : NULL, need_lho ? &e->lho : NULL};
     for (int i = 0; i < 3; i++) {
       if (numbers[i] == NULL) continue;
@@ -83,6 +86,22 @@ static bool read_extra64(pth_bytes extra, pth_zip_entry *e) {
     return true;
   }
   return false;
+}
+
+/* The records of an extra field: is it whole, does it give another name, is its padding as torch writes it (FB, then Zs)? */
+static uint16_t odd_extra(pth_bytes extra) {
+  pth_cursor c = pth_cursor_of(extra);
+  while (pth_left(&c) != 0) {
+    const uint8_t *p = pth_take(&c, 4);
+    uint16_t len = p == NULL ? 0 : pth_u16(p + 2);
+    const uint8_t *field = p == NULL ? NULL : pth_take(&c, len);
+    if (p == NULL || (len && field == NULL) || pth_u16(p) == EXTRA_UNICODE_NAME) return PTH_F_ZIP_EXTRA;
+    if (pth_u16(p) != EXTRA_PADDING) continue;
+    for (uint16_t i = 0; i < len; i++) {
+      if (field[i] != 'Z') return PTH_F_ZIP_PADDING;
+    }
+  }
+  return PTH_F_NOTHING;
 }
 
 static uint16_t judge(const pth_zip_entry *e, uint64_t dir_off) {
@@ -114,6 +133,8 @@ static int read_entries(pth_zip *z, const pth_zip_end *end, pth_err *err) {
     if (name == NULL || extra == NULL || pth_take(&c, comment_len) == NULL || !read_extra64((pth_bytes){extra, extra_len}, &e))
       return pth_fail(err, PTH_E_ZIP_HEADER, end->dir_off + at, i, end->n_entries);
     e.code = judge(&e, end->dir_off);
+    if ((pth_u32(p + 38) >> 28) == 0xa) e.traits |= PTH_ZIP_LINK; /* S_IFLNK */
+    if (extra_len && odd_extra((pth_bytes){extra, extra_len}) != PTH_F_NOTHING) e.traits |= PTH_ZIP_OTHER_NAME;
     PTH_AT(pth_zip_entry, z->entries, z->entries.len++) = e;
   }
   z->short_count = pth_left(&c) != 0;
@@ -168,17 +189,16 @@ static void find_overlaps(pth_zip *z, uint32_t *order, uint32_t n, uint64_t dir_
 }
 
 static int check_places(pth_zip *z, uint64_t dir_off, pth_err *err) {
-  pth_pool order = PTH_POOL(uint32_t);
-  int rc = pth_pool_reserve(z->arena, &order, z->entries.len, err);
+  pth_pool *order = &z->order;
+  int rc = pth_pool_reserve(z->arena, order, z->entries.len, err);
   if (rc) return rc;
   for (uint32_t i = 0; i < z->entries.len; i++) {
-    if (PTH_AT(pth_zip_entry, z->entries, i).code != PTH_E_ZIP_EXTENT) PTH_AT(uint32_t, order, order.len++) = i;
+    if (PTH_AT(pth_zip_entry, z->entries, i).code != PTH_E_ZIP_EXTENT) PTH_AT(uint32_t, *order, order->len++) = i;
   }
-  if (order.len) {
-    sort_by_place(z->entries.data, order.data, order.len);
-    find_overlaps(z, order.data, order.len, dir_off);
+  if (order->len) {
+    sort_by_place(z->entries.data, order->data, order->len);
+    find_overlaps(z, order->data, order->len, dir_off);
   }
-  pth_pool_free(z->arena, &order);
   return 0;
 }
 
@@ -228,7 +248,7 @@ static int find_duplicates(pth_zip *z, pth_err *err) {
 }
 
 int pth_zip_read(pth_zip *z, pth_arena *a, pth_bytes dir, const pth_zip_end *end, const pth_limits *lim, pth_err *err) {
-  *z = (pth_zip){.arena = a, .dir = dir, .entries = PTH_POOL(pth_zip_entry)};
+  *z = (pth_zip){.arena = a, .dir = dir, .entries = PTH_POOL(pth_zip_entry), .order = PTH_POOL(uint32_t), .odds = PTH_POOL(pth_zip_odd)};
   if (end->n_entries > lim->max_members) return pth_fail(err, PTH_E_LIMIT_MEMBERS, end->eocd_off, end->n_entries, lim->max_members);
   if (end->n_entries > dir.len / ENTRY_SIZE || dir.len > UINT32_MAX)
     return pth_fail(err, PTH_E_ZIP_HEADER, end->dir_off, dir.len / ENTRY_SIZE, end->n_entries);
@@ -238,7 +258,11 @@ int pth_zip_read(pth_zip *z, pth_arena *a, pth_bytes dir, const pth_zip_end *end
   return rc ? rc : find_duplicates(z, err);
 }
 
-void pth_zip_free(pth_zip *z) { pth_pool_free(z->arena, &z->entries); }
+void pth_zip_free(pth_zip *z) {
+  pth_pool_free(z->arena, &z->entries);
+  pth_pool_free(z->arena, &z->order);
+  pth_pool_free(z->arena, &z->odds);
+}
 
 pth_bytes pth_zip_name(const pth_zip *z, uint32_t entry) {
   const pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, entry);
@@ -267,23 +291,138 @@ int pth_zip_check(const pth_zip *z, uint32_t entry, pth_err *err) {
   }
 }
 
-int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, bool *odd, pth_err *err) {
+/* What a local header says otherwise than the directory. Sizes and checksum may stand behind the data instead, or in a zip64 field. */
+static uint16_t odd_local(const pth_zip *z, uint32_t entry, const uint8_t *p) {
+  const pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, entry);
+  uint64_t name_len = pth_u16(p + 26);
+  uint32_t crc = pth_u32(p + 14), csize = pth_u32(p + 18), usize = pth_u32(p + 22);
+  bool later = (e->flags & FLAG_DESCRIPTOR) != 0, large = csize == UINT32_MAX || usize == UINT32_MAX;
+  if (name_len != e->name_len || !pth_bytes_equal((pth_bytes){p + PTH_ZIP_LOCAL, name_len}, pth_zip_name(z, entry)))
+    return PTH_F_ZIP_LOCAL_NAME;
+  if (pth_u16(p + 6) != e->flags) return PTH_F_ZIP_LOCAL_FLAGS;
+  if (pth_u16(p + 8) != e->method) return PTH_F_ZIP_LOCAL_METHOD;
+  if (!large && (csize != e->csize || usize != e->usize) && !(later && csize == 0 && usize == 0)) return PTH_F_ZIP_LOCAL_SIZES;
+  if (crc != e->crc && !(later && crc == 0)) return PTH_F_ZIP_LOCAL_CRC;
+  return PTH_F_NOTHING;
+}
+
+int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, uint16_t *odd, pth_err *err) {
   pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, entry);
   int rc = pth_zip_check(z, entry, err);
   if (rc) return rc;
   if (header.len < (uint64_t)PTH_ZIP_LOCAL + e->name_len || pth_u32(header.data) != SIG_LOCAL)
     return pth_fail(err, PTH_E_ZIP_LOCAL, e->lho, 0, 0);
   const uint8_t *p = header.data;
-  uint64_t name_len = pth_u16(p + 26), extra_len = pth_u16(p + 28);
-  pth_bytes local = {p + PTH_ZIP_LOCAL, name_len < e->name_len ? name_len : e->name_len};
-  uint64_t begin = e->lho + PTH_ZIP_LOCAL + name_len + extra_len, end;
+  uint64_t begin = e->lho + PTH_ZIP_LOCAL + pth_u16(p + 26) + pth_u16(p + 28), end;
   if (!pth_add(begin, e->csize, &end) || end > e->room_end) return pth_fail(err, PTH_E_ZIP_EXTENT, e->lho, end, e->room_end);
-  uint32_t csize = pth_u32(p + 18), usize = pth_u32(p + 22);
-  bool sizes_later = (pth_u16(p + 6) & FLAG_DESCRIPTOR) != 0;
-  *odd = !pth_bytes_equal(local, pth_zip_name(z, entry)) || pth_u16(p + 6) != e->flags || pth_u16(p + 8) != e->method ||
-         (!sizes_later && csize != UINT32_MAX && usize != UINT32_MAX && (csize != e->csize || usize != e->usize));
+  *odd = odd_local(z, entry, p);
   e->data_off = *data_off = begin;
   return 0;
+}
+
+/* ---- every byte before the directory ---- */
+
+static int note(pth_zip *z, pth_zip_sweep *s, uint32_t entry, uint16_t finding, uint64_t off, uint64_t len, pth_err *err) {
+  if (finding == PTH_F_NOTHING || s->n_odds++ >= PTH_ZIP_MOST_ODDS) return 0;
+  int rc = pth_pool_room(z->arena, &z->odds, err);
+  if (rc == 0) PTH_AT(pth_zip_odd, z->odds, z->odds.len++) = (pth_zip_odd){entry, finding, off, len};
+  return rc;
+}
+
+/* Is it a name that torch, or anyone who packs a folder, gives a member? */
+static bool odd_name(pth_bytes name) {
+  bool start = true; /* of a component */
+  if (name.len == 0 || name.data[0] == '/' || pth_utf8_valid(name.data, name.len) < name.len) return true;
+  for (uint64_t i = 0; i < name.len; i++) {
+    uint8_t c = name.data[i];
+    uint64_t left = name.len - i;
+    if (c < 0x20 || c == 0x7f || c == '\\' || (c == ':' && i == 1)) return true;
+    if (start && c == '.' && (left == 1 || name.data[i + 1] == '/')) return true;
+    if (start && c == '.' && name.data[i + 1] == '.' && (left == 2 || name.data[i + 2] == '/')) return true;
+    /* U+200B..200F, U+202A..202E, U+2066..2069: no width, or another direction */
+    if (c == 0xe2 && name.data[i + 1] == 0x80 &&
+        ((name.data[i + 2] >= 0x8b && name.data[i + 2] <= 0x8f) || (name.data[i + 2] >= 0xaa && name.data[i + 2] <= 0xae)))
+      return true;
+    if (c == 0xe2 && name.data[i + 1] == 0x81 && name.data[i + 2] >= 0xa6 && name.data[i + 2] <= 0xa9) return true;
+    start = c == '/';
+  }
+  return false;
+}
+
+/* What may stand behind an entry's data: nothing, or its data descriptor, of four or eight bytes a size, with a signature or without. */
+static uint16_t odd_behind(const pth_zip_entry *e, pth_bytes gap) {
+  bool later = (e->flags & FLAG_DESCRIPTOR) != 0;
+  if (gap.len == 0) return later ? PTH_F_ZIP_DESCRIPTOR : PTH_F_NOTHING;
+  if (!later) return PTH_F_ZIP_GAP;
+  const uint8_t *p = gap.data;
+  bool large = gap.len == 24 || gap.len == 20, signed_ = gap.len == 16 || gap.len == 24;
+  if ((!signed_ && !large && gap.len != 12) || (signed_ && pth_u32(p) != SIG_DESCRIPTOR)) return PTH_F_ZIP_GAP;
+  p += signed_ ? 4 : 0;
+  uint64_t csize = large ? pth_u64(p + 4) : pth_u32(p + 4), usize = large ? pth_u64(p + 12) : pth_u32(p + 8);
+  if (csize != e->csize || usize != e->usize) return PTH_F_ZIP_LOCAL_SIZES;
+  return pth_u32(p) == e->crc ? PTH_F_NOTHING : PTH_F_ZIP_LOCAL_CRC;
+}
+
+/* The bytes of the file from `off` on, if the window has `len` of them. */
+static const uint8_t *in_window(pth_bytes window, uint64_t window_off, uint64_t off, uint64_t len) {
+  if (off < window_off || off - window_off > window.len || len > window.len - (off - window_off)) return NULL;
+  return window.data + (off - window_off);
+}
+
+/* What lies between the last entry that was accounted for and `to`. */
+static int account(pth_zip *z, pth_zip_sweep *s, uint64_t to, pth_bytes window, uint64_t window_off, pth_err *err) {
+  uint32_t before = s->next ? PTH_AT(uint32_t, z->order, s->next - 1) : PTH_NONE;
+  uint64_t from = s->reach, len = to > from ? to - from : 0;
+  if (before == PTH_NONE) return note(z, s, PTH_NONE, len ? PTH_F_ZIP_GAP : PTH_F_NOTHING, from, len, err);
+  const pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, before);
+  if (e->code) return 0; /* an error already: where it ends is not known */
+  const uint8_t *p = len <= LONGEST_DESCRIPTOR ? in_window(window, window_off, from, len) : NULL;
+  return note(z, s, before, p == NULL && len ? PTH_F_ZIP_GAP : odd_behind(e, (pth_bytes){p, len}), from, len, err);
+}
+
+/* One entry: false if the window is too small for it. */
+static int sweep_entry(pth_zip *z, pth_zip_sweep *s, uint32_t entry, pth_bytes header, pth_err *err) {
+  const pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, entry);
+  uint64_t data_off, extra_at = (uint64_t)PTH_ZIP_LOCAL + pth_u16(header.data + 26), extra_len = pth_u16(header.data + 28);
+  uint16_t odd;
+  pth_err why = {0};
+  int rc = note(z, s, entry, odd_name(pth_zip_name(z, entry)) ? PTH_F_ZIP_NAME : PTH_F_NOTHING, e->lho, 0, err);
+  if (rc == 0 && e->traits & PTH_ZIP_LINK) rc = note(z, s, entry, PTH_F_ZIP_LINK, e->lho, 0, err);
+  if (rc == 0 && e->traits & PTH_ZIP_OTHER_NAME) rc = note(z, s, entry, PTH_F_ZIP_EXTRA, e->lho, 0, err);
+  if (rc || e->code) return rc;
+  if (pth_zip_local(z, entry, header, &data_off, &odd, &why)) {
+    PTH_AT(pth_zip_entry, z->entries, entry).code = (uint16_t)why.code;
+    return 0;
+  }
+  s->reach = data_off + e->csize;
+  rc = note(z, s, entry, odd, e->lho, 0, err);
+  return rc ? rc : note(z, s, entry, odd_extra((pth_bytes){header.data + extra_at, extra_len}), e->lho, 0, err);
+}
+
+int pth_zip_sweep_window(pth_zip *z, pth_zip_sweep *s, pth_bytes window, uint64_t window_off, uint64_t dir_off, bool *more, pth_err *err) {
+  bool last = window_off + window.len >= dir_off; /* nothing more is to come */
+  *more = true;
+  for (; s->next < z->order.len; s->next++) {
+    uint32_t entry = PTH_AT(uint32_t, z->order, s->next);
+    const pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, entry);
+    s->want = e->lho > LONGEST_DESCRIPTOR ? e->lho - LONGEST_DESCRIPTOR : 0;
+    const uint8_t *p = in_window(window, window_off, e->lho, PTH_ZIP_LOCAL);
+    uint64_t len = p == NULL ? 0 : (uint64_t)PTH_ZIP_LOCAL + pth_u16(p + 26) + pth_u16(p + 28);
+    bool whole = p != NULL && in_window(window, window_off, e->lho, len) != NULL && in_window(window, window_off, s->want, 1) != NULL;
+    if (!whole && !(last && window_off <= s->want)) return 0;
+    int rc = account(z, s, e->lho, window, window_off, err);
+    if (rc) return rc;
+    s->reach = e->room_end;
+    if (!whole) {
+      if (PTH_AT(pth_zip_entry, z->entries, entry).code == 0) PTH_AT(pth_zip_entry, z->entries, entry).code = PTH_E_ZIP_LOCAL;
+      continue;
+    }
+    if ((rc = sweep_entry(z, s, entry, (pth_bytes){p, len}, err)) != 0) return rc;
+  }
+  s->want = dir_off > LONGEST_DESCRIPTOR ? dir_off - LONGEST_DESCRIPTOR : 0;
+  if (!last || window_off > s->want) return 0;
+  *more = false;
+  return account(z, s, dir_off, window, window_off, err);
 }
 
 int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, pth_err *err) {

@@ -9,6 +9,7 @@
 #ifndef PTH_ZIP_H
 #define PTH_ZIP_H
 
+#include "finding.h"
 #include "limit.h"
 #include "store.h"
 
@@ -34,12 +35,26 @@ typedef struct pth_zip_entry {
   uint32_t name_at;  /* of the directory's bytes */
   uint32_t crc;
   uint16_t name_len, method, flags, code; /* code: enum pth_code, why it cannot be read */
+  uint8_t traits;                         /* enum pth_zip_trait */
 } pth_zip_entry;
+
+enum pth_zip_trait {
+  PTH_ZIP_LINK = 1,      /* a symbolic link */
+  PTH_ZIP_OTHER_NAME = 2 /* an extra field that gives it another name, or is broken */
+};
+
+typedef struct pth_zip_odd {
+  uint32_t entry;   /* PTH_NONE: behind the last one */
+  uint16_t finding; /* enum pth_finding */
+  uint64_t off, len;
+} pth_zip_odd;
 
 typedef struct pth_zip {
   pth_arena *arena;
   pth_bytes dir;
   pth_pool entries;
+  pth_pool order;   /* uint32_t: those that lie before the directory, by place */
+  pth_pool odds;    /* pth_zip_odd, of pth_zip_sweep */
   bool short_count; /* the end record counts fewer entries than the directory holds */
 } pth_zip;
 
@@ -57,8 +72,21 @@ uint32_t pth_zip_entry_named(const pth_zip *z, pth_bytes name, bool fold);
 int pth_zip_check(const pth_zip *z, uint32_t entry, pth_err *err);
 
 /* Checks a local header (its 30 bytes and name) against its entry; returns where the data begin, and keeps it in the entry.
- * *odd: the header says something else than the directory without being allowed to. */
-int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, bool *odd, pth_err *err);
+ * *odd: the finding of what the header says otherwise than the directory, or 0. */
+int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, uint16_t *odd, pth_err *err);
+
+/* Accounts for every byte before the directory: each entry's header, name, extra field and data descriptor, and what lies between.
+ * A walk in the order of the file over windows of it: *next (0 at first) counts entries done; returns false when all is done, else the
+ * window must begin at *want and have PTH_ZIP_WINDOW bytes, or reach to the directory. Findings go to z->odds. */
+#define PTH_ZIP_WINDOW (24u + 30u + 65535u * 2)
+#define PTH_ZIP_MOST_ODDS 10000u
+typedef struct pth_zip_sweep {
+  uint32_t next;
+  uint64_t want;   /* where the next window begins */
+  uint64_t reach;  /* end of what is accounted for */
+  uint64_t n_odds; /* all of them; z->odds keeps the first PTH_ZIP_MOST_ODDS */
+} pth_zip_sweep;
+int pth_zip_sweep_window(pth_zip *z, pth_zip_sweep *s, pth_bytes window, uint64_t window_off, uint64_t dir_off, bool *more, pth_err *err);
 
 /* Fills a store with the members below `prefix`; what follows the prefix is the key. */
 int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, pth_err *err);

@@ -11,8 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .auditor import AuditedGlobal, AuditReport
+    from .audits import audit
     from .checkpoint import Checkpoint, open
     from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
+    from .formats.base import Finding
     from .info import build_info
     from .limits import Limits
     from .tensor import Storage, Tensor
@@ -22,9 +25,12 @@ __version__ = "0.1.0"
 
 # Public name -> its module: imported on first use, so that `import pthparse` costs next to nothing.
 _HOMES = {
+    "AuditReport": "auditor",
+    "AuditedGlobal": "auditor",
     "Checkpoint": "checkpoint",
     "FormatError": "errors",
     "GlobalName": "values",
+    "Finding": "formats.base",
     "LimitError": "errors",
     "Limits": "limits",
     "Opaque": "values",
@@ -33,12 +39,16 @@ _HOMES = {
     "Tensor": "tensor",
     "TruncatedError": "errors",
     "UnsupportedError": "errors",
+    "audit": "audits",
     "build_info": "info",
     "open": "checkpoint",
 }
 
 __all__ = [
+    "AuditReport",
+    "AuditedGlobal",
     "Checkpoint",
+    "Finding",
     "FormatError",
     "GlobalName",
     "LimitError",
@@ -49,6 +59,7 @@ __all__ = [
     "Tensor",
     "TruncatedError",
     "UnsupportedError",
+    "audit",
     "build_info",
     "open",
 ]

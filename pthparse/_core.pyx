@@ -3,7 +3,7 @@
 
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
@@ -35,8 +35,21 @@ cdef extern from *:
     #undef X
     };
     #define SEAM_N_LIMITS ((int)(sizeof SEAM_LIMITS / sizeof SEAM_LIMITS[0]))
+    typedef struct { const char *code, *severity, *text; } seam_finding;
+    static const seam_finding SEAM_FINDINGS[] = {
+    #define X(NAME, code, severity, text) {code, #severity, text},
+    #include "defs/findings.def"
+    #undef X
+    };
+    typedef struct { const char *module, *name, *severity, *reason; } seam_danger;
+    static const seam_danger SEAM_DANGERS[] = {
+    #define X(module, name, severity, reason) {module, name, #severity, reason},
+    #include "defs/dangers.def"
+    #undef X
+    };
+    #define SEAM_N_DANGERS ((int)(sizeof SEAM_DANGERS / sizeof SEAM_DANGERS[0]))
     static const char *const SEAM_MEANINGS[] = {
-    #define X(NAME) #NAME,
+    #define X(NAME, ...) #NAME,
     #include "defs/meanings.def"
     #undef X
     };
@@ -83,6 +96,18 @@ cdef extern from *:
         unsigned long long value
     const seam_limit SEAM_LIMITS[]
     int SEAM_N_LIMITS
+    ctypedef struct seam_finding:
+        const char *code
+        const char *severity
+        const char *text
+    const seam_finding SEAM_FINDINGS[]
+    ctypedef struct seam_danger:
+        const char *module
+        const char *name
+        const char *severity
+        const char *reason
+    const seam_danger SEAM_DANGERS[]
+    int SEAM_N_DANGERS
     const char *SEAM_MEANINGS[]
     ctypedef struct seam_global:
         const char *module
@@ -110,6 +135,23 @@ LIMITS = tuple(
     for i in range(SEAM_N_LIMITS)
 )
 MEANINGS = tuple(_s(SEAM_MEANINGS[i]) for i in range(PTH_N_MEANINGS))
+# Meanings of which everything is understood: what has another one brings code or state of its own.
+HANDLED = frozenset(MEANINGS[i] for i in range(PTH_N_MEANINGS) if pth_meanings[i].handled)
+# code -> (severity, sentence)
+FINDINGS = {
+    _s(SEAM_FINDINGS[i].code): (_s(SEAM_FINDINGS[i].severity).lower(), _s(SEAM_FINDINGS[i].text))
+    for i in range(PTH_N_FINDINGS - 1)
+}
+
+
+def dangers():
+    """{(module, name): (severity, reason)}"""
+    return {
+        (_s(SEAM_DANGERS[i].module), _s(SEAM_DANGERS[i].name)):
+        (_s(SEAM_DANGERS[i].severity).lower(), _s(SEAM_DANGERS[i].reason)) for i in range(SEAM_N_DANGERS)
+    }
+
+
 GLOBALS = tuple(
     (_s(SEAM_GLOBALS[i].module), _s(SEAM_GLOBALS[i].name), _s(SEAM_GLOBALS[i].meaning)) for i in range(SEAM_N_GLOBALS)
 )
@@ -133,13 +175,22 @@ NODES = {
 STORAGE_FLAGS = {
     "IN_PICKLE": PTH_S_IN_PICKLE, "IN_TEXT": PTH_S_IN_TEXT, "MIXED": PTH_S_MIXED, "LARGER": PTH_S_LARGER, "META": PTH_S_META,
 }
+COMPUTED = _s(PTH_COMPUTED_TEXT)
 ZIP_TAIL = PTH_ZIP_TAIL
 ZIP_LOCAL = PTH_ZIP_LOCAL
+ZIP_WINDOW = PTH_ZIP_WINDOW
 COMPILER = _s(SEAM_COMPILER)
 SANITIZED = bool(SEAM_SANITIZED)
 
 cdef tuple _DTYPE_NAMES = tuple(row[0] for row in DTYPES)
 cdef dict _OPCODE_NAMES = {row[1]: row[0] for row in OPCODES}
+
+
+cdef list _FINDING_CODES = [None, *FINDINGS]
+
+
+cdef object finding_code(int finding):
+    return _FINDING_CODES[finding]
 
 
 # ---- errors, buffers, limits ----
@@ -150,8 +201,12 @@ def error_of(int code, want=0, have=0, offset=None, opcode=None):
     return getattr(_errors, cls)(text_code, sentence.format(want=want, have=have), offset=offset, opcode=opcode)
 
 
+cdef object error_from(const pth_err *err):
+    return error_of(err.code, err.want, err.have, err.off, _OPCODE_NAMES.get(err.op))
+
+
 cdef int raise_err(const pth_err *err) except -1:
-    raise error_of(err.code, err.want, err.have, err.off, _OPCODE_NAMES.get(err.op))
+    raise error_from(err)
 
 
 cdef class Buffer:
@@ -387,6 +442,21 @@ cdef class Graph:
                 out.append(n.a)
         return out
 
+    def first_items(self, uint32_t id, uint32_t n):
+        """The first items of a tuple, list or set; of a dict keys and values."""
+        cdef uint32_t kid
+        cdef list out = []
+        self.check(id)
+        cdef pth_items it = pth_items_of(self.c, id)
+        while <uint32_t>len(out) < n and pth_items_next(&it, &kid):
+            out.append(self.leaf(kid))
+        return out
+
+    @property
+    def n_globals(self):
+        """Opcodes that name a global."""
+        return self.c.globals.len
+
     def n_items(self, uint32_t id):
         self.check(id)
         return pth_n_items(self.c, id)
@@ -484,8 +554,8 @@ cdef class Graph:
         return out
 
 
-def parse(data, Arena arena, Limits limits):
-    """Reads the pickle at the start of `data`."""
+def read_pickle(data, Arena arena, Limits limits):
+    """(graph of the pickle at the start of `data`, None); after an error what there is of it, and the error."""
     cdef Graph g = Graph(arena)
     cdef Buffer buffer = Buffer(data)
     cdef pth_err err
@@ -493,9 +563,7 @@ def parse(data, Arena arena, Limits limits):
     g.buffer = buffer
     with nogil:
         rc = pth_pickle_run(g.c, buffer.bytes, &limits.c, &err)
-    if rc:
-        raise_err(&err)
-    return g
+    return g, error_from(&err) if rc else None
 
 
 # ---- containers ----
@@ -560,6 +628,7 @@ cdef class Zip:
     """A zip's directory."""
     cdef pth_zip c
     cdef pth_zip_end ending
+    cdef pth_zip_sweep swept
     cdef readonly Arena arena
     cdef Buffer directory
 
@@ -636,15 +705,42 @@ cdef class Zip:
         return self.at(i).data_off
 
     def local(self, uint32_t i, header):
-        """Checks a local header: (where the data begin, does it differ from the directory?)"""
+        """Checks a local header: (where the data begin, the finding if it differs from the directory, or None)"""
         cdef Buffer buffer = Buffer(header)
         cdef pth_err err
         cdef uint64_t off = 0
-        cdef c_bool odd = False
+        cdef uint16_t odd = 0
         self.at(i)
         if pth_zip_local(&self.c, i, buffer.bytes, &off, &odd, &err):
             raise_err(&err)
-        return off, bool(odd)
+        return off, finding_code(odd)
+
+    def sweep(self, window, uint64_t window_off):
+        """Accounts for the bytes before the directory; where the next window must begin, or None when all is done."""
+        cdef Buffer buffer = Buffer(window)
+        cdef pth_err err
+        cdef c_bool more = False
+        cdef int rc
+        with nogil:
+            rc = pth_zip_sweep_window(&self.c, &self.swept, buffer.bytes, window_off, self.ending.dir_off, &more, &err)
+        if rc:
+            raise_err(&err)
+        return self.swept.want if more else None
+
+    def odds(self):
+        """([(finding, entry or None, offset, length)] of the sweep, how many there are in all)"""
+        cdef const pth_zip_odd *odd
+        cdef uint32_t i
+        cdef list out = []
+        for i in range(self.c.odds.len):
+            odd = &(<const pth_zip_odd *>self.c.odds.data)[i]
+            out.append((finding_code(odd.finding), None if odd.entry == PTH_NONE else odd.entry, odd.off, odd.len))
+        return out, self.swept.n_odds
+
+    def broken(self):
+        """The entries that cannot be read."""
+        cdef uint32_t i
+        return [i for i in range(self.c.entries.len) if (<const pth_zip_entry *>self.c.entries.data)[i].code]
 
     def check(self, uint32_t i):
         """Raises what keeps an entry from being read."""
@@ -675,15 +771,19 @@ cdef class Legacy:
     cdef readonly Arena arena
     cdef Buffer buffer
 
-    def __cinit__(self, data, Arena arena, Limits limits):
+    def __cinit__(self, Arena arena):
+        self.arena = arena
+
+    def read(self, data, Limits limits):
+        """Reads them once; the error that stopped it, or None. What was read before stays."""
         cdef pth_err err
         cdef int rc
-        self.arena = arena
+        if self.buffer is not None:
+            raise ValueError("read already")
         self.buffer = Buffer(data)
         with nogil:
-            rc = pth_legacy_read(&self.c, &arena.c, self.buffer.bytes, &limits.c, &err)
-        if rc:
-            raise_err(&err)
+            rc = pth_legacy_read(&self.c, &self.arena.c, self.buffer.bytes, &limits.c, &err)
+        return error_from(&err) if rc else None
 
     def __dealloc__(self):
         pth_legacy_free(&self.c)
@@ -692,9 +792,14 @@ cdef class Legacy:
     def end(self):
         return self.c.end
 
+    @property
+    def n_read(self):
+        """Pickles that there are; after an error the last one is as far as it goes."""
+        return self.c.n_read
+
     def pickle(self, int i):
         """(where it begins, its graph)"""
-        if not 0 <= i < PTH_N_LEGACY:
+        if not 0 <= i < self.c.n_read:
             raise IndexError(i)
         cdef Graph g = Graph(self.arena)
         g.c = &self.c.pickles[i]
@@ -704,6 +809,8 @@ cdef class Legacy:
 
     def store(self, uint64_t total_len):
         """(store, where the stream ends); the storages' headers are still to be compared."""
+        if self.c.n_read != PTH_N_LEGACY:
+            raise ValueError("not read to the end")
         cdef Store s = Store(self.arena, self)
         cdef pth_err err
         cdef uint64_t end = 0
@@ -980,6 +1087,29 @@ cdef class Tensors:
     def n_storages(self):
         return self.c.storages.len
 
+    def error_of_row(self, uint32_t i):
+        """What is wrong with a tensor, or None."""
+        cdef const pth_tensor *t = self.row(i)
+        return error_of(t.code, t.want, t.have) if t.code else None
+
+    def troubles(self):
+        """({error code: (tensors, row of the first)}, storages with two dtypes or sizes, storages larger than the pickle says)"""
+        cdef uint32_t i
+        cdef const pth_tensor *t = <const pth_tensor *>self.c.tensors.data
+        cdef const pth_storage *s = <const pth_storage *>self.c.storages.data
+        cdef dict out = {}
+        cdef list mixed = [], larger = []
+        for i in range(self.c.tensors.len):
+            if t[i].code:
+                n, first = out.get(t[i].code, (0, i))
+                out[t[i].code] = (n + 1, first)
+        for i in range(self.c.storages.len):
+            if s[i].flags & PTH_S_MIXED:
+                mixed.append(i)
+            if s[i].flags & PTH_S_LARGER:
+                larger.append(i)
+        return out, mixed, larger
+
     def storage(self, uint32_t i):
         """(span or None, key, location or None, dtype index, flags, first byte in span or pickle, bytes, code)"""
         if i >= self.c.storages.len:
@@ -1129,3 +1259,88 @@ cdef class TensorRow:
         if self.c.code == 0:
             return None
         return error_of(self.c.code, self.c.want, self.c.have)
+
+
+# ---- audit ----
+
+@cython.no_gc_clear
+cdef class Audit:
+    """What a pickle names and calls, beside what writers do."""
+    cdef pth_audit c
+    cdef readonly Graph graph
+
+    def __cinit__(self, Graph graph, Tensors tensors, Limits limits):
+        cdef pth_err err
+        cdef int rc
+        cdef const pth_tensors *t = &tensors.c if tensors is not None else NULL
+        self.graph = graph
+        with nogil:
+            rc = pth_audit_graph(&self.c, graph.c, t, &limits.c, &err)
+        if rc:
+            raise_err(&err)
+
+    def __dealloc__(self):
+        if self.graph is not None:
+            pth_audit_free(&self.c)
+
+    def __len__(self):
+        return self.c.refs.len
+
+    def refs(self, uint32_t first, uint32_t last):
+        """[(module, name, meaning, uses, byte of the first opcode, its opcode, node of the first call or None)] of the globals
+        from `first` on, up to `last`."""
+        cdef const pth_ref *r
+        cdef const pth_global *row
+        cdef uint32_t i
+        cdef list out = []
+        cdef Graph g = self.graph
+        for i in range(first, min(last, self.c.refs.len)):
+            r = &(<const pth_ref *>self.c.refs.data)[i]
+            row = &(<const pth_global *>g.c.globals.data)[r.row]
+            out.append((
+                g.shared(pth_global_module(g.c, row)), g.shared(pth_global_name(g.c, row)), MEANINGS[row.meaning], r.uses,
+                row.at, _OPCODE_NAMES[row.op], None if r.call == PTH_NONE else r.call,
+            ))
+        return out
+
+    def odds(self):
+        """([(finding, node, number of the global or None)], how many there are in all)"""
+        cdef const pth_odd *odd
+        cdef uint32_t i
+        cdef list out = []
+        for i in range(self.c.odds.len):
+            odd = &(<const pth_odd *>self.c.odds.data)[i]
+            out.append((finding_code(odd.finding), odd.node, None if odd.ref == PTH_NONE else odd.ref))
+        return out, self.c.n_odds
+
+    def nested(self):
+        """The nodes of bytes that a loader would load as files."""
+        cdef uint32_t i
+        return [(<const uint32_t *>self.c.nested.data)[i] for i in range(self.c.nested.len)]
+
+
+def unclaimed(Zip z, pairs):
+    """The entries that no persistent id of a (graph, store) pair refers to."""
+    cdef uint32_t n = z.c.entries.len, i
+    cdef uint8_t *claimed = <uint8_t *>calloc(n + 1, 1)
+    cdef uint8_t *used = NULL
+    cdef Graph graph
+    cdef Store store
+    if claimed == NULL:
+        raise MemoryError
+    try:
+        for graph, store in pairs:
+            used = <uint8_t *>calloc(store.c.spans.len + 1, 1)
+            if used == NULL:
+                raise MemoryError
+            with nogil:
+                pth_audit_spans(graph.c, store.c, used)
+                for i in range(store.c.spans.len):
+                    if used[i] and (<const pth_span *>store.c.spans.data)[i].member < n:
+                        claimed[(<const pth_span *>store.c.spans.data)[i].member] = 1
+            free(used)
+            used = NULL
+        return [i for i in range(n) if not claimed[i]]
+    finally:
+        free(used)
+        free(claimed)

@@ -29,6 +29,7 @@ cdef extern from "pth.h" nogil:
         uint32_t len
 
     uint32_t PTH_NONE
+    const char *PTH_COMPUTED_TEXT
 
     # graph
     enum:
@@ -57,6 +58,7 @@ cdef extern from "pth.h" nogil:
         PTH_N_CODES
         PTH_N_MEANINGS
         PTH_N_LEGACY
+        PTH_N_FINDINGS
 
     ctypedef struct pth_node:
         uint8_t kind
@@ -175,9 +177,23 @@ cdef extern from "pth.h" nogil:
         uint16_t flags
         uint16_t code
 
+    ctypedef struct pth_zip_odd:
+        uint32_t entry
+        uint16_t finding
+        uint64_t off
+        uint64_t len
+
+    ctypedef struct pth_zip_sweep:
+        uint64_t want
+        uint64_t n_odds
+
+    enum:
+        PTH_ZIP_WINDOW
+
     ctypedef struct pth_zip:
         pth_arena *arena
         pth_pool entries
+        pth_pool odds
         bint short_count
 
     int pth_zip_find(pth_bytes tail, uint64_t tail_off, uint64_t file_len, pth_zip_end *out, pth_err *err)
@@ -186,7 +202,9 @@ cdef extern from "pth.h" nogil:
     pth_bytes pth_zip_name(const pth_zip *z, uint32_t entry)
     uint32_t pth_zip_entry_named(const pth_zip *z, pth_bytes name, bint fold)
     int pth_zip_check(const pth_zip *z, uint32_t entry, pth_err *err)
-    int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, c_bool *odd, pth_err *err)
+    int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, uint16_t *odd, pth_err *err)
+    int pth_zip_sweep_window(pth_zip *z, pth_zip_sweep *s, pth_bytes window, uint64_t window_off, uint64_t dir_off,
+                             c_bool *more, pth_err *err)
     int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, pth_err *err)
 
     ctypedef struct pth_legacy:
@@ -307,3 +325,29 @@ cdef extern from "pth.h" nogil:
     enum:
         PTH_DT_UNTYPED
     void pth_path_write(const pth_tensors *t, uint32_t path, uint8_t *out)
+
+    # audit
+    ctypedef struct pth_ref:
+        uint32_t row
+        uint32_t uses
+        uint32_t call
+        uint32_t calls
+
+    ctypedef struct pth_odd:
+        uint32_t node
+        uint32_t ref
+        uint16_t finding
+
+    ctypedef struct pth_audit:
+        pth_pool refs
+        pth_pool odds
+        pth_pool nested
+        uint64_t n_odds
+
+    ctypedef struct pth_meaning_row:
+        bint handled
+
+    const pth_meaning_row pth_meanings[]
+    int pth_audit_graph(pth_audit *a, const pth_graph *g, const pth_tensors *t, const pth_limits *lim, pth_err *err)
+    void pth_audit_free(pth_audit *a)
+    void pth_audit_spans(const pth_graph *g, const pth_store *s, uint8_t *used)

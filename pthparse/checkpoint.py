@@ -13,7 +13,7 @@ from .errors import PthError, escape
 from .formats.base import Finding, Member
 from .limits import Limits
 from .record import Record
-from .source import open_source
+from .source import closed, open_source
 from .tensor import Home, Storage, Tensor
 from .values import class_of
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import os
     from typing import BinaryIO, Self
 
+    from .auditor import AuditReport
     from .formats.base import Container
 
 # Where training checkpoints keep the model, by how often it is met.
@@ -260,11 +261,8 @@ class Checkpoint(_Names):
                 while (fresh := f"{name}#{n + 1}") in seen:
                     n += 1
                 counts[name] = n + 1
-                self._told_apart.append(
-                    Finding(
-                        "names-collide", "note", None, None, f"another tensor reads {name!r} too: here it is {fresh!r}"
-                    )
-                )
+                told = f"another tensor reads {name!r} too: here it is {fresh!r}"
+                self._told_apart.append(Finding("names-collide", "note", None, None, told))
                 self._list[i] = fresh
                 name = fresh
             seen.add(name)
@@ -412,6 +410,14 @@ class Checkpoint(_Names):
         from .metadata import plain_values
 
         return MappingProxyType(plain_values(self.root, self.pickle_nbytes))
+
+    def audit(self) -> AuditReport:
+        """What the file would do to a loader: see `pthparse.audit`. PthError: the checkpoint is closed."""
+        from .auditor import audit_checkpoint
+
+        if self.closed:
+            raise closed(self.path)
+        return audit_checkpoint(self)
 
     # ---- life ----
 

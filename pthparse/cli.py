@@ -9,18 +9,42 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from . import __version__
 from .errors import PthError, escape
-from .report import info, ls, show
 from .report.verb import CANNOT_SAY, Verb, complain
 
 EXIT_CODES = "exit codes: 0 fine; 1 the answer is no; 2 cannot say (unreadable, unsupported, bad usage)"
 
-# A new verb is a module of report/ and a word here.
-VERBS: dict[str, Verb] = {"info": info.VERB, "ls": ls.VERB, "show": show.VERB}
+
+def _info() -> Verb:
+    from .report import info
+
+    return info.VERB
+
+
+def _ls() -> Verb:
+    from .report import ls
+
+    return ls.VERB
+
+
+def _show() -> Verb:
+    from .report import show
+
+    return show.VERB
+
+
+def _audit() -> Verb:
+    from .report import audit
+
+    return audit.VERB
+
+
+# A new verb is a module of report/, a function and a word here. Only the one that is asked for is imported.
+VERBS: dict[str, Callable[[], Verb]] = {"info": _info, "ls": _ls, "show": _show, "audit": _audit}
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,7 +52,8 @@ class Parser(argparse.ArgumentParser):
         self.exit(CANNOT_SAY, f"{self.prog}: {escape(message)}\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """Of one verb, or of all of them."""
     parser = Parser(
         prog="pthparse",
         description="Says what is in a PyTorch checkpoint. Nothing in the file is executed. "
@@ -37,14 +62,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pthparse {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name, verb in VERBS.items():
+    for name in [verb] if verb else VERBS:
+        found = VERBS[name]()
         sub = verbs.add_parser(
-            name, help=verb.help, description=verb.help, epilog=f"example: {verb.example}\n\n{EXIT_CODES}",
+            name, help=found.help, description=found.help, epilog=f"example: {found.example}\n\n{EXIT_CODES}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
         sub.add_argument("--json", action="store_true", help="one JSON document")
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        verb.arguments(sub)
+        found.arguments(sub)
     return parser
 
 
@@ -59,10 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return CANNOT_SAY
     if words and words[0] not in VERBS and words[0] not in ("-h", "--help", "--version"):
         words.insert(0, "info")
-    args = build_parser().parse_args(words)
+    args = build_parser(words[0] if words[0] in VERBS else None).parse_args(words)
     files = args.file if isinstance(args.file, str) else args.file[0]
     try:
-        code = VERBS[args.verb].run(args)
+        code = VERBS[args.verb]().run(args)
         sys.stdout.flush()
         return code
     except BrokenPipeError:

@@ -49,8 +49,25 @@ class Source:
         """A read-only buffer over everything, or None if there can be none."""
         return None
 
+    def changed(self) -> bool:
+        """Is it another file than when it was opened?"""
+        return False
+
     def close(self) -> None:
         """Buffers handed out stay valid."""
+
+
+class SliceSource(Source):
+    """A part of another source, as if it were a file of its own."""
+
+    def __init__(self, whole: Source, offset: int, length: int) -> None:
+        self._whole = whole
+        self._offset = offset
+        self.path = whole.path
+        self.size = max(0, min(length, whole.size - offset))
+
+    def window(self, offset: int, length: int) -> bytes | memoryview:
+        return self._whole.window(self._offset + offset, min(length, max(0, self.size - offset)))
 
 
 class MemorySource(Source):
@@ -76,7 +93,11 @@ class FileSource(Source):
         self._map: memoryview | None = None
         self._lock = threading.Lock()
         self.path = path
-        self.size = max(0, os.fstat(fd).st_size - base)
+        self._opened = _state(fd)
+        self.size = max(0, self._opened[0] - base)
+
+    def changed(self) -> bool:
+        return self._fd >= 0 and _state(self._fd) != self._opened
 
     def window(self, offset: int, length: int) -> bytes:
         length = min(length, max(0, self.size - offset))
@@ -138,6 +159,12 @@ class StreamSource(Source):
                 return self._file.read(min(length, max(0, self.size - offset)))
             finally:
                 self._file.seek(back)
+
+
+def _state(fd: int) -> tuple[int, int]:
+    """Size and time of the last change, in ns."""
+    found = os.fstat(fd)
+    return found.st_size, found.st_mtime_ns
 
 
 def closed(path: str | None) -> PthError:

@@ -16,10 +16,17 @@ FORMATS: tuple[Format, ...] = (zip, tar, legacy, strangers, bare)
 HEAD = 4096
 
 
-def read(source: Source, limits: Any) -> Container:
-    """Opens whatever it is; PthError if it is nothing that can be read."""
+def container(source: Source, limits: Any) -> Container:
+    """Whatever it is, not read yet."""
     head = bytes(source.window(0, HEAD))
     for fmt in FORMATS:
         if fmt.probe(head):
-            return fmt.read(source, limits)
-    raise strangers.unknown(source, head)
+            return fmt.container(source, limits)
+    return strangers.container(source, limits)
+
+
+def read(source: Source, limits: Any) -> Container:
+    """Opens whatever it is; PthError if it is nothing that can be read."""
+    box = container(source, limits)
+    box.load()
+    return box

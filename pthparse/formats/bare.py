@@ -5,13 +5,14 @@ A tensor's storage is then a whole legacy stream inside (`_load_from_bytes`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from .. import _core
 from ..errors import PthError
-from ..source import Source
+from ..source import SliceSource, Source
 from . import strangers
-from .base import Container, Finding, Member, Pickle, growing
+from .base import Container, Member, Remain, growing
 
 # The first byte of protocols 0 and 1 is that of the value itself.
 STARTS = frozenset(row[1] for row in _core.OPCODES)
@@ -21,16 +22,8 @@ def probe(head: bytes) -> bool:
     return bool(head) and head[0] in STARTS
 
 
-def read(source: Source, limits: Any) -> Container:
-    try:
-        box = BareContainer(source, limits)
-        box.read()
-    except PthError as e:
-        head = bytes(source.window(0, 2))
-        if head[:1] != b"\x80" and not e.code.startswith("max_"):
-            raise strangers.unknown(source, bytes(source.window(0, 64))) from None
-        raise e.at(source.path) from None
-    return box
+def container(source: Source, limits: Any) -> Container:
+    return BareContainer(source, limits)
 
 
 class BareContainer(Container):
@@ -38,21 +31,26 @@ class BareContainer(Container):
 
     def read(self) -> None:
         source = self.source
-        graph = growing(
-            source, 0, self.limits.max_pickle_bytes, lambda data: _core.parse(data, self.arena, self.c_limits)
+        graph, error = growing(
+            source, 0, self.limits.max_pickle_bytes, lambda data: _core.read_pickle(data, self.arena, self.c_limits)
         )
-        self.pickles.append(Pickle(None, 0, graph, graph.end))
+        try:
+            self.keep(graph, error, None, 0)
+        except PthError as e:
+            head = bytes(source.window(0, 64))
+            if head[:1] != b"\x80" and not e.code.startswith("max_"):
+                raise strangers.unknown(source, head) from None
+            raise
         self.tensors = self.read_tensors(graph, None)
         if graph.end < source.size:
-            self.findings.append(
-                Finding("trailing-bytes", "note", None, graph.end, f"{source.size - graph.end} bytes behind the pickle")
-            )
+            self.find("pickle-trailing", None, graph.end, f"{source.size - graph.end} bytes behind the pickle")
         if graph.frame_straddled:
-            self.findings.append(
-                Finding(
-                    "pickle-frame", "note", None, None, "an opcode crosses the end of its frame: readers may differ"
-                )
-            )
+            self.find("pickle-frame", None, None)
+
+    def remains(self) -> Iterator[Remain]:
+        end = self.pickles[0].graph.end
+        if end and end < self.source.size:
+            yield Remain("(behind the pickle)", end, SliceSource(self.source, end, self.source.size - end))
 
     def members(self) -> tuple[Member, ...]:
         end = self.pickles[0].graph.end

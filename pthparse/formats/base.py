@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from .. import _core
-from ..errors import PthError
+from ..errors import LimitError, PthError
 from ..record import Record
 from ..source import Source
+
+# Errors that say which sound format it is that is not read here.
+NOT_READ = frozenset(
+    ("torch-package", "pt2", "npz", "npy", "safetensors", "gguf", "hdf5", "flatbuffer", "shard-index", "tensor-dtype")
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding(Record):
-    """Something odd that did not keep the file from being read."""
+    """Something odd about a file. `severity`: the verdict of an audit that it forces; 'note' forces none."""
 
     code: str
     severity: str
@@ -42,13 +47,29 @@ class Extent(NamedTuple):
     data: Any = None
 
 
+class Remain(NamedTuple):
+    """A part of the file that was not read: its name, its place in the file (None: inflated), its bytes.
+
+    expected: a pickle belongs there.
+    """
+
+    member: str
+    offset: int | None
+    source: Source
+    expected: bool = False
+
+
 class Pickle(NamedTuple):
-    """A pickle that was read: its member, where it begins in the file (None: inflated), its graph, its bytes there."""
+    """A pickle: its member, where it begins in the file (None: inflated), its graph, its bytes there.
+
+    After an error the graph holds what was read before it.
+    """
 
     member: str | None
     offset: int | None
     graph: Any
     stored_nbytes: int
+    error: PthError | None = None
 
 
 class Container:
@@ -66,6 +87,8 @@ class Container:
         Further (table, Pickle) by name: 'constants' of TorchScript.
     names : dict or None
         Names that the container itself gives: name -> row. None: the graph's.
+    code : list of str
+        Members that hold code: filled by `remains()`.
     registered : Mapping or None
         TorchScript: class -> names of its parameters and buffers; other tensors are no part of state_dict().
     """
@@ -84,8 +107,19 @@ class Container:
         self.names: Mapping[str, int] | None = None
         self.registered: Mapping[str, frozenset[str]] | None = None
         self.evidence: list[str] = []
+        self.code: list[str] = []
         self.tensors: Any = None
         self.closed = False
+
+    def load(self) -> None:
+        """Reads everything but data. Raises PthError; what was read before the error stays."""
+        try:
+            self.read()
+        except PthError as e:
+            raise e.at(self.source.path) from None
+
+    def read(self) -> None:
+        raise AssertionError("abstract")
 
     def give_tables(self) -> tuple[Any, dict[str, Any]]:
         """The tables, which are the caller's from now on: they lead back to the container, and may not lie in it."""
@@ -108,6 +142,26 @@ class Container:
         """Bytes that a storage takes in the file."""
         return int(store.span(span)[2])
 
+    def find(self, code: str, member: str | None, offset: int | None, message: str | None = None) -> None:
+        """Adds a finding of defs/findings.def; the message tells more than its sentence."""
+        severity, sentence = _core.FINDINGS[code]
+        self.findings.append(Finding(code, severity, member, offset, message or sentence))
+
+    def blame(self, error: PthError, member: str | None = None) -> None:
+        """Adds an error that kept a part of the file from being read as a finding of its own code."""
+        if isinstance(error, LimitError) or error.code == "file-changed":
+            severity = "incomplete"
+        else:
+            severity = "review" if error.code in NOT_READ else "malformed"
+        self.findings.append(Finding(error.code, severity, error.member or member, error.offset, error.message))
+
+    def inspect(self) -> None:
+        """Looks at everything that opening does not need, and adds what is odd to `findings`. Raises no PthError."""
+
+    def remains(self) -> Iterator[Remain]:
+        """The parts that no pickle and no storage of this reading explains: what else could be in them?"""
+        return iter(())
+
     def members(self) -> tuple[Member, ...]:
         """All parts of the file that have a name or a place."""
         return ()
@@ -121,11 +175,18 @@ class Container:
 
         stored_nbytes: what it takes in the file, where it was inflated.
         """
-        try:
-            graph = _core.parse(data, self.arena, self.c_limits)
-        except PthError as e:
-            raise e.at(self.source.path, member, 0 if member else offset or 0) from None
-        self.pickles.append(Pickle(member, offset, graph, graph.end if stored_nbytes is None else stored_nbytes))
+        graph, error = _core.read_pickle(data, self.arena, self.c_limits)
+        return self.keep(graph, error, member, offset, stored_nbytes)
+
+    def keep(
+        self, graph: Any, error: PthError | None, member: str | None, offset: int | None, stored: int | None = None
+    ) -> Any:
+        """Keeps a pickle that was read, and raises its error, if there is one."""
+        if error is not None:
+            error.at(self.source.path, member, 0 if member else offset or 0)
+        self.pickles.append(Pickle(member, offset, graph, graph.end if stored is None else stored, error))
+        if error is not None:
+            raise error
         return graph
 
     def read_tensors(self, graph: Any, store: Any) -> Any:
@@ -136,15 +197,15 @@ class Container:
 
 
 class Format(Protocol):
-    """A module of this package: `probe` is cheap and never raises, `read` raises PthError only."""
+    """A module of this package: `probe` is cheap and never raises; `container` is a Container that is not read yet."""
 
     def probe(self, head: bytes) -> bool: ...
 
-    def read(self, source: Source, limits: Any) -> Container: ...
+    def container(self, source: Source, limits: Any) -> Container: ...
 
 
-def growing(source: Source, start: int, limit: int, read: Any) -> Any:
-    """Calls `read(data)` on ever larger beginnings of what stands at `start`, until it does not run off their end.
+def growing(source: Source, start: int, limit: int, read: Callable[[Any], tuple[Any, PthError | None]]) -> Any:
+    """What `read(data)` makes of ever larger beginnings of what stands at `start`, until it does not run off their end.
 
     Where a pickle ends is known only when it has been read. Doubling keeps the whole linear.
     """
@@ -152,9 +213,7 @@ def growing(source: Source, start: int, limit: int, read: Any) -> Any:
     while True:
         data = source.window(start, min(length, limit))
         whole = start + len(data) >= source.size or len(data) >= limit
-        try:
-            return read(data)
-        except PthError as e:
-            if whole or e.code not in ("pickle-truncated", "pickle-line"):
-                raise
+        made, error = read(data)
+        if error is None or whole or error.code not in ("pickle-truncated", "pickle-line"):
+            return made, error
         length *= 4

@@ -6,12 +6,13 @@ count of elements and the bytes of each (torch/serialization.py, _legacy_save).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from .. import _core
 from ..errors import PthError
-from ..source import Source
-from .base import Container, Finding, Member, Pickle, growing
+from ..source import SliceSource, Source
+from .base import Container, Member, Pickle, Remain, growing
 
 MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 MAGIC_TEXT = b"L119547037146038801333356L\n."  # the same number by protocols 0 and 1
@@ -24,47 +25,36 @@ def probe(head: bytes) -> bool:
     return (head[:1] == b"\x80" and MAGIC in head[:32]) or head.startswith(MAGIC_TEXT)
 
 
-def read(source: Source, limits: Any) -> Container:
-    try:
-        box = LegacyContainer(source, limits)
-        box.read()
-    except PthError as e:
-        raise e.at(source.path) from None
-    return box
+def container(source: Source, limits: Any) -> Container:
+    return LegacyContainer(source, limits)
 
 
 class LegacyContainer(Container):
     format = "legacy"
+    end: int | None = None
 
     def read(self) -> None:
         source, size = self.source, self.source.size
-        legacy = growing(
-            source, 0, self.limits.max_pickle_bytes, lambda data: _core.Legacy(data, self.arena, self.c_limits)
-        )
-        for i, name in enumerate(PICKLES):
+        legacy, error = growing(source, 0, self.limits.max_pickle_bytes, self._read_pickles)
+        for i, name in enumerate(PICKLES[: legacy.n_read]):
             at, graph = legacy.pickle(i)
-            self.pickles.append(Pickle(name, at, graph, graph.end))
+            last = error if i == legacy.n_read - 1 else None
+            self.pickles.append(Pickle(name, at, graph, graph.end, last))
+        if error is not None:
+            raise error
         self.pickles.insert(0, self.pickles.pop(OBJECT))
-        self.store, self.end = legacy.store(size)
+        self.store, end = legacy.store(size)
         self._check_headers()
+        self.end = end
         self.tensors = self.read_tensors(self.pickles[0].graph, self.store)
         self.data_start = legacy.end
-        if self.end < size:
-            more = bytes(source.window(self.end, 64))
-            what = (
-                "another saved object follows: only the first is read"
-                if probe(more)
-                else "bytes follow the last storage"
-            )
-            self.findings.append(
-                Finding(
-                    "several-objects" if probe(more) else "trailing-bytes",
-                    "note",
-                    None,
-                    self.end,
-                    f"{what} ({size - self.end} bytes)",
-                )
-            )
+        if end < size:
+            again = probe(bytes(source.window(end, 64)))
+            self.find("several-objects" if again else "legacy-trailing", None, end, f"{size - end} bytes follow")
+
+    def _read_pickles(self, data: Any) -> tuple[Any, PthError | None]:
+        legacy = _core.Legacy(self.arena)
+        return legacy, legacy.read(data, self.c_limits)
 
     def _check_headers(self) -> None:
         """Each storage's count of elements stands before it. Windows make small neighbours cheap."""
@@ -75,6 +65,16 @@ class LegacyContainer(Container):
             if len(window) < 8:
                 self.source.read(at, 8)
             following = _core.legacy_check(self.store, window, at, following)
+
+    def inspect(self) -> None:
+        for pickle in self.pickles:
+            if pickle.graph.frame_straddled:
+                self.find("pickle-frame", pickle.member, pickle.offset)
+
+    def remains(self) -> Iterator[Remain]:
+        if self.end is not None and self.end < self.source.size:
+            rest = SliceSource(self.source, self.end, self.source.size - self.end)
+            yield Remain("(behind the storages)", self.end, rest)
 
     def members(self) -> tuple[Member, ...]:
         rows = [Member(p.member or "", p.offset or 0, p.graph.end, p.graph.end, "pickle") for p in self.pickles]

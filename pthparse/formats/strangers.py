@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from ..errors import FormatError, PthError, UnsupportedError, escape
 from ..source import Source
+from .base import Container
 
 PACKED = (
     (b"\x1f\x8b", "gzip", "gzip-compressed: unpack it with `gunzip`"),
@@ -31,9 +32,14 @@ def probe(head: bytes) -> bool:
     return recognise(head) is not None
 
 
-def read(source: Source, limits: Any) -> NoReturn:
-    head = bytes(source.window(0, 4096))
-    raise (recognise(head, source) or unknown(source, head)).at(source.path)
+def container(source: Source, limits: Any) -> Container:
+    return StrangeContainer(source, limits)
+
+
+class StrangeContainer(Container):
+    def read(self) -> NoReturn:
+        head = bytes(self.source.window(0, 4096))
+        raise recognise(head, self.source) or unknown(self.source, head)
 
 
 def recognise(head: bytes, source: Source | None = None) -> PthError | None:

@@ -5,12 +5,14 @@ Its members are sys_info, pickle, storages and tensors.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import _core
 from ..errors import FormatError, LimitError, PthError, TruncatedError
-from ..source import Source
-from .base import Container, Member, growing
+from ..source import SliceSource, Source
+from .base import Container, Member, Pickle, Remain, growing
 
 BLOCK = 512
 WANTED = (b"sys_info", b"pickle", b"storages", b"tensors")
@@ -20,20 +22,18 @@ def probe(head: bytes) -> bool:
     return head[257:262] == b"ustar"
 
 
-def read(source: Source, limits: Any) -> Container:
-    try:
-        box = TarContainer(source, limits)
-        box.read()
-    except PthError as e:
-        raise e.at(source.path) from None
-    return box
+def container(source: Source, limits: Any) -> Container:
+    return TarContainer(source, limits)
 
 
 class TarContainer(Container):
     format = "tar"
+    behind: int | None = None
 
     def read(self) -> None:
-        self.entries = self._entries()
+        self.entries: dict[bytes, tuple[int, int]] = {}
+        self.records: list[int] = []
+        self._read_entries()
         if not all(name in self.entries for name in WANTED):
             raise FormatError(
                 "not-a-checkpoint",
@@ -50,13 +50,14 @@ class TarContainer(Container):
         offset, size = self._span(b"sys_info")
         self.parse(self.source.read(offset, size), "sys_info", offset)
 
-    def _entries(self) -> dict[bytes, tuple[int, int]]:
+    def _read_entries(self) -> None:
         """Name -> (offset, size); extended headers have other types and are passed by."""
-        entries: dict[bytes, tuple[int, int]] = {}
+        entries = self.entries
         at, size = 0, self.source.size
         while at + BLOCK <= size and len(entries) < self.limits.max_members:
             header = _core.tar_header(self.source.read(at, BLOCK))
             if header is None:
+                self._look_behind(at)
                 break
             name, length, is_file = header
             if at + BLOCK + length > size:
@@ -70,7 +71,17 @@ class TarContainer(Container):
                     raise FormatError("tar-duplicate", f"two members {name[:20]!r}", offset=at)
                 entries[name] = (at + BLOCK, length)
             at += BLOCK + -(-length // BLOCK) * BLOCK
-        return entries
+
+    def _look_behind(self, at: int) -> None:
+        """The end is zeros: are there other bytes?"""
+        while at < self.source.size:
+            window = bytes(self.source.window(at, 1 << 20))
+            if not window:
+                return
+            if window.strip(b"\x00"):
+                self.behind = at + len(window) - len(window.lstrip(b"\x00"))
+                return
+            at += len(window)
 
     def _span(self, name: bytes) -> tuple[int, int]:
         offset, size = self.entries[name]
@@ -82,14 +93,79 @@ class TarContainer(Container):
     def _read_storages(self, tar: Any) -> None:
         at, size = self.entries[b"storages"]
         end = at + size
-        n, used = growing(self.source, at, min(size, 1 << 20), tar.count)
+        self.records = [at]
+        n, used = self._growing(at, min(size, 1 << 20), tar.count)
         at += used
         for _ in range(n):
             start = at
-            at = growing(
-                self.source, start, min(end - start, 1 << 20), lambda data, start=start: tar.storage(data, start, end)
-            )
+            self.records.append(at)
+            read = functools.partial(tar.storage, window_off=start, member_end=end)
+            at = self._growing(start, min(end - start, 1 << 20), read)
+        self.records.append(at)
         tar.views(self.source.read(at, end - at))
+
+    def inspect(self) -> None:
+        """The pickles of its records: the core reads them for their numbers, and keeps nothing."""
+        if not self.entries.keys() >= set(WANTED):
+            return
+        for start in self.records:
+            self._keep_if_odd(start, *self._record(start))
+        self._read_tensor_records(*self.entries[b"tensors"])
+        for name in self.entries.keys() - set(WANTED):
+            self.find("tar-member", name.decode("utf-8", "backslashreplace"), self.entries[name][0])
+        if self.behind is not None:
+            self.find("tar-trailing", None, self.behind)
+
+    def _record(self, at: int) -> tuple[Any, PthError | None]:
+        def read(data: Any) -> tuple[Any, PthError | None]:
+            return _core.read_pickle(data, self.arena, self.c_limits)
+
+        made: tuple[Any, PthError | None] = growing(self.source, at, 1 << 20, read)
+        return made
+
+    def _read_tensor_records(self, at: int, size: int) -> None:
+        """A count, then for each tensor a pickle, its number of dimensions, sizes, strides and offset."""
+        end, first = at + size, True
+        while at < end:
+            graph, error = self._record(at)
+            self._keep_if_odd(at, graph, error)
+            if error is not None:
+                return
+            at += graph.end
+            if not first:
+                at += 8 + int.from_bytes(self.source.window(at, 4), "little") * 16 + 8
+            first = False
+
+    def _keep_if_odd(self, at: int, graph: Any, error: PthError | None) -> None:
+        """A file has as many of them as tensors: those that name a storage class and nothing else are let go."""
+        seen = _core.Audit(graph, None, self.c_limits)
+        plain = all(row[2] in ("STORAGE", "TENSOR_CLASS") for row in seen.refs(0, len(seen)))
+        if error is not None or not plain or seen.odds()[1]:
+            self.pickles.append(Pickle("(record)", at, graph, graph.end, error))
+
+    def remains(self) -> Iterator[Remain]:
+        torchs = self.entries.keys() >= set(WANTED)
+        for name, (offset, size) in self.entries.items():
+            if not torchs or name not in WANTED:
+                text = name.decode("utf-8", "backslashreplace")
+                yield Remain(
+                    text, offset, SliceSource(self.source, offset, size), text.endswith((".pkl", ".pth", ".pt"))
+                )
+        if self.behind is not None:
+            rest = SliceSource(self.source, self.behind, self.source.size - self.behind)
+            yield Remain("(behind the archive)", self.behind, rest)
+
+    def _growing(self, start: int, limit: int, read: Callable[[Any], Any]) -> Any:
+        def attempt(data: Any) -> tuple[Any, PthError | None]:
+            try:
+                return read(data), None
+            except PthError as e:
+                return None, e
+
+        made, error = growing(self.source, start, limit, attempt)
+        if error is not None:
+            raise error
+        return made
 
     def members(self) -> tuple[Member, ...]:
         roles = {b"storages": "storage", b"pickle": "pickle", b"sys_info": "pickle", b"tensors": "meta"}

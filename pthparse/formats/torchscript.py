@@ -32,7 +32,9 @@ DATA_TYPES = {
 def read_code(box: ZipContainer, constants: int) -> None:
     """Adds what TorchScript has beside data.pkl."""
     graph, _ = box.parse_member(constants)
-    box.parts["constants"] = (box.read_tensors(graph, box._store("constants/")), box.pickles[-1])
+    store = box._store("constants/")
+    box.claims.append((box.pickles[-1], store))
+    box.parts["constants"] = (box.read_tensors(graph, store), box.pickles[-1])
     box.folder = "data/"
     registered: dict[str, frozenset[str]] = {}
     listed = False
@@ -43,7 +45,7 @@ def read_code(box: ZipContainer, constants: int) -> None:
             continue
         size = box.zip.entry(entry)[2]
         if size > left:
-            box.find("code-size", name, None, "too much code to read: tensor attributes may be listed as parameters")
+            box.find("code-size", name, None)
             return
         left -= size
         text = bytes(box.read_member(entry)[0]).decode("utf-8", "replace")

@@ -8,13 +8,14 @@ is checked against the directory before the first use.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 from .. import _core
 from ..errors import FormatError, LimitError, PthError, UnsupportedError
 from ..source import Source
-from . import torchscript
-from .base import Container, Extent, Finding, Member
+from . import torchscript, zip_rest
+from .base import Container, Extent, Member, Pickle, Remain
 
 STORED, DEFLATED = 0, 8
 ROOT = b"data.pkl"
@@ -29,17 +30,33 @@ def fold(name: str) -> bytes:
     return name.encode("utf-8", "surrogatepass").lower()
 
 
-def read(source: Source, limits: Any) -> Container:
-    try:
-        box = ZipContainer(source, limits)
-        box.read()
-    except PthError as e:
-        raise e.at(source.path) from None
-    return box
+def container(source: Source, limits: Any) -> Container:
+    return ZipContainer(source, limits)
 
 
 class ZipContainer(Container):
+    """An archive.
+
+    Attributes
+    ----------
+    claims : list of (Pickle, store)
+        Which pickle refers to which storages.
+    pickled : set of int
+        Entries that were read as pickles.
+    code : list of str
+        Members that hold Python code.
+    """
+
     format = "zip"
+    zip: Any = None
+    end: Any = None
+    root: int | None = None
+    prefix = ""
+
+    def __init__(self, source: Source, limits: Any) -> None:
+        super().__init__(source, limits)
+        self.claims: list[tuple[Pickle, Any]] = []
+        self.pickled: set[int] = set()
 
     def read(self) -> None:
         self._read_directory()
@@ -56,8 +73,9 @@ class ZipContainer(Container):
         if graph.end < len(data):
             self.find("pickle-trailing", name, graph.end, f"{len(data) - graph.end} bytes behind the pickle")
         if graph.frame_straddled:
-            self.find("pickle-frame", name, None, "an opcode crosses the end of its frame: readers may differ")
+            self.find("pickle-frame", name, None)
         self.store = self._store("data/")
+        self.claims.append((self.pickles[0], self.store))
         self.tensors = self.read_tensors(graph, self.store)
         if constants is not None:
             torchscript.read_code(self, constants)
@@ -66,22 +84,22 @@ class ZipContainer(Container):
 
     def _read_directory(self) -> None:
         source = self.source
-        self.zip = _core.Zip(self.arena)
+        archive = _core.Zip(self.arena)
         tail_off = max(0, source.size - _core.ZIP_TAIL)
         tail = source.read(tail_off, source.size - tail_off)
-        end = self.zip.find(tail, tail_off, source.size)
+        end = archive.find(tail, tail_off, source.size)
         if end.dir_len > self.limits.max_directory_bytes:
             allowed = self.limits.max_directory_bytes
             raise LimitError(
                 "max_directory_bytes", f"a central directory of {end.dir_len} bytes, {allowed} are allowed"
             )
         if end.dir_off >= tail_off:
-            self.zip.read(bytes(tail[end.dir_off - tail_off :][: end.dir_len]), self.c_limits)
+            archive.read(bytes(tail[end.dir_off - tail_off :][: end.dir_len]), self.c_limits)
         else:
-            self.zip.read(source.read(end.dir_off, end.dir_len), self.c_limits)
-        self.end = end
+            archive.read(source.read(end.dir_off, end.dir_len), self.c_limits)
+        self.zip, self.end = archive, end
         if self.zip.short_count:
-            self.find("zip-count", None, end.dir_off, "the directory holds more members than its end record counts")
+            self.find("zip-count", None, end.dir_off)
         if end.trailing:
             self.find("zip-trailing", None, source.size - end.trailing, f"{end.trailing} bytes behind the archive")
         if end.comment_len:
@@ -102,7 +120,9 @@ class ZipContainer(Container):
         self.raw_prefix = raw[: -len(ROOT)] if found else raw.split(b"/", 1)[0] + b"/"
         if found:
             for other in found[1:]:
-                self.find("zip-roots", other, None, "another data.pkl: only the first root is read")
+                self.find("zip-roots", other, None)
+            if not found[0].startswith(first) or "/" not in self.zip.name(0):
+                self.find("zip-folder", found[0], None)
         elif self.member("model.json") is None:
             raise self._stranger()
 
@@ -123,9 +143,6 @@ class ZipContainer(Container):
         nested = [n for n in names if n.lower().endswith((".pth", ".pt", ".bin", ".ckpt", ".safetensors"))]
         hint = f": unpack it and open {nested[0]!r}" if nested else ""
         return FormatError("not-a-checkpoint", f"a zip without data.pkl, so not written by torch.save{hint}")
-
-    def find(self, code: str, member: str | None, offset: int | None, message: str) -> None:
-        self.findings.append(Finding(code, "note", member, offset, message))
 
     # ---- members ----
 
@@ -150,7 +167,7 @@ class ZipContainer(Container):
             e.message, e.offset = f"{e.message} (its header is at byte {lho} of the file)", None
             raise e.at(self.source.path, name) from None
         if odd:
-            self.find("zip-local-differs", name, lho, "the local header says something else than the directory")
+            self.find(odd, name, lho)
         return int(offset)
 
     def read_member(self, entry: int, limit: int | None = None, storage: bool = False) -> tuple[Any, int | None]:
@@ -187,8 +204,11 @@ class ZipContainer(Container):
     def parse_member(self, entry: int) -> tuple[Any, Any]:
         """The graph of a pickle, and the bytes that it was in."""
         data, offset = self.read_member(entry)
-        stored = self.zip.entry(entry)[1] if offset is None else None
-        return self.parse(data, self.zip.name(entry), offset, stored), data
+        _, csize, _, _, crc, _ = self.zip.entry(entry)
+        if zlib.crc32(data) != crc:
+            self.find("zip-crc", self.zip.name(entry), None)
+        self.pickled.add(entry)
+        return self.parse(data, self.zip.name(entry), offset, csize if offset is None else None), data
 
     def small(self, name: str) -> bytes | None:
         """A short member such as `version`."""
@@ -235,6 +255,13 @@ class ZipContainer(Container):
     def stored_nbytes(self, store: Any, span: int) -> int:
         return int(self.zip.entry(store.span(span)[3])[1])
 
+    def inspect(self) -> None:
+        if self.zip is not None:
+            zip_rest.inspect(self)
+
+    def remains(self) -> Iterator[Remain]:
+        return zip_rest.carved(self) if self.zip is None else zip_rest.remains(self)
+
     def members(self) -> tuple[Member, ...]:
         rows = []
         data, constants = self.prefix + getattr(self, "folder", "tensors/"), self.prefix + "constants/"
@@ -246,7 +273,7 @@ class ZipContainer(Container):
                 role = "pickle"
             elif name.startswith(self.prefix + "code/"):
                 role = "code"
-            elif name[len(self.prefix) :] in MARKS and name.startswith(self.prefix):
+            elif name[len(self.prefix) :] in zip_rest.MARKS and name.startswith(self.prefix):
                 role = "meta"
             else:
                 role = "other"
@@ -274,7 +301,4 @@ class ZipContainer(Container):
         return "torch 1.5 to 2.0"
 
 
-MARKS = frozenset(
-    ("version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id", ".data/version")
-)
 LIMIT_PICKLE = next(i for i, row in enumerate(_core.ERRORS, 1) if row[0] == "LIMIT_PICKLE")

@@ -30,10 +30,15 @@ FLOORS = {
     "sparse": 3,
     "tensor": 4,
     "metadata": 5,
-    "checkpoint": 6,
-    "report": 7,
-    "cli": 8,
-    "__main__": 9,
+    "dangers": 5,
+    "literal": 5,
+    "sarif": 5,
+    "auditor": 6,
+    "checkpoint": 7,
+    "audits": 7,
+    "report": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 FACES = ("report", "cli", "__main__")
 

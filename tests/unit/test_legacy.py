@@ -75,7 +75,7 @@ def test_several_storages_in_the_order_of_the_keys() -> None:
 
 
 def test_bytes_behind_are_noted() -> None:
-    assert [f.code for f in pthparse.open(one(suffix=b"x" * 9)).findings] == ["trailing-bytes"]
+    assert [f.code for f in pthparse.open(one(suffix=b"x" * 9)).findings] == ["legacy-trailing"]
     assert [f.code for f in pthparse.open(one(suffix=one())).findings] == ["several-objects"]
 
 

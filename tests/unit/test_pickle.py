@@ -18,7 +18,10 @@ LIMITS = pthparse.Limits()
 
 def read(data: bytes) -> _core.Graph:
     limits = _core.Limits(LIMITS)
-    return _core.parse(data, _core.Arena(limits), limits)
+    graph, found = _core.read_pickle(data, _core.Arena(limits), limits)
+    if found is not None:
+        raise found
+    return graph
 
 
 def value(data: bytes) -> Any:
@@ -237,10 +240,44 @@ def test_persistent_ids() -> None:
         assert graph.persistent_id(graph.root) in (5, "5")
 
 
-def test_globals_are_logged_though_the_pickle_breaks_off() -> None:
-    graph = read(b"cos\nsystem\n0cposix\nx\n\x8c\x01a\x8c\x01b\x93(Ns.".replace(b"(Ns", b""))
-    assert [g[:2] for g in graph.globals()] == [("os", "system"), ("posix", "x"), ("a", "b")]
-    assert [g[3] for g in graph.globals()] == ["GLOBAL", "GLOBAL", "STACK_GLOBAL"]
+@pytest.mark.parametrize(
+    ("data", "logged", "code"),
+    [
+        (
+            b"cos\nsystem\n0cposix\nx\n(Vid\ntR",
+            [("os", "system", "GLOBAL"), ("posix", "x", "GLOBAL")],
+            "pickle-truncated",
+        ),
+        (b"\x8c\x01a\x8c\x01b\x93i", [("a", "b", "STACK_GLOBAL")], "pickle-line"),
+        (b"(ia\nb\ns", [("a", "b", "INST")], "pickle-underflow"),
+        (b"ia\nb\n", [("a", "b", "INST")], "pickle-mark"),
+        (b"\x8c\x01aK\x01\x93.", [("a", "<computed>", "STACK_GLOBAL")], "pickle-global"),
+        (b"C\x01a\x8c\x01b\x93.", [("<computed>", "b", "STACK_GLOBAL")], "pickle-global"),
+        (b"\x82\x05.", [("copyreg", "extension 5", "EXT1")], "pickle-ext"),
+        (b"\x83\x00\x01.", [("copyreg", "extension 256", "EXT2")], "pickle-ext"),
+        (b"\x84\xff\xff\xff\xff.", [("copyreg", "extension 4294967295", "EXT4")], "pickle-ext"),
+    ],
+)
+def test_globals_are_logged_though_the_pickle_breaks_off(
+    data: bytes, logged: list[tuple[str, str, str]], code: str
+) -> None:
+    limits = _core.Limits(LIMITS)
+    graph, found = _core.read_pickle(data, _core.Arena(limits), limits)
+    assert [(module, name, op) for module, name, _, op in graph.globals()] == logged
+    assert found is not None and found.code == code
+
+
+def test_a_computed_operand_is_a_global_without_that_name() -> None:
+    call = b"cm\nf\n)R"
+    for data, names in (
+        (call + b"\x8c\x01b\x93.", ("<computed>", "b")),
+        (b"\x8c\x02os" + call + b"\x93.", ("os", "<computed>")),
+        (call + call + b"\x93.", ("<computed>", "<computed>")),
+        (b"\x8c\x05torchK\x01Q\x93.", ("torch", "<computed>")),
+    ):
+        graph = read(data)
+        assert graph.globals()[-1][:2] == names
+        assert graph.global_of(graph.root)[:3] == (*names, "UNKNOWN")
 
 
 def test_python2_text_that_is_no_utf8_is_latin1() -> None:
@@ -256,16 +293,15 @@ def test_a_frame_that_ends_inside_of_an_opcode_is_noted() -> None:
 def test_memo_of_a_huge_index_costs_nothing() -> None:
     limits = _core.Limits(LIMITS)
     arena = _core.Arena(limits)
-    _core.parse(b"Nr\xff\xff\xff\xff0j\xff\xff\xff\xff.", arena, limits)
+    _core.read_pickle(b"Nr\xff\xff\xff\xff0j\xff\xff\xff\xff.", arena, limits)
     assert arena.used < 200_000
 
 
 def test_the_budget_is_kept() -> None:
     data = b"(" + b"K\x01" * 100_000 + b"t."
-    with pytest.raises(pthparse.LimitError) as e:
-        limits = _core.Limits(pthparse.Limits(max_arena_bytes=50_000))
-        _core.parse(data, _core.Arena(limits), limits)
-    assert e.value.code == "max_arena_bytes"
+    limits = _core.Limits(pthparse.Limits(max_arena_bytes=50_000))
+    _, found = _core.read_pickle(data, _core.Arena(limits), limits)
+    assert isinstance(found, pthparse.LimitError) and found.code == "max_arena_bytes"
 
 
 def test_bytes_encoded_as_text_are_decoded_once_each() -> None:

@@ -1,0 +1,351 @@
+#include "audit.h"
+
+#include "hash.h"
+#include "legacy.h"
+
+enum { HANDLED = true, UNKNOWN = false };
+
+const pth_meaning_row pth_meanings[PTH_N_MEANINGS] = {
+#define X(MEANING, status, calls, states, fills) {status, calls, states, fills},
+#include "defs/meanings.def"
+#undef X
+};
+
+static const pth_global *global_at(const pth_graph *g, uint32_t row) { return &PTH_AT(pth_global, g->globals, row); }
+
+/* ---- globals ---- */
+
+typedef struct name_slot {
+  pth_bytes text; /* data NULL and len 0: the empty text */
+  uint32_t id;    /* PTH_NONE: an empty slot */
+} name_slot;
+
+typedef struct names {
+  pth_pool by_place; /* name_slot: text at the same place, without a look at it */
+  pth_pool by_text;
+  uint32_t n;
+} names;
+
+static int slots(pth_arena *a, pth_pool *p, uint64_t n, pth_err *err) {
+  uint64_t size = 16;
+  while (size < n * 2) size *= 2;
+  int rc = pth_pool_reserve(a, p, size, err);
+  if (rc) return rc;
+  p->len = (uint32_t)size;
+  memset(p->data, 0xff, (size_t)size * p->item);
+  return 0;
+}
+
+/* A number for a text, the same for equal ones. Equal places are equal texts: what a million globals share is read once. */
+static uint32_t name_id(names *t, pth_bytes text, uint64_t seed) {
+  uint32_t mask = t->by_place.len - 1;
+  uint64_t place = pth_hash_number((uint64_t)(uintptr_t)text.data, seed) ^ text.len * UINT64_C(0x9E3779B97F4A7C15);
+  name_slot *near = NULL, *far = NULL;
+  for (uint32_t i = (uint32_t)(place >> 20) & mask;; i = (i + 1) & mask) {
+    near = &PTH_AT(name_slot, t->by_place, i);
+    if (near->id == PTH_NONE) break;
+    if (near->text.data == text.data && near->text.len == text.len) return near->id;
+  }
+  for (uint32_t i = (uint32_t)pth_hash(text, seed) & mask;; i = (i + 1) & mask) {
+    far = &PTH_AT(name_slot, t->by_text, i);
+    if (far->id == PTH_NONE || pth_bytes_equal(far->text, text)) break;
+  }
+  if (far->id == PTH_NONE) *far = (name_slot){text, t->n++};
+  *near = (name_slot){text, far->id};
+  return far->id;
+}
+
+typedef struct ref_slot {
+  uint32_t module, name, ref; /* ref PTH_NONE: empty */
+} ref_slot;
+
+static int count_globals(pth_audit *a, const pth_graph *g, names *t, pth_pool *pairs, pth_err *err) {
+  uint32_t n = g->globals.len;
+  int rc = slots(a->arena, &t->by_place, (uint64_t)n * 2, err);
+  if (rc == 0) rc = slots(a->arena, &t->by_text, (uint64_t)n * 2, err);
+  if (rc == 0) rc = slots(a->arena, pairs, n, err);
+  if (rc == 0) rc = pth_pool_reserve(a->arena, &a->ref_of, n, err);
+  for (uint32_t row = 0; row < n && !rc; row++) {
+    const pth_global *global = global_at(g, row);
+    uint32_t module = name_id(t, pth_global_module(g, global), a->arena->seed);
+    uint32_t name = name_id(t, pth_global_name(g, global), a->arena->seed);
+    uint32_t mask = pairs->len - 1, i = (uint32_t)pth_hash_number((uint64_t)module << 32 | name, a->arena->seed) & mask;
+    ref_slot *slot = &PTH_AT(ref_slot, *pairs, i);
+    while (slot->ref != PTH_NONE && (slot->module != module || slot->name != name)) {
+      i = (i + 1) & mask;
+      slot = &PTH_AT(ref_slot, *pairs, i);
+    }
+    if (slot->ref == PTH_NONE) {
+      if ((rc = pth_pool_room(a->arena, &a->refs, err)) != 0) break;
+      *slot = (ref_slot){module, name, a->refs.len};
+      PTH_AT(pth_ref, a->refs, a->refs.len++) = (pth_ref){.row = row, .call = PTH_NONE};
+    }
+    PTH_AT(pth_ref, a->refs, slot->ref).uses++;
+    PTH_AT(uint32_t, a->ref_of, a->ref_of.len++) = slot->ref;
+  }
+  return rc;
+}
+
+static int read_refs(pth_audit *a, const pth_graph *g, pth_err *err) {
+  names t = {.by_place = PTH_POOL(name_slot), .by_text = PTH_POOL(name_slot)};
+  pth_pool pairs = PTH_POOL(ref_slot);
+  int rc = count_globals(a, g, &t, &pairs, err);
+  pth_pool_free(a->arena, &t.by_place);
+  pth_pool_free(a->arena, &t.by_text);
+  pth_pool_free(a->arena, &pairs);
+  return rc;
+}
+
+/* ---- calls ---- */
+
+static bool is_fraction(pth_bytes b) {
+  for (uint64_t i = 0; i < b.len; i++) {
+    if (b.data[i] != '/' && b.data[i] != '-' && (b.data[i] < '0' || b.data[i] > '9')) return false;
+  }
+  return b.len <= 10000;
+}
+
+static bool is_number(uint8_t kind) {
+  return kind == PTH_NODE_INT || kind == PTH_NODE_BIGINT || kind == PTH_NODE_INTTEXT || kind == PTH_NODE_FALSE || kind == PTH_NODE_TRUE;
+}
+
+/* Is the value one of the letter's? (defs/meanings.def) */
+static bool fits(const pth_graph *g, uint32_t id, char letter) {
+  const pth_node *n = pth_node_at(g, id);
+  uint8_t k = n->kind;
+  pth_pairs pairs;
+  switch (letter) {
+    case 'n':
+      return k == PTH_NODE_NONE;
+    case 'i':
+      return is_number(k);
+    case 'f':
+      return is_number(k) || k == PTH_NODE_FLOAT || k == PTH_NODE_FLOATTEXT;
+    case 's':
+      return pth_is_text(n);
+    case 'q':
+      return pth_is_text(n) && is_fraction(pth_slice(g, n));
+    case 'y':
+      return k == PTH_NODE_BYTES || k == PTH_NODE_BYTEARRAY || k == PTH_NODE_STR8 || pth_is_meant(g, id, PTH_G_BYTEARRAY) ||
+             pth_is_meant(g, id, PTH_G_BYTES);
+    case 't':
+      return k == PTH_NODE_TUPLE;
+    case 'l':
+      return k == PTH_NODE_LIST;
+    case 'd':
+      return k == PTH_NODE_DICT || (k == PTH_NODE_OBJECT && pth_pairs_of(g, id, &pairs));
+    case 'g':
+      return k == PTH_NODE_GLOBAL;
+    case 'o':
+      return k == PTH_NODE_OBJECT;
+    case 'x':
+      return k != PTH_NODE_GLOBAL && k != PTH_NODE_OBJECT;
+    case 'v':
+      return k != PTH_NODE_GLOBAL;
+    default:
+      return true;
+  }
+}
+
+/* Do the arguments have the shape of one alternative? */
+static bool shape_fits(const pth_graph *g, uint32_t args, const char *shape) {
+  pth_items it = pth_items_of(g, args);
+  uint32_t id = 0;
+  char letter = 0;
+  bool more = pth_items_next(&it, &id);
+  while (*shape && *shape != '|') {
+    if (*shape != '+') letter = *shape;
+    if (*shape == '+') {
+      for (; more && fits(g, id, letter); more = pth_items_next(&it, &id)) {
+      }
+    } else if (more && fits(g, id, letter)) {
+      more = pth_items_next(&it, &id);
+    } else {
+      return false;
+    }
+    shape++;
+  }
+  return !more;
+}
+
+static bool call_fits(const pth_graph *g, const pth_node *call, const char *shapes) {
+  uint32_t args = pth_args_of(call);
+  if (pth_node_at(g, args)->kind != PTH_NODE_TUPLE || (call->flags != PTH_HOW_REDUCE && call->flags != PTH_HOW_NEWOBJ)) return false;
+  bool newobj = call->flags == PTH_HOW_NEWOBJ;
+  for (const char *at = shapes;; at++) {
+    bool of_newobj = *at == '!';
+    if (of_newobj) at++;
+    if (of_newobj == newobj && shape_fits(g, args, at)) return true;
+    while (*at && *at != '|') at++;
+    if (*at == 0) return false;
+  }
+}
+
+static bool has_letter(const char *letters, char letter) {
+  while (*letters && *letters != letter) letters++;
+  return *letters != 0;
+}
+
+/* A dict of `_metadata` alone: what a state dict carries beside its tensors. Other attributes could stand before its methods. */
+static bool metadata_alone(const pth_graph *g, uint32_t state) {
+  pth_pairs it;
+  uint32_t key, value;
+  if (pth_node_at(g, state)->kind != PTH_NODE_DICT || !pth_pairs_of(g, state, &it)) return false;
+  while (pth_pairs_next(&it, &key, &value)) {
+    if (!pth_text_is(g, key, "_metadata")) return false;
+  }
+  return true;
+}
+
+static bool state_fits(const pth_graph *g, uint32_t state, const char *states) {
+  if (has_letter(states, 'a')) return true;
+  if (has_letter(states, 'm') && metadata_alone(g, state)) return true;
+  return (has_letter(states, 'd') && pth_node_at(g, state)->kind == PTH_NODE_DICT) || (has_letter(states, 't') && fits(g, state, 't'));
+}
+
+static bool additions_fit(const pth_graph *g, const pth_ext *ext, const pth_meaning_row *known) {
+  if (ext->items.n && !has_letter(known->fills, 'i')) return false;
+  if (ext->pairs.n && !has_letter(known->fills, 'p')) return false;
+  pth_items it = pth_items_of_list(g, ext->states);
+  for (uint32_t state; pth_items_next(&it, &state);) {
+    if (!state_fits(g, state, known->states)) return false;
+  }
+  return true;
+}
+
+static bool is_latin1(const pth_graph *g, uint32_t codec) { return pth_text_is(g, codec, "latin1") || pth_text_is(g, codec, "latin-1"); }
+
+static bool tensor_call_fits(const pth_graph *g, const pth_tensors *t, uint32_t id, enum pth_meaning m) {
+  const pth_node *n = pth_node_at(g, id);
+  if (n->flags != PTH_HOW_REDUCE && n->flags != PTH_HOW_NEWOBJ) return false;
+  if (n->flags == PTH_HOW_NEWOBJ && m != PTH_G_TENSOR_CLASS && m != PTH_G_PARAMETER_CLASS && m != PTH_G_UNINITIALIZED &&
+      m != PTH_G_UNINITIALIZED_PARAMETER)
+    return false;
+  if (pth_rebuilds_tensor(g, id)) return t == NULL || pth_row_of_node(t, id) != PTH_NONE;
+  return (m == PTH_G_TENSOR_CLASS || m == PTH_G_PARAMETER_CLASS) && pth_n_items(g, pth_args_of(n)) == 0;
+}
+
+static int note(pth_audit *a, uint32_t node, uint32_t ref, uint16_t finding, pth_err *err) {
+  if (a->n_odds++ >= PTH_AUDIT_MOST_ODDS) return 0;
+  int rc = pth_pool_room(a->arena, &a->odds, err);
+  if (rc == 0) PTH_AT(pth_odd, a->odds, a->odds.len++) = (pth_odd){node, ref, finding};
+  return rc;
+}
+
+/* getattr(class, 'NAME'): what an enumeration's member or a method is pickled as. */
+static bool names_a_member(const pth_graph *g, const pth_node *call) {
+  if (!call_fits(g, call, pth_meanings[PTH_G_GETATTR].calls)) return false;
+  pth_bytes name = pth_slice(g, pth_node_at(g, pth_item(g, pth_args_of(call), 1)));
+  for (uint64_t i = 0; i < name.len; i++) {
+    uint8_t c = name.data[i], low = c | 0x20;
+    if (!(low >= 'a' && low <= 'z') && !(i && c >= '0' && c <= '9') && !(i && c == '_')) return false;
+  }
+  return name.len > 0;
+}
+
+static int check_call(pth_audit *a, const pth_graph *g, const pth_tensors *t, uint32_t id, pth_err *err) {
+  const pth_node *call = pth_node_at(g, id), *callee = pth_node_at(g, call->a);
+  if (callee->kind != PTH_NODE_GLOBAL)
+    return note(a, id, PTH_NONE, pth_is_meant(g, call->a, PTH_G_GETATTR) ? PTH_F_ATTRIBUTE : PTH_F_CALL_COMPUTED, err);
+  uint32_t ref = PTH_AT(uint32_t, a->ref_of, callee->a);
+  pth_ref *r = &PTH_AT(pth_ref, a->refs, ref);
+  if (r->calls++ == 0) r->call = id;
+  enum pth_meaning m = (enum pth_meaning)global_at(g, callee->a)->meaning;
+  const pth_meaning_row *known = &pth_meanings[m];
+  const pth_ext *ext = pth_ext_of(g, call);
+  if (m == PTH_G_GETATTR && !names_a_member(g, call)) return note(a, id, ref, PTH_F_ATTRIBUTE, err);
+  if (!known->handled) return 0; /* whatever it does with them, it is not known */
+  bool fine = pth_is_tensor_meaning(m) ? tensor_call_fits(g, t, id, m) : call_fits(g, call, known->calls);
+  if (m == PTH_G_CODECS_ENCODE && fine) fine = is_latin1(g, pth_item(g, pth_args_of(call), 1));
+  if (ext != NULL && ext->kwargs != PTH_NONE) fine = false;
+  int rc = fine ? 0 : note(a, id, ref, PTH_F_CALL_ARGUMENTS, err);
+  if (rc == 0 && ext != NULL && !additions_fit(g, ext, known)) rc = note(a, id, ref, PTH_F_BUILD_TARGET, err);
+  return rc;
+}
+
+/* ---- persistent ids and nested files ---- */
+
+/* ('storage', class, key, location, numel[, view]) */
+static bool is_storage_id(const pth_graph *g, uint32_t pid) {
+  uint32_t n = pth_node_at(g, pid)->kind == PTH_NODE_TUPLE ? pth_n_items(g, pid) : 0;
+  int64_t numel;
+  return (n == 5 || n == 6) && pth_text_is(g, pth_item(g, pid, 0), "storage") &&
+         pth_meaning_of_node(g, pth_item(g, pid, 1), NULL) == PTH_G_STORAGE && pth_as_i64(g, pth_item(g, pid, 4), &numel) && numel >= 0;
+}
+
+/* ('module', class, file, source): legacy files hold the source of module classes so. */
+static bool is_module_id(const pth_graph *g, uint32_t pid) {
+  uint32_t n = pth_node_at(g, pid)->kind == PTH_NODE_TUPLE ? pth_n_items(g, pid) : 0;
+  return n == 4 && pth_text_is(g, pth_item(g, pid, 0), "module") && pth_node_at(g, pth_item(g, pid, 1))->kind == PTH_NODE_GLOBAL;
+}
+
+static int check_persistent_id(pth_audit *a, const pth_graph *g, const pth_tensors *t, uint32_t id, pth_err *err) {
+  uint32_t pid = pth_node_at(g, id)->a;
+  bool named = t != NULL && t->store != NULL && t->store->named != NULL; /* tar: tensors and storages by the text of their key */
+  bool fine = named ? pth_is_text(pth_node_at(g, pid)) : is_storage_id(g, pid) || is_module_id(g, pid);
+  return fine ? 0 : note(a, id, PTH_NONE, PTH_F_PERSISTENT_ID, err);
+}
+
+static int check_nested(pth_audit *a, const pth_graph *g, uint32_t call, const pth_limits *lim, uint8_t *seen, pth_err *err) {
+  uint32_t arg = pth_item(g, pth_args_of(pth_node_at(g, call)), 0);
+  const pth_node *n = arg == PTH_NONE ? NULL : pth_node_at(g, arg);
+  if (n == NULL || (n->kind != PTH_NODE_BYTES && n->kind != PTH_NODE_STR8)) return note(a, call, PTH_NONE, PTH_F_NESTED_ELSEWHERE, err);
+  if (seen[arg / 8] >> arg % 8 & 1) return 0;
+  seen[arg / 8] |= (uint8_t)(1u << arg % 8);
+  pth_nested nested;
+  if (pth_legacy_nested(pth_slice(g, n), a->arena, lim, &nested) == 0 && nested.plain) return 0;
+  return pth_push_u32(a->arena, &a->nested, arg, err);
+}
+
+/* Is the function that loads bytes given away, to be called by who knows whom? */
+static int check_given_away(pth_audit *a, const pth_graph *g, pth_err *err) {
+  int rc = 0;
+  for (uint32_t i = 0; i < g->kids.len && !rc; i++) {
+    uint32_t id = PTH_AT(uint32_t, g->kids, i);
+    if (pth_node_at(g, id)->kind == PTH_NODE_GLOBAL && pth_meaning_of_node(g, id, NULL) == PTH_G_LOAD_FROM_BYTES)
+      rc = note(a, id, PTH_AT(uint32_t, a->ref_of, pth_node_at(g, id)->a), PTH_F_NESTED_ELSEWHERE, err);
+  }
+  return rc;
+}
+
+static int check_nodes(pth_audit *a, const pth_graph *g, const pth_tensors *t, const pth_limits *lim, pth_err *err) {
+  pth_pool seen = PTH_POOL(uint8_t);
+  bool loads = false;
+  int rc = 0;
+  for (uint32_t i = 0; i < a->refs.len; i++)
+    loads = loads || global_at(g, PTH_AT(pth_ref, a->refs, i).row)->meaning == PTH_G_LOAD_FROM_BYTES;
+  if (loads && (rc = pth_pool_reserve(a->arena, &seen, g->nodes.len / 8 + 1, err)) == 0) memset(seen.data, 0, g->nodes.len / 8 + 1);
+  for (uint32_t id = PTH_N_FIXED; id < g->nodes.len && !rc; id++) {
+    uint8_t kind = pth_node_at(g, id)->kind;
+    if (kind == PTH_NODE_PERSID) rc = check_persistent_id(a, g, t, id, err);
+    if (kind != PTH_NODE_OBJECT) continue;
+    rc = check_call(a, g, t, id, err);
+    if (rc == 0 && loads && pth_is_meant(g, id, PTH_G_LOAD_FROM_BYTES)) rc = check_nested(a, g, id, lim, seen.data, err);
+  }
+  pth_pool_free(a->arena, &seen);
+  return rc || !loads ? rc : check_given_away(a, g, err);
+}
+
+int pth_audit_graph(pth_audit *a, const pth_graph *g, const pth_tensors *t, const pth_limits *lim, pth_err *err) {
+  *a = (pth_audit){
+      .arena = g->arena, .refs = PTH_POOL(pth_ref), .odds = PTH_POOL(pth_odd), .nested = PTH_POOL(uint32_t), .ref_of = PTH_POOL(uint32_t)};
+  int rc = read_refs(a, g, err);
+  return rc ? rc : check_nodes(a, g, t, lim, err);
+}
+
+void pth_audit_free(pth_audit *a) {
+  pth_pool_free(a->arena, &a->refs);
+  pth_pool_free(a->arena, &a->odds);
+  pth_pool_free(a->arena, &a->nested);
+  pth_pool_free(a->arena, &a->ref_of);
+}
+
+void pth_audit_spans(const pth_graph *g, const pth_store *s, uint8_t *used) {
+  for (uint32_t id = PTH_N_FIXED; id < g->nodes.len; id++) {
+    const pth_node *n = pth_node_at(g, id);
+    if (n->kind != PTH_NODE_PERSID || !is_storage_id(g, n->a)) continue;
+    const pth_node *key = pth_node_at(g, pth_item(g, n->a, 2));
+    uint32_t span = pth_is_text(key) ? pth_store_find(s, pth_slice(g, key)) : PTH_NONE;
+    if (span != PTH_NONE) used[span] = 1;
+  }
+}

@@ -1,0 +1,50 @@
+/* audit.h - what a pickle names and calls, beside what writers name and call. Reads a graph; whether it ended in an error or not.
+ *
+ *   refs    one row for each class or function, however often it is named, in the order of the file
+ *   odds    calls, states and persistent ids that no writer makes: the first PTH_AUDIT_MOST_ODDS of them; n_odds counts all
+ *   nested  nodes of bytes that a loader would load as a file of their own, and that are not a storage alone
+ *
+ * Shapes of calls are those of defs/meanings.def; calls that rebuild tensors are checked by tensor.h.
+ * Time and memory are linear in the graph: texts that many globals share are hashed once. */
+#ifndef PTH_AUDIT_H
+#define PTH_AUDIT_H
+
+#include "finding.h"
+#include "tensor.h"
+
+#define PTH_AUDIT_MOST_ODDS 1000u
+
+typedef struct pth_ref {
+  uint32_t row;   /* of graph.globals: where it is named first */
+  uint32_t uses;  /* opcodes that name it */
+  uint32_t call;  /* node of its first call, or PTH_NONE */
+  uint32_t calls; /* all of them */
+} pth_ref;
+
+typedef struct pth_odd {
+  uint32_t node;    /* of the graph */
+  uint32_t ref;     /* whose call it is, or PTH_NONE */
+  uint16_t finding; /* enum pth_finding */
+} pth_odd;
+
+typedef struct pth_audit {
+  pth_arena *arena;
+  pth_pool refs, odds, nested;
+  uint64_t n_odds;
+  pth_pool ref_of; /* row of globals -> ref */
+} pth_audit;
+
+/* `t`: the tensors of the graph, or NULL where they were not read. */
+int pth_audit_graph(pth_audit *a, const pth_graph *g, const pth_tensors *t, const pth_limits *lim, pth_err *err);
+void pth_audit_free(pth_audit *a);
+
+/* Marks the spans of a store that persistent ids refer to: one byte each. */
+void pth_audit_spans(const pth_graph *g, const pth_store *s, uint8_t *used);
+
+typedef struct pth_meaning_row {
+  bool handled;
+  const char *calls, *states, *fills;
+} pth_meaning_row;
+extern const pth_meaning_row pth_meanings[PTH_N_MEANINGS];
+
+#endif

@@ -1,0 +1,406 @@
+"""What a file would do to a loader, without being one: every global, every oddity, one verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import _core, formats
+from .dangers import Judge
+from .errors import LimitError, PthError, UnsupportedError, guard
+from .formats.base import Container, Finding, Pickle, Remain
+from .literal import literal
+from .record import Record
+from .source import MemorySource, SliceSource, Source
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+
+# From good to bad; the worst of all findings and globals is the verdict.
+VERDICTS = ("clean", "review", "incomplete", "malformed", "dangerous")
+STATUSES = ("handled", "harmless", "unknown", "dangerous")
+MOST_FINDINGS = 1000  # that are told one by one
+MOST_GLOBALS = 10000
+CALL_WIDTH = 200  # characters of a call's arguments
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedGlobal(Record):
+    """A class or function that the file names.
+
+    Attributes
+    ----------
+    module, name : str
+        As the file spells them; `<computed>` stands for what is only known to a loader.
+    uses : int
+        Opcodes that name it.
+    member : str or None
+    offset : int
+        Of the first of them: in the member, or in the file.
+    opcode : str
+        The first one: GLOBAL, STACK_GLOBAL, INST, EXT1, ...
+    status : str
+        'handled', 'harmless', 'unknown' or 'dangerous'.
+    reason : str
+        Why.
+    python3 : str or None
+        What Python 3 makes of a name of Python 2.
+    call : str or None
+        The arguments of its first call, in short.
+    """
+
+    module: str
+    name: str
+    uses: int
+    member: str | None
+    offset: int
+    opcode: str
+    status: str
+    reason: str
+    python3: str | None = None
+    call: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport(Record):
+    """The answer of an audit.
+
+    Attributes
+    ----------
+    path : str or None
+    verdict : str
+        'clean': tensors and plain containers, and nothing odd. 'review': names what is not known, holds code, or is
+        odd though unambiguous. 'dangerous': names what is known to run code or touch the system. 'malformed': not
+        readable as what it claims to be, or readable in two ways. 'incomplete': a limit stopped the audit.
+    format : str
+        'zip', 'legacy', ...; 'directory'; '' if it is none that is known.
+    nbytes : int
+        The file's size.
+    tensors : int
+        Tensors that were found.
+    globals : tuple of AuditedGlobal
+        At most 10,000; `n_globals` counts all.
+    findings : tuple of Finding
+        At most 1,000; `n_findings` counts all.
+    code : tuple of str
+        Members that hold code.
+    files : tuple of AuditReport
+        Of a directory: its files.
+    """
+
+    path: str | None
+    verdict: str
+    format: str
+    nbytes: int
+    tensors: int
+    globals: tuple[AuditedGlobal, ...]
+    findings: tuple[Finding, ...]
+    code: tuple[str, ...] = ()
+    n_globals: int = 0
+    n_findings: int = 0
+    files: tuple[AuditReport, ...] = ()
+
+    @property
+    def reasons(self) -> list[str]:
+        """What the verdict rests on, the worst first: a line each."""
+        out = []
+        for status in ("dangerous", "unknown"):
+            out += [f"{g.module}.{g.name}: {g.reason}" for g in self.globals if g.status == status]
+        ranked = sorted(self.findings, key=lambda f: -VERDICTS.index(f.severity) if f.severity in VERDICTS else 1)
+        told = [f"{f.member + ': ' if f.member else ''}{f.message} [{f.code}]" for f in ranked if f.severity != "note"]
+        return out + told if self.verdict != "malformed" else told + out
+
+    def to_json(self) -> str:
+        """One JSON document."""
+        import json
+
+        return json.dumps({"schema": 1, **self.to_dict()}, ensure_ascii=True, allow_nan=False, indent=1)
+
+    def to_sarif(self) -> dict[str, Any]:
+        """The same as SARIF 2.1.0: a result for each global that is not known to be harmless, and for each finding."""
+        from .sarif import sarif
+
+        return sarif([self])
+
+
+def refused(error: PthError) -> AuditReport:
+    """Of what is not even a file: a FIFO, a device."""
+    finding = Finding(error.code, "malformed", None, None, error.message)
+    return AuditReport(error.path, "malformed", "", 0, 0, (), (finding,), n_findings=1)
+
+
+def audit_source(source: Source, limits: Any) -> AuditReport:
+    """The same of an open source, which is the caller's to close."""
+    auditor = Auditor(source, limits)
+    auditor.run()
+    return auditor.report()
+
+
+def audit_checkpoint(ckpt: Checkpoint) -> AuditReport:
+    """The same of an open checkpoint; what it has read is not read again."""
+    box = ckpt._box
+    kept = list(box.findings), list(box.pickles), list(box.code)
+    try:
+        auditor = Auditor(box.source, box.limits)
+        auditor.container(box, "", 0, (ckpt._table, ckpt._parts))
+        auditor.findings += [f for f in ckpt._told_apart if f not in auditor.findings]
+        auditor.rest()
+        return auditor.report()
+    finally:
+        box.findings, box.pickles, box.code = kept
+
+
+@dataclass
+class Auditor:
+    """One file under audit. What lies inside of each other goes through a list of work, not through recursion."""
+
+    source: Source
+    limits: Any
+    findings: list[Finding] = field(default_factory=list)
+    n_findings: int = 0
+    worst: int = 0
+    tensors: int = 0
+    format: str = ""
+    code: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.judge = Judge()
+        self.rows: dict[tuple[str, str], list[Any]] = {}
+        self.work: list[tuple[Remain, str, int]] = []
+        self.told: set[Any] = set()
+        self.n_parts = 0
+
+    # ---- the walk ----
+
+    def run(self) -> None:
+        box = formats.container(self.source, self.limits)
+        try:
+            box.load()
+        except PthError as e:
+            box.blame(e)
+        self.container(box, "", 0, box.give_tables())
+        self.rest()
+
+    def rest(self) -> None:
+        """Works off what lies inside; then looks whether the file is still the same."""
+        while self.work:
+            remain, where, depth = self.work.pop()
+            try:
+                self.look(remain, where, depth)
+            except PthError as e:
+                self.blame(e, where + remain.member)
+        if self.source.changed():
+            self.find("file-changed", None, None)
+
+    def container(self, box: Container, where: str, depth: int, tables: tuple[Any, dict[str, Any]]) -> None:
+        """Everything in a container that was read, or failed to be. `where`: the names of what it lies in."""
+        if depth == 0:
+            self.format = box.format
+        try:
+            with guard("while a file was looked through"):
+                box.inspect()
+        except PthError as e:
+            box.blame(e)
+        table, parts = tables
+        known = {id(pickle): of for of, pickle in parts.values()}
+        if table is not None and box.pickles:
+            known[id(box.pickles[0])] = table
+        for pickle in box.pickles:
+            self.pickle(box, pickle, known.get(id(pickle)), where, depth)
+        if table is not None and not box.pickles:  # the container itself describes its tensors
+            self.table(table, where)
+        try:
+            with guard("while a file was looked through"):
+                for remain in box.remains():
+                    self.part(remain, where, depth)
+        except PthError as e:
+            box.blame(e)
+        for f in box.findings:
+            self.keep(Finding(f.code, f.severity, self.inside(where, f.member), f.offset, f.message))
+        self.code += [where + name for name in box.code]
+        if (box.format == "torchscript" and box.pickles) or box.code:
+            self.find("code", where or None, None)
+
+    def part(self, remain: Remain, where: str, depth: int) -> None:
+        self.n_parts += 1
+        if self.n_parts > self.limits.max_parts:
+            raise LimitError("max_parts", f"more than {self.limits.max_parts} parts inside of the file (max_parts)")
+        self.work.append((remain, where, depth))
+
+    def look(self, remain: Remain, where: str, depth: int) -> None:
+        """What is this part? A container or a pickle is looked through; anything else is passed by."""
+        source = remain.source
+        head = bytes(source.window(0, formats.HEAD))
+        if not head.strip(b"\x00"):
+            return
+        if head[:1] == b"\x00":  # zeros may stand between pickles
+            skip = len(head) - len(head.lstrip(b"\x00"))
+            source = SliceSource(source, skip, source.size - skip)
+        box = formats.container(source, self.limits)
+        name = where + remain.member
+        if not box.format and not remain.expected:
+            return
+        try:
+            box.load()
+        except PthError as e:
+            if box.format in ("", "pickle") and not remain.expected and not names_globals(box):
+                return
+            box.blame(e)
+        trailing = remain.member.startswith("(behind")
+        if depth >= self.limits.max_nesting and not trailing:
+            raise LimitError("max_nesting", f"files nested deeper than {self.limits.max_nesting} (max_nesting)")
+        kind = f"a {box.format} file" if box.format not in ("", "pickle") else "a pickle"
+        self.find("embedded", name, remain.offset, f"{kind} inside of the file")
+        self.container(box, f"{name}!", depth + (not trailing), box.give_tables())
+
+    # ---- pickles ----
+
+    def pickle(self, box: Container, pickle: Pickle, table: Any, where: str, depth: int) -> None:
+        """Its globals, calls and tensors."""
+        member = self.inside(where, pickle.member)
+        base = pickle.offset or 0 if pickle.member is None or box.format in ("legacy", "tar") else 0
+        try:
+            seen = _core.Audit(pickle.graph, table, box.c_limits)
+        except PthError as e:
+            self.blame(e, member)
+            return
+        self.globals(seen, member, base)
+        odds, n = seen.odds()
+        for code, node, ref in odds:
+            row = seen.refs(ref, ref + 1)[0] if ref is not None else None
+            about = f": {row[0]}.{row[1]}{self.arguments(pickle.graph, node)}" if row is not None else ""
+            self.find(code, member, None if row is None else base + row[4], _core.FINDINGS[code][1] + about)
+        if n > len(odds):
+            self.find("more", member, None, f"{n - len(odds)} more odd calls")
+        nested = seen.nested()
+        for node in nested:
+            self.find("nested", member, None)
+            data = MemorySource(pickle.graph.slice(node))
+            self.part(Remain(f"(bytes of node {node})", None, data, True), f"{member}!" if member else where, depth)
+        if table is not None:
+            self.table(table, where)
+
+    def globals(self, seen: Any, member: str | None, base: int) -> None:
+        n = len(seen)
+        if n > self.limits.max_globals:
+            self.blame(
+                LimitError("max_globals", f"{n} globals, {self.limits.max_globals} are looked at (max_globals)"), member
+            )
+        for module, name, meaning, uses, at, opcode, call in seen.refs(0, min(n, self.limits.max_globals)):
+            row = self.rows.get((module, name))
+            if row is not None:
+                row[0] += uses
+                continue
+            status, reason, python3 = self.judge(module, name, meaning)
+            shown = None
+            if status not in ("handled", "harmless"):
+                self.rank("dangerous" if status == "dangerous" else "review")
+                if call is not None and len(self.rows) < MOST_GLOBALS:
+                    shown = self.arguments(seen.graph, call)
+                if meaning == "GRAPH_MODULE" and call is not None:
+                    self.source_code(seen.graph, call, member)
+            self.rows[module, name] = [uses, member, base + at, opcode, status, reason, python3, shown]
+
+    def arguments(self, graph: Any, node: int) -> str:
+        try:
+            with guard("the arguments of a call"):
+                return literal(graph, node, CALL_WIDTH)
+        except PthError:
+            return "(...)"
+
+    def source_code(self, graph: Any, call: int, member: str | None) -> None:
+        """A traced module is pickled with its Python source, which torch runs to make it again."""
+        from .dangers import suspicious
+
+        texts = [v for _, v in graph_texts(graph, call)]
+        found = next((word for text in texts if (word := suspicious(text))), None)
+        if found:
+            self.find("source", member, None, f"{_core.FINDINGS['source'][1]}: it says {found!r}")
+
+    def table(self, table: Any, where: str) -> None:
+        """Tensors that cannot be read, and storages that are not as their tensors say."""
+        self.tensors += len(table)
+        codes, mixed, larger = table.troubles()
+        for code, (n, row) in codes.items():
+            error = _core.error_of(code)
+            severity = (
+                "incomplete"
+                if isinstance(error, LimitError)
+                else "review"
+                if isinstance(error, UnsupportedError)
+                else "malformed"
+            )
+            name = next((x for x, r in zip(table.names(), table.name_rows(), strict=True) if r == row), None)
+            text = table.error_of_row(row).message
+            who = f"tensor {name!r}" if name is not None else "a tensor"
+            more = f", and {n - 1} more" if n > 1 else ""
+            self.keep(Finding(error.code, severity, where.rstrip("!") or None, None, f"{who}{more}: {text}"))
+        for code, storages in (("storage-mixed", mixed), ("storage-larger", larger)):
+            for i in storages[:MOST_FINDINGS]:
+                self.find(
+                    code, where.rstrip("!") or None, None, f"{_core.FINDINGS[code][1]} (storage {table.storage(i)[1]})"
+                )
+
+    # ---- the report ----
+
+    @staticmethod
+    def inside(where: str, member: str | None) -> str | None:
+        return where + member if member else where.rstrip("!") or None
+
+    def rank(self, verdict: str) -> None:
+        self.worst = max(self.worst, VERDICTS.index(verdict))
+
+    def keep(self, finding: Finding) -> None:
+        key = (finding.code, finding.member, finding.offset, finding.message)
+        if key in self.told:
+            return
+        self.told.add(key)
+        if finding.severity != "note":
+            self.rank(finding.severity)
+        self.n_findings += 1
+        if len(self.findings) < MOST_FINDINGS:
+            self.findings.append(finding)
+
+    def find(self, code: str, member: str | None, offset: int | None, message: str | None = None) -> None:
+        severity, sentence = _core.FINDINGS[code]
+        self.keep(Finding(code, severity, member, offset, message or sentence))
+
+    def blame(self, error: PthError, member: str | None = None) -> None:
+        box = Container.__new__(Container)
+        box.findings = []
+        box.blame(error, member)
+        self.keep(box.findings[0])
+
+    def report(self) -> AuditReport:
+        rows = sorted(self.rows.items(), key=lambda item: -STATUSES.index(item[1][4]))
+        shown = tuple(AuditedGlobal(m, n, *row) for (m, n), row in rows[:MOST_GLOBALS])
+        return AuditReport(
+            self.source.path,
+            VERDICTS[self.worst],
+            self.format,
+            self.source.size,
+            self.tensors,
+            shown,
+            tuple(self.findings),
+            tuple(self.code[:MOST_FINDINGS]),
+            len(self.rows),
+            self.n_findings,
+        )
+
+
+def names_globals(box: Container) -> bool:
+    """Is the first thing that a broken pickle names a name? Any text may begin like a pickle."""
+    names = [word for p in box.pickles[:1] for row in p.graph.globals()[:1] for word in row[:2]]
+    return bool(names) and all(
+        word.replace(".", "").replace("_", "").isalnum() or word == _core.COMPUTED for word in names
+    )
+
+
+def graph_texts(graph: Any, call: int) -> Iterator[tuple[Any, str]]:
+    """The texts in the first argument of a call."""
+    args = graph.call(call)[2]
+    first: Iterable[Any] = graph.items(args.id)[:1] if isinstance(args, _core.Ref) else ()
+    for item in first:
+        if isinstance(item, _core.Ref):
+            yield from ((k, v) for k, v in graph.pairs(item.id) if isinstance(v, str))

@@ -1,0 +1,114 @@
+"""What is known of a class or function by its name alone.
+
+The table is csrc/defs/dangers.def. It explains; what is in no table is unknown, and never clean.
+"""
+
+from __future__ import annotations
+
+import re
+
+from . import _core
+
+HARMLESS = frozenset(("HARMLESS", "TEXT_CLASS", "DTYPE", "ELLIPSIS", "NOT_IMPLEMENTED"))
+LONGEST = 1000  # characters of a name that are looked at
+MOST_PARTS = 16
+
+OWN = {
+    "SCRIPT": "a class of TorchScript code",
+    "SCRIPT_OBJECT": "an object of TorchScript, made by code of its own",
+    "GRAPH_MODULE": "holds Python source that torch runs to make it again",
+}
+# Words of Python source that a traced module has no use for.
+FOREIGN = re.compile(
+    r"__\w+__|\b(?:exec|eval|compile|open|getattr|setattr|delattr|globals|locals|vars|breakpoint|input|os|sys|subprocess"
+    r"|socket|shutil|importlib|builtins|pickle|marshal|ctypes|pathlib|lambda)\b|\btorch\.(?:load|save|hub|jit|package|utils)\b"
+)
+PLAIN_MODULES = frozenset(("torch", "math", "operator"))
+USUAL = frozenset(("__getitem__", "__init__"))
+
+
+class Judge:
+    """Statuses of globals: each a look into a table."""
+
+    def __init__(self) -> None:
+        from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+
+        self._modules: dict[str, str] = IMPORT_MAPPING
+        self._names: dict[tuple[str, str], tuple[str, str]] = NAME_MAPPING
+        self._dangers: dict[tuple[str, str], tuple[str, str]] = _core.dangers()
+
+    def __call__(self, module: str, name: str, meaning: str) -> tuple[str, str, str | None]:
+        """(status, reason, what Python 3 makes of it if that is something else)"""
+        there = self._names.get((module, name))
+        if there is None and module in self._modules:
+            there = self._modules[module], name
+        python3 = f"{there[0]}.{there[1]}" if there is not None and there != (module, name) else None
+        if meaning in _core.HANDLED:
+            harmless = meaning in HARMLESS
+            return "harmless" if harmless else "handled", HANDLED_REASONS[harmless], python3
+        if meaning in OWN:
+            return "unknown", OWN[meaning], python3
+        found = self.danger(module, name)
+        if (found is None or found[0] != "dangerous") and there is not None:
+            found = self.danger(*there) or found
+        if found is not None:
+            return found[0], found[1], python3
+        return "unknown", self.unknown(module, name), python3
+
+    def danger(self, module: str, name: str) -> tuple[str, str] | None:
+        """(status, reason) if it is in the table, by whatever detour."""
+        module, name = module[:LONGEST], name[:LONGEST]
+        if _core.COMPUTED in (module, name):
+            return "dangerous", "its name is made while a loader reads it, so that nobody else can see it"
+        found = self._dangers.get((module, name)) or self._package(module)
+        if found is not None or ("." not in name and not name.startswith("__")):
+            return found
+        parts = name.split(".")[:MOST_PARTS]
+        if any(part.startswith("__") and part.endswith("__") and len(part) > 4 for part in parts):
+            return "dangerous", "reaches through an object into the interpreter"
+        for i in range(len(parts)):  # an attribute may be a module: torch.serialization . os.system
+            inner = ".".join(parts[:i])
+            for outer in (f"{module}.{inner}" if inner else module, inner, parts[i - 1] if i else ""):
+                found = self._dangers.get((outer, parts[i])) or self._package(outer)
+                if found is not None and found[0] == "dangerous":
+                    return found[0], f"{outer}.{parts[i]}: {found[1]}"
+        return None
+
+    def _package(self, module: str) -> tuple[str, str] | None:
+        """The row of a module as a whole, or of a package that it lies in."""
+        for _ in range(MOST_PARTS):
+            found = self._dangers.get((module, "*"))
+            if found is not None or "." not in module:
+                return found
+            module = module.rpartition(".")[0]
+        return None
+
+    @staticmethod
+    def unknown(module: str, name: str) -> str:
+        text = f"{module}.{name}"
+        if not text.isascii() or not text.isprintable() or text != text.strip() or not module or not name:
+            return "not a name that Python code has: it may be made to look like another"
+        if module.startswith("torch.nn.modules."):
+            return "a module class of torch: what it does with its state is torch's own code"
+        if module.startswith("torch."):
+            return "a part of torch that is not read here"
+        return "not known: a loader imports it and does what its code says"
+
+
+HANDLED_REASONS = {False: "understood here, inert in a loader", True: "holds plain values, runs nothing"}
+
+
+def suspicious(source: str) -> str | None:
+    """The first word of Python source that does more than a traced module does: imports, calls of the interpreter."""
+    for line in source.splitlines():
+        words = line.split()
+        if words[:1] in (["import"], ["from"]) and words[1].split(".")[0].rstrip(",") not in (
+            "torch",
+            "math",
+            "operator",
+            "device",
+            "inf",
+            "nan",
+        ):
+            return " ".join(words[:4])[:80]
+    return next((m[0] for m in FOREIGN.finditer(source) if m[0] not in USUAL), None)

@@ -1,0 +1,164 @@
+"""What is in a zip beside what torch reads of it.
+
+Every byte before the directory is accounted for, and every member that nothing refers to is handed out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from .. import _core
+from ..errors import PthError, TruncatedError
+from ..source import MemorySource, SliceSource
+from .base import Remain
+
+if TYPE_CHECKING:
+    from .zip import ZipContainer
+
+STORED = 0
+MOST = 1000  # broken members that are told one by one
+LOCAL = b"PK\x03\x04"
+NEAR = 16384  # bytes from one member to the next, up to which they are read together
+PICKLE_NAMES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".bin", ".ckpt")
+OF_SCRIPTS = ("constants.pkl", "attributes.pkl", "model.json")
+OF_PACKERS = ("__MACOSX/", ".DS_Store")  # what packing a folder by hand brings along
+
+# The records that torch writes beside the pickle, and what may stand in them (caffe2/serialize/inline_container.cc).
+MARKS: dict[str, Callable[[bytes], object]] = {
+    "version": re.compile(rb"[1-9]\d?\n?").fullmatch,
+    "byteorder": re.compile(rb"little|big").fullmatch,
+    ".format_version": re.compile(rb"\d{1,3}\n?").fullmatch,
+    ".storage_alignment": re.compile(rb"[1-9]\d{0,8}\n?").fullmatch,
+    ".data/serialization_id": re.compile(rb"\d{1,40}\n?").fullmatch,
+    ".data/version": re.compile(rb"[1-9]\d?\n?").fullmatch,
+}
+
+
+def inspect(box: ZipContainer) -> None:
+    """Adds to the findings what is odd about the archive."""
+    try:
+        sweep(box)
+    except PthError as e:
+        box.blame(e)
+    odds, n = box.zip.odds()
+    for code, entry, offset, length in odds:
+        told = f"{_core.FINDINGS[code][1]} ({length} bytes)" if code == "zip-gap" else None
+        box.find(code, None if entry is None else box.zip.name(entry), offset, told)
+    if n > len(odds):
+        box.find("more", None, None, f"{n - len(odds)} more oddities of members")
+    for entry in box.zip.broken()[:MOST]:
+        try:
+            box.zip.check(entry)
+        except PthError as e:
+            box.blame(e, box.zip.name(entry))
+    check_marks(box)
+
+
+def sweep(box: ZipContainer) -> None:
+    """Every byte before the directory, by windows: many small members at once, of large ones the headers."""
+    end = box.end.dir_off
+    usual = 1 << 20 if end < NEAR * len(box.zip) else 4096
+    at: int | None = 0
+    length = usual
+    while at is not None:
+        following = box.zip.sweep(box.source.read(at, min(length, max(0, end - at))), at)
+        stuck = following == at
+        if stuck and length >= _core.ZIP_WINDOW:
+            raise TruncatedError("file-changed", "the file was cut while it was read", offset=at)
+        length = max(usual, _core.ZIP_WINDOW) if stuck else usual
+        at = following
+
+
+def check_marks(box: ZipContainer) -> None:
+    if box.root is None:
+        return
+    if box.member("version") is None and box.member(".data/version") is None:
+        box.find("zip-version", None, None)
+    for name, fits in MARKS.items():
+        try:
+            data = box.small(name)
+        except PthError as e:
+            box.blame(e, box.prefix + name)
+            continue
+        if data is not None and not fits(data):
+            box.find("zip-mark", box.prefix + name, None, f"{name} holds {bytes(data[:40])!r}")
+
+
+def remains(box: ZipContainer) -> Iterator[Remain]:
+    """Gaps between members, what stands behind the archive, and the members that no pickle refers to."""
+    for code, _, offset, length in box.zip.odds()[0]:
+        if code != "zip-gap":
+            continue
+        head = bytes(box.source.window(offset, _core.ZIP_LOCAL))
+        skip = 0
+        if head.startswith(LOCAL) and len(head) == _core.ZIP_LOCAL:  # a member that the directory does not list
+            skip = len(head) + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+        yield Remain("(between members)", offset + skip, SliceSource(box.source, offset + skip, length - skip))
+    behind = box.end.trailing + box.end.comment_len
+    if behind:
+        at = box.source.size - behind
+        yield Remain("(behind the archive)", at, SliceSource(box.source, at, behind))
+    claims = [(p.graph, store) for p, store in box.claims if p.error is None]
+    for entry in _core.unclaimed(box.zip, claims):
+        yield from unclaimed(box, entry)
+
+
+def unclaimed(box: ZipContainer, entry: int) -> Iterator[Remain]:
+    """A member that is no storage of a tensor."""
+    name = box.zip.name(entry)
+    lho, csize, usize, method, _, _ = box.zip.entry(entry)
+    inside = name[len(box.prefix) :] if name.startswith(box.prefix) else None
+    if entry in box.pickled or inside in MARKS or (usize == 0 and name.endswith("/")):
+        return
+    if name.endswith(".py"):
+        box.code.append(name)
+    script = box.format == "torchscript" and inside is not None
+    if inside is not None and inside.startswith(("data/", "tensors/", "constants/")):
+        if box.root is not None and all(p.error is None for p in box.pickles):
+            box.find("zip-unused", name, lho)
+    elif not (script and (inside in OF_SCRIPTS or str(inside).startswith(("code/", "extra/")))) and not any(
+        part in name for part in OF_PACKERS
+    ):
+        box.find("zip-member", name, lho)
+    try:
+        expected = name.lower().endswith(PICKLE_NAMES)
+        if method == STORED:
+            offset = box.data_offset(entry)
+            yield Remain(name, offset, SliceSource(box.source, offset, csize), expected)
+        else:
+            yield Remain(name, None, MemorySource(box.read_member(entry)[0]), expected)
+    except PthError as e:
+        box.blame(e, name)
+
+
+def carved(box: ZipContainer) -> Iterator[Remain]:
+    """Without a directory: what stands behind local headers, as a reader of streams would find it."""
+    at = 0
+    for _ in range(MOST):
+        head = bytes(box.source.window(at, _core.ZIP_LOCAL + (1 << 16)))
+        if not head.startswith(LOCAL) or len(head) < _core.ZIP_LOCAL:
+            return
+        n, extra = int.from_bytes(head[26:28], "little"), int.from_bytes(head[28:30], "little")
+        size = int.from_bytes(head[18:22], "little")
+        name = head[_core.ZIP_LOCAL : _core.ZIP_LOCAL + n].decode("utf-8", "replace")
+        begin = at + _core.ZIP_LOCAL + n + extra
+        if int.from_bytes(head[8:10], "little") == STORED:
+            end = next_signature(box, begin + size, b"PK")
+            box.find("zip-carved", name, at)
+            yield Remain(name, begin, SliceSource(box.source, begin, end - begin), name.lower().endswith(PICKLE_NAMES))
+        at = next_signature(box, begin + size, LOCAL)
+
+
+def next_signature(box: ZipContainer, at: int, signature: bytes) -> int:
+    """Where it stands next, or the end of the file."""
+    while at < box.source.size:
+        window = bytes(box.source.window(at, 1 << 20))
+        found = window.find(signature)
+        if found >= 0:
+            return at + found
+        if at + len(window) >= box.source.size:
+            break
+        at += len(window) - len(signature) + 1
+    return box.source.size
