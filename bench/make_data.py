@@ -1,6 +1,7 @@
 """Makes the files that the benchmarks read, by torch and safetensors.
 
-python bench/make_data.py [FOLDER]        model_weights (505 MB), many_20000, many_100000, each as .pth and .safetensors
+python bench/make_data.py [FOLDER]        model_weights (505 MB), state_dict_100mb, many_20000 and
+                                          many_100000, each as .pth and .safetensors
 python bench/make_data.py --lesson PATH   the lesson's architecture at small width, as shipped with the project
 """
 
@@ -57,6 +58,9 @@ def make(folder: Path) -> None:
     weights = folder / "model_weights.pth"
     if not weights.exists() or weights.stat().st_size != LESSON_BYTES:
         lesson(weights)
+    hundred = folder / "state_dict_100mb.pth"
+    if not hundred.exists():
+        save({f"layers.{i}.weight": torch.randn(512, 512) for i in range(100)}, hundred)
     for n in (20_000, 100_000):
         path = folder / f"many_{n}.pth"
         if not path.with_suffix(".safetensors").exists():

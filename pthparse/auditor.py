@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core, formats
 from .dangers import Judge
 from .errors import LimitError, PthError, UnsupportedError, guard
-from .formats.base import Container, Finding, Pickle, Remain
+from .formats.base import MOST_FINDINGS, Container, Finding, Pickle, Remain, finding_of
 from .literal import literal
 from .record import Record
 from .source import MemorySource, SliceSource, Source
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # From good to bad; the worst of all findings and globals is the verdict.
 VERDICTS = ("clean", "review", "incomplete", "malformed", "dangerous")
 STATUSES = ("handled", "harmless", "unknown", "dangerous")
-MOST_FINDINGS = 1000  # that are told one by one
 MOST_GLOBALS = 10000
+MOST_ZEROS = 1 << 26  # before a pickle that follows another
 CALL_WIDTH = 200  # characters of a call's arguments
 
 
@@ -167,7 +167,9 @@ class Auditor:
     def __post_init__(self) -> None:
         self.judge = Judge()
         self.rows: dict[tuple[str, str], list[Any]] = {}
-        self.work: list[tuple[Remain, str, int]] = []
+        self.stack: list[tuple[Container, Iterator[Remain], str, int]] = []
+        self.c_limits = _core.Limits(self.limits)
+        self.arena = _core.Arena(self.c_limits)
         self.told: set[Any] = set()
         self.n_parts = 0
 
@@ -184,10 +186,26 @@ class Auditor:
 
     def rest(self) -> None:
         """Works off what lies inside; then looks whether the file is still the same."""
-        while self.work:
-            remain, where, depth = self.work.pop()
+        while self.stack:
+            box, remains, where, depth = self.stack[-1]
+            remain = None
             try:
-                self.look(remain, where, depth)
+                with guard("while a file was looked through"):
+                    remain = next(remains, None)
+            except PthError as e:
+                box.blame(e)
+            if remain is None:
+                self.stack.pop()
+                self.finish(box, where)
+                continue
+            if (
+                box.format == "pickle"
+            ):  # what follows a pickle is all that is left of it: thousands may follow each other
+                self.stack.pop()
+                self.finish(box, where)
+            try:
+                with guard("while a file was looked through"):
+                    self.look(remain, where, depth)
             except PthError as e:
                 self.blame(e, where + remain.member)
         if self.source.changed():
@@ -195,7 +213,7 @@ class Auditor:
 
     def container(self, box: Container, where: str, depth: int, tables: tuple[Any, dict[str, Any]]) -> None:
         """Everything in a container that was read, or failed to be. `where`: the names of what it lies in."""
-        if depth == 0:
+        if depth == 0 and not where:
             self.format = box.format
         try:
             with guard("while a file was looked through"):
@@ -210,49 +228,51 @@ class Auditor:
             self.pickle(box, pickle, known.get(id(pickle)), where, depth)
         if table is not None and not box.pickles:  # the container itself describes its tensors
             self.table(table, where)
-        try:
-            with guard("while a file was looked through"):
-                for remain in box.remains():
-                    self.part(remain, where, depth)
-        except PthError as e:
-            box.blame(e)
+        self.stack.append((box, box.remains(), where, depth))
+
+    def finish(self, box: Container, where: str) -> None:
+        """Nothing is left of it: what it found is complete."""
         for f in box.findings:
             self.keep(Finding(f.code, f.severity, self.inside(where, f.member), f.offset, f.message))
+        for severity, n in box.more.items():
+            self.n_findings += n
+            if severity != "note":
+                self.rank(severity)
         self.code += [where + name for name in box.code]
         if (box.format == "torchscript" and box.pickles) or box.code:
-            self.find("code", where or None, None)
-
-    def part(self, remain: Remain, where: str, depth: int) -> None:
-        self.n_parts += 1
-        if self.n_parts > self.limits.max_parts:
-            raise LimitError("max_parts", f"more than {self.limits.max_parts} parts inside of the file (max_parts)")
-        self.work.append((remain, where, depth))
+            self.find("code", where.rstrip("!") or None, None)
 
     def look(self, remain: Remain, where: str, depth: int) -> None:
         """What is this part? A container or a pickle is looked through; anything else is passed by."""
-        source = remain.source
+        source = behind_zeros(remain.source)
         head = bytes(source.window(0, formats.HEAD))
-        if not head.strip(b"\x00"):
+        if not remain.expected and not self.may_be_one(head):
             return
-        if head[:1] == b"\x00":  # zeros may stand between pickles
-            skip = len(head) - len(head.lstrip(b"\x00"))
-            source = SliceSource(source, skip, source.size - skip)
         box = formats.container(source, self.limits)
-        name = where + remain.member
-        if not box.format and not remain.expected:
-            return
         try:
             box.load()
         except PthError as e:
             if box.format in ("", "pickle") and not remain.expected and not names_globals(box):
                 return
             box.blame(e)
-        trailing = remain.member.startswith("(behind")
-        if depth >= self.limits.max_nesting and not trailing:
+        follows = remain.member.startswith("(behind")  # one more of the same, no level deeper
+        if depth >= self.limits.max_nesting and not follows:
             raise LimitError("max_nesting", f"files nested deeper than {self.limits.max_nesting} (max_nesting)")
+        self.n_parts += 1
+        if self.n_parts > self.limits.max_parts:
+            self.stack.clear()
+            raise LimitError("max_parts", f"more than {self.limits.max_parts} parts inside of the file (max_parts)")
         kind = f"a {box.format} file" if box.format not in ("", "pickle") else "a pickle"
+        name = where + remain.member
         self.find("embedded", name, remain.offset, f"{kind} inside of the file")
-        self.container(box, f"{name}!", depth + (not trailing), box.give_tables())
+        self.container(box, where if follows else f"{name}!", depth + (not follows), box.give_tables())
+
+    def may_be_one(self, head: bytes) -> bool:
+        """A first look, since an archive may have a hundred thousand members of no interest."""
+        if formats.is_archive(head):
+            return True
+        graph, error = _core.read_pickle(head, self.arena, self.c_limits)
+        return error is None or bool(graph.n_globals) or error.code in ("pickle-truncated", "pickle-line")
 
     # ---- pickles ----
 
@@ -274,10 +294,11 @@ class Auditor:
         if n > len(odds):
             self.find("more", member, None, f"{n - len(odds)} more odd calls")
         nested = seen.nested()
-        for node in nested:
+        if nested:
             self.find("nested", member, None)
-            data = MemorySource(pickle.graph.slice(node))
-            self.part(Remain(f"(bytes of node {node})", None, data, True), f"{member}!" if member else where, depth)
+            parts = (Remain(f"(bytes {node})", None, MemorySource(pickle.graph.slice(node)), True) for node in nested)
+            inside = Container(box.source, box.limits)
+            self.stack.append((inside, parts, f"{member}!" if member else where, depth))
         if table is not None:
             self.table(table, where)
 
@@ -367,10 +388,7 @@ class Auditor:
         self.keep(Finding(code, severity, member, offset, message or sentence))
 
     def blame(self, error: PthError, member: str | None = None) -> None:
-        box = Container.__new__(Container)
-        box.findings = []
-        box.blame(error, member)
-        self.keep(box.findings[0])
+        self.keep(finding_of(error, member))
 
     def report(self) -> AuditReport:
         rows = sorted(self.rows.items(), key=lambda item: -STATUSES.index(item[1][4]))
@@ -387,6 +405,18 @@ class Auditor:
             len(self.rows),
             self.n_findings,
         )
+
+
+def behind_zeros(source: Source) -> Source:
+    """Zeros may stand between pickles."""
+    at = 0
+    while at < min(source.size, MOST_ZEROS):
+        window = bytes(source.window(at, 1 << 20))
+        rest = window.lstrip(b"\x00")
+        at += len(window) - len(rest)
+        if rest or not window:
+            break
+    return SliceSource(source, at, source.size - at) if at else source
 
 
 def names_globals(box: Container) -> bool:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from . import _core
-from .auditor import MOST_FINDINGS, MOST_GLOBALS, VERDICTS, AuditedGlobal, AuditReport, audit_source, refused
+from .auditor import MOST_GLOBALS, VERDICTS, AuditedGlobal, AuditReport, audit_source, refused
 from .errors import PthError
-from .formats.base import NOT_READ, Finding
+from .formats.base import MOST_FINDINGS, NOT_READ, Finding
 from .limits import Limits
 from .source import open_source
 
@@ -181,6 +180,8 @@ def safe_link(path: Path, top: Path, whole: Whole, name: str) -> bool:
 
 def check_index(path: Path, name: str, whole: Whole) -> list[str]:
     """The files that an index names; what is wrong with it becomes findings."""
+    import json
+
     doubled: list[str] = []
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import __version__
 from .errors import PthError, escape
@@ -47,7 +47,21 @@ def _audit() -> Verb:
 VERBS: dict[str, Callable[[], Verb]] = {"info": _info, "ls": _ls, "show": _show, "audit": _audit}
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """argparse makes one for each argument, and would import half of the library's shutil to know how wide it is."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = int(os.environ.get("COLUMNS", 0)) or os.get_terminal_size().columns
+        except (OSError, ValueError):
+            columns = 80
+        super().__init__(prog, width=max(20, columns - 2))
+
+
 class Parser(argparse.ArgumentParser):
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**{"formatter_class": Help, **how})
+
     def error(self, message: str) -> NoReturn:
         self.exit(CANNOT_SAY, f"{self.prog}: {escape(message)}\n")
 
@@ -65,9 +79,8 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     for name in [verb] if verb else VERBS:
         found = VERBS[name]()
         sub = verbs.add_parser(
-            name, help=found.help, description=found.help, epilog=f"example: {found.example}\n\n{EXIT_CODES}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
+            name, help=found.help, description=found.help, epilog=f"example: {found.example}\n\n{EXIT_CODES}"
+        )
         sub.add_argument("--json", action="store_true", help="one JSON document")
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         found.arguments(sub)

@@ -5,8 +5,6 @@ The table is csrc/defs/dangers.def. It explains; what is in no table is unknown,
 
 from __future__ import annotations
 
-import re
-
 from . import _core
 
 HARMLESS = frozenset(("HARMLESS", "TEXT_CLASS", "DTYPE", "ELLIPSIS", "NOT_IMPLEMENTED"))
@@ -19,7 +17,7 @@ OWN = {
     "GRAPH_MODULE": "holds Python source that torch runs to make it again",
 }
 # Words of Python source that a traced module has no use for.
-FOREIGN = re.compile(
+FOREIGN = (
     r"__\w+__|\b(?:exec|eval|compile|open|getattr|setattr|delattr|globals|locals|vars|breakpoint|input|os|sys|subprocess"
     r"|socket|shutil|importlib|builtins|pickle|marshal|ctypes|pathlib|lambda)\b|\btorch\.(?:load|save|hub|jit|package|utils)\b"
 )
@@ -36,6 +34,7 @@ class Judge:
         self._modules: dict[str, str] = IMPORT_MAPPING
         self._names: dict[tuple[str, str], tuple[str, str]] = NAME_MAPPING
         self._dangers: dict[tuple[str, str], tuple[str, str]] = _core.dangers()
+        self._tops = {module.partition(".")[0] for module, _ in self._dangers} | {_core.COMPUTED}
 
     def __call__(self, module: str, name: str, meaning: str) -> tuple[str, str, str | None]:
         """(status, reason, what Python 3 makes of it if that is something else)"""
@@ -57,6 +56,9 @@ class Judge:
 
     def danger(self, module: str, name: str) -> tuple[str, str] | None:
         """(status, reason) if it is in the table, by whatever detour."""
+        plain = "." not in name and "__" not in name and name != _core.COMPUTED
+        if plain and module.partition(".")[0] not in self._tops:  # a file may name as many as it likes
+            return None
         module, name = module[:LONGEST], name[:LONGEST]
         if _core.COMPUTED in (module, name):
             return "dangerous", "its name is made while a loader reads it, so that nobody else can see it"
@@ -100,6 +102,8 @@ HANDLED_REASONS = {False: "understood here, inert in a loader", True: "holds pla
 
 def suspicious(source: str) -> str | None:
     """The first word of Python source that does more than a traced module does: imports, calls of the interpreter."""
+    import re
+
     for line in source.splitlines():
         words = line.split()
         if words[:1] in (["import"], ["from"]) and words[1].split(".")[0].rstrip(",") not in (
@@ -111,4 +115,4 @@ def suspicious(source: str) -> str | None:
             "nan",
         ):
             return " ".join(words[:4])[:80]
-    return next((m[0] for m in FOREIGN.finditer(source) if m[0] not in USUAL), None)
+    return next((m[0] for m in re.finditer(FOREIGN, source) if m[0] not in USUAL), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 
@@ -13,4 +12,10 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         """The same as a dict of plain values."""
-        return asdict(self)  # type: ignore[call-overload, no-any-return]
+        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_dict()
+    return tuple(map(_plain, value)) if type(value) is tuple else value

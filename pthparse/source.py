@@ -60,11 +60,17 @@ class Source:
 class SliceSource(Source):
     """A part of another source, as if it were a file of its own."""
 
+    _whole: Source
+    _offset: int
+
     def __init__(self, whole: Source, offset: int, length: int) -> None:
-        self._whole = whole
-        self._offset = offset
         self.path = whole.path
         self.size = max(0, min(length, whole.size - offset))
+        if isinstance(whole, SliceSource):  # never a chain of them: pickles may follow each other by the thousand
+            offset += whole._offset
+            whole = whole._whole
+        self._whole = whole
+        self._offset = offset
 
     def window(self, offset: int, length: int) -> bytes | memoryview:
         return self._whole.window(self._offset + offset, min(length, max(0, self.size - offset)))

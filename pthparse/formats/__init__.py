@@ -16,6 +16,11 @@ FORMATS: tuple[Format, ...] = (zip, tar, legacy, strangers, bare)
 HEAD = 4096
 
 
+def is_archive(head: bytes) -> bool:
+    """A format that cannot be mistaken for a text or for numbers?"""
+    return any(fmt.probe(head) for fmt in (zip, tar, legacy))
+
+
 def container(source: Source, limits: Any) -> Container:
     """Whatever it is, not read yet."""
     head = bytes(source.window(0, HEAD))

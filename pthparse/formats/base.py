@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from .. import _core
@@ -17,6 +18,9 @@ NOT_READ = frozenset(
 )
 
 
+MOST_FINDINGS = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Finding(Record):
     """Something odd about a file. `severity`: the verdict of an audit that it forces; 'note' forces none."""
@@ -26,6 +30,15 @@ class Finding(Record):
     member: str | None
     offset: int | None
     message: str
+
+
+def finding_of(error: PthError, member: str | None = None) -> Finding:
+    """An error that kept a part of the file from being read, as a finding of its own code."""
+    if isinstance(error, LimitError) or error.code == "file-changed":
+        severity = "incomplete"
+    else:
+        severity = "review" if error.code in NOT_READ else "malformed"
+    return Finding(error.code, severity, error.member or member, error.offset, error.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,8 @@ class Container:
 
     Attributes
     ----------
+    findings : list of Finding
+        The first 1,000; `more` counts those that came after them, by severity.
     format : str
         'zip', 'torchscript', 'legacy', 'tar', 'pickle'.
     pickles : list of Pickle
@@ -99,9 +114,10 @@ class Container:
     def __init__(self, source: Source, limits: Any) -> None:
         self.source = source
         self.limits = limits
-        self.c_limits = _core.Limits(limits)
+        self.c_limits = _limits(limits)
         self.arena = _core.Arena(self.c_limits)
         self.findings: list[Finding] = []
+        self.more: dict[str, int] = {}
         self.pickles: list[Pickle] = []
         self.parts: dict[str, Any] = {}
         self.names: Mapping[str, int] | None = None
@@ -145,15 +161,17 @@ class Container:
     def find(self, code: str, member: str | None, offset: int | None, message: str | None = None) -> None:
         """Adds a finding of defs/findings.def; the message tells more than its sentence."""
         severity, sentence = _core.FINDINGS[code]
-        self.findings.append(Finding(code, severity, member, offset, message or sentence))
+        self._add(Finding(code, severity, member, offset, message or sentence))
+
+    def _add(self, finding: Finding) -> None:
+        if len(self.findings) < MOST_FINDINGS:
+            self.findings.append(finding)
+        else:
+            self.more[finding.severity] = self.more.get(finding.severity, 0) + 1
 
     def blame(self, error: PthError, member: str | None = None) -> None:
         """Adds an error that kept a part of the file from being read as a finding of its own code."""
-        if isinstance(error, LimitError) or error.code == "file-changed":
-            severity = "incomplete"
-        else:
-            severity = "review" if error.code in NOT_READ else "malformed"
-        self.findings.append(Finding(error.code, severity, error.member or member, error.offset, error.message))
+        self._add(finding_of(error, member))
 
     def inspect(self) -> None:
         """Looks at everything that opening does not need, and adds what is odd to `findings`. Raises no PthError."""
@@ -194,6 +212,11 @@ class Container:
             return _core.Tensors(graph, store, self.c_limits)
         except PthError as e:
             raise e.at(self.source.path, self.pickles[0].member if self.pickles else None) from None
+
+
+@lru_cache(8)
+def _limits(limits: Any) -> _core.Limits:
+    return _core.Limits(limits)
 
 
 class Format(Protocol):

@@ -5,7 +5,6 @@ Knowing them is a courtesy, so first bytes are enough.
 
 from __future__ import annotations
 
-import re
 from typing import Any, NoReturn
 
 from ..errors import FormatError, PthError, UnsupportedError, escape
@@ -47,6 +46,8 @@ def recognise(head: bytes, source: Source | None = None) -> PthError | None:
     if not head:
         return FormatError("empty-file", "an empty file: the download or save did not happen")
     if head.startswith(b"version https://git-lfs"):
+        import re
+
         size = re.search(rb"^size (\d{1,20})$", head, re.MULTILINE)
         real = f" (the real one has {int(size[1]):,} bytes)" if size else ""
         return FormatError("git-lfs-pointer", f"a Git LFS pointer, not the file itself{real}: run `git lfs pull`")

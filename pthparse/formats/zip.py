@@ -14,7 +14,7 @@ from typing import Any
 from .. import _core
 from ..errors import FormatError, LimitError, PthError, UnsupportedError
 from ..source import Source
-from . import torchscript, zip_rest
+from . import zip_rest
 from .base import Container, Extent, Member, Pickle, Remain
 
 STORED, DEFLATED = 0, 8
@@ -63,6 +63,8 @@ class ZipContainer(Container):
         self._find_root()
         self._read_marks()
         if self.root is None:
+            from . import torchscript
+
             torchscript.read_model_json(self)
             return
         constants = self.member("constants.pkl")
@@ -78,6 +80,8 @@ class ZipContainer(Container):
         self.claims.append((self.pickles[0], self.store))
         self.tensors = self.read_tensors(graph, self.store)
         if constants is not None:
+            from . import torchscript
+
             torchscript.read_code(self, constants)
 
     # ---- the directory ----

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 
 from ..auditor import AuditedGlobal, AuditReport
@@ -35,6 +34,8 @@ def audit(args: argparse.Namespace) -> int:
         if not (args.json or args.sarif):
             print_report(report, args.all)
     if args.sarif:
+        import json
+
         from ..sarif import sarif
 
         print(json.dumps(sarif(reports), ensure_ascii=True, indent=1))

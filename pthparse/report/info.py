@@ -86,6 +86,8 @@ def print_info(facts: dict[str, Any]) -> None:
         line(f"note: {f['member'] + ': ' if f['member'] else ''}{f['message']} [{f['code']}]")
     if len(facts["findings"]) > FEW:
         line(f"and {len(facts['findings']) - FEW:,} more notes")
+    first = f": {facts['reasons'][0]}" if facts["reasons"] else ""
+    line(f"audit: {facts['verdict']}{first}")
     if facts["errors"]:
         line(f"{count(facts['errors'], 'tensor')} cannot be read:")
         for e in facts["first_errors"]:

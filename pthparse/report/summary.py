@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..tensor import Tensor
 
 FEW = 5
+SHORTENED = 300  # characters of one reason
 SHARED_TEXT = 1 << 20  # characters of names, after which shared tensors are only counted
 
 
@@ -141,6 +142,7 @@ def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
             count.add(elements, nbytes)
         rows.setdefault(section, []).append((rest, (t.shape, t.dtype), elements, nbytes))
     writer = ckpt.writer
+    report = ckpt.audit()
     return {
         "file": path,
         "nbytes": ckpt.nbytes,
@@ -168,6 +170,8 @@ def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
         "errors": len(errors),
         "first_errors": errors[:FEW],
         "findings": [f.to_dict() for f in ckpt.findings],
+        "verdict": report.verdict,
+        "reasons": [reason[:SHORTENED] for reason in report.reasons[:FEW]],
     }
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..errors import escape
-from .summary import stored_nbytes
 
 NO = 1
 CANNOT_SAY = 2
@@ -25,11 +23,15 @@ class Verb(NamedTuple):
 
 
 def print_json(document: dict[str, Any]) -> None:
+    import json
+
     # Whole before its first byte is out: a program gets a document or none.
     print(json.dumps({"schema": 1, **document}, ensure_ascii=True, allow_nan=False, indent=1))
 
 
 def tensor_row(t: Any) -> dict[str, Any]:
+    from .summary import stored_nbytes
+
     return {
         "name": t.name,
         "shape": list(t.shape),

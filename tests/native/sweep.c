@@ -69,12 +69,27 @@ static void check_tensors(const pth_tensors *t, uint64_t file_len, uint64_t pick
   }
 }
 
+/* Whatever became of a pickle, each of its globals is counted once. */
+static int audit(const pth_graph *g, const pth_tensors *t) {
+  pth_audit a;
+  pth_err err = {0};
+  uint64_t uses = 0;
+  int rc = pth_audit_graph(&a, g, t, &LIMITS, &err);
+  CHECK(rc == err.code);
+  for (uint32_t i = 0; i < a.refs.len && rc == 0; i++) uses += PTH_AT(pth_ref, a.refs, i).uses;
+  CHECK(rc || uses == g->globals.len);
+  for (uint32_t i = 0; i < a.nested.len; i++) CHECK(PTH_AT(uint32_t, a.nested, i) < g->nodes.len);
+  pth_audit_free(&a);
+  return rc;
+}
+
 static int read_graph(const pth_graph *g, const pth_store *s, uint64_t file_len) {
   pth_tensors t;
   pth_err err = {0};
   int rc = pth_tensors_read(&t, g, s, &LIMITS, &err);
   CHECK(rc == err.code);
   if (rc == 0) check_tensors(&t, file_len, g->in.len);
+  if (rc == 0) rc = audit(g, &t);
   pth_tensors_free(&t);
   return rc;
 }
@@ -85,9 +100,27 @@ static int read_pickle(pth_arena *a, pth_bytes in, const pth_store *s, uint64_t 
   pth_graph_init(&g, a);
   int rc = pth_pickle_run(&g, in, &LIMITS, &err);
   CHECK(rc == err.code && err.off <= in.len);
-  if (rc == 0) rc = read_graph(&g, s, file_len);
+  if (rc == 0)
+    rc = read_graph(&g, s, file_len);
+  else
+    (void)audit(&g, NULL);
   pth_graph_free(&g);
   return rc;
+}
+
+/* Every byte before the directory, by windows as small as may be: the walk ends, and where it says. */
+static int account(pth_zip *z, pth_bytes f, uint64_t dir_off) {
+  pth_zip_sweep sweep = {0};
+  pth_err err = {0};
+  bool more = true;
+  for (uint64_t at = 0; more; at = sweep.want) {
+    uint64_t len = dir_off - at < PTH_ZIP_WINDOW ? dir_off - at : PTH_ZIP_WINDOW;
+    int rc = pth_zip_sweep_window(z, &sweep, (pth_bytes){f.data + at, len}, at, dir_off, &more, &err);
+    if (rc) return rc;
+    CHECK(!more || (sweep.want > at && sweep.want <= dir_off));
+  }
+  CHECK(sweep.next == z->order.len && sweep.n_odds >= z->odds.len);
+  return 0;
 }
 
 static int read_zip(pth_arena *a, pth_bytes f) {
@@ -103,7 +136,7 @@ static int read_zip(pth_arena *a, pth_bytes f) {
     pth_bytes name = pth_zip_name(&z, i);
     pth_zip_entry e = PTH_AT(pth_zip_entry, z.entries, i);
     uint64_t off = 0;
-    bool odd = false;
+    uint16_t odd = 0;
     if (e.code == PTH_E_ZIP_EXTENT || e.lho > f.len) continue;
     int local = pth_zip_local(&z, i, (pth_bytes){f.data + e.lho, f.len - e.lho}, &off, &odd, &err);
     if (local) continue;
@@ -119,6 +152,7 @@ static int read_zip(pth_arena *a, pth_bytes f) {
     if (rc == 0) rc = read_pickle(a, (pth_bytes){f.data + off, e.csize}, &s, f.len);
     pth_store_free(&s);
   }
+  if (rc == 0) rc = account(&z, f, end.dir_off);
   pth_zip_free(&z);
   return rc;
 }

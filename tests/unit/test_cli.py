@@ -72,7 +72,10 @@ def test_info(run: Any) -> None:
     ]
     assert "layers.0-5 (6x)      6x 18  6x 3,344  6x 13,376  64.72 %" in out
     assert "(not tensor data)                        30,952  24.96 %" in out
-    assert out.splitlines()[-1] == "ledger: 124,012 B = 93,060 tensor data + 15,166 pickles + 15,786 container"
+    assert out.splitlines()[-2:] == [
+        "ledger: 124,012 B = 93,060 tensor data + 15,166 pickles + 15,786 container",
+        "audit: clean",
+    ]
     assert run(LESSON)[1] == out
 
 
