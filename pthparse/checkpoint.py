@@ -60,7 +60,12 @@ class ClassSource(Record):
     text: str
 
 
-def open(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits | None = None) -> Checkpoint:  # type: ignore[valid-type]
+def open(
+    source: str | os.PathLike[str] | bytes | BinaryIO,
+    *,
+    limits: Limits | None = None,  # type: ignore[valid-type]
+    mmap: bool = True,
+) -> Checkpoint:
     """Opens a checkpoint: reads its structure, and none of its data.
 
     Parameters
@@ -69,6 +74,10 @@ def open(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits | 
         A file is read from its current position on, as torch.load does.
     limits : Limits, optional
         What the file may ask for.
+    mmap : bool
+        True: arrays are views of the mapped file, without a copy. If another program cuts the file meanwhile, touching
+        one ends the process (SIGBUS). False, for files that others may change: every array is a copy that was read,
+        and a file cut short is an error.
 
     Raises
     ------
@@ -79,6 +88,7 @@ def open(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits | 
     """
     limits = limits or Limits()
     opened = open_source(source)
+    opened.mapped = mmap
     try:
         box = formats.read(opened, limits)
         return Checkpoint(box)

@@ -28,6 +28,7 @@ class Source:
 
     path: str | None = None
     size: int = 0
+    mapped = True  # may view() map the file?
 
     def window(self, offset: int, length: int) -> bytes | memoryview:
         """At most `length` bytes from `offset` on; fewer at the end."""
@@ -123,7 +124,9 @@ class FileSource(Source):
             length -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def view(self) -> memoryview:
+    def view(self) -> memoryview | None:
+        if not self.mapped:
+            return None
         with self._lock:
             if self._map is None:
                 if self._fd < 0:

@@ -36,7 +36,7 @@ def _add(out: NDArray[Any], where: Any, values: NDArray[Any]) -> None:
 
 def dense(t: Tensor) -> NDArray[Any]:
     """The dense array of a sparse tensor."""
-    values = t.values
+    values = t._piece("values", copy=True)
     out = np.zeros(t.shape, values.dtype)
     return _dense_coo(t, out, values) if t.layout == "sparse_coo" else _dense_compressed(t, out, values)
 

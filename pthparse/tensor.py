@@ -527,7 +527,7 @@ class Tensor(_core.TensorRow):
             return value
         try:
             with guard("its quantizer"):
-                array = value.numpy() if isinstance(value, Tensor) and value.kind == "dense" else np.asarray(value)
+                array = value.numpy(copy=True) if isinstance(value, Tensor) and value.kind == "dense" else np.asarray(value)
         except PthError as e:
             raise self._place(e) from None
         if not isinstance(value, (list, tuple, Tensor)) or array.dtype.kind not in "iuf" or array.ndim > 1:
@@ -559,7 +559,7 @@ class Tensor(_core.TensorRow):
         """(integer - zero_point) * scale, as float32."""
         scale, zero, axis = self.scale, self.zero_point, self.axis
         self._check_dense(self.numel * 8)
-        q = self._unpacked() if _core.DTYPES[self._dtype][3] > 1 else self.numpy()
+        q = self._unpacked() if _core.DTYPES[self._dtype][3] > 1 else self.numpy(copy=True)
         try:
             with guard("its scales"):
                 return _dequantized(q, scale, zero, axis)
@@ -572,7 +572,7 @@ class Tensor(_core.TensorRow):
 
         packing = _core.DTYPES[self._dtype][3]
         bits = 8 // packing
-        packed = self.numpy()
+        packed = self.numpy(copy=True)
         flat = np.stack([packed >> (bits * i) & ((1 << bits) - 1) for i in range(packing)], axis=-1).reshape(-1)
         skip = self.storage_offset % packing
         return flat[skip : skip + self.numel].reshape(self.shape)
@@ -611,7 +611,8 @@ class Tensor(_core.TensorRow):
                 stack += reversed(list(t.inner.values()))
         return found
 
-    def _piece(self, name: str) -> NDArray[Any]:
+    def _piece(self, name: str, copy: bool = False) -> NDArray[Any]:
+        """An array that it is made of. What tells where others lie is copied: it must stay what was checked."""
         if self.kind not in ("sparse", "nested") or name not in PIECES.get(self.layout, PIECES["compressed"]):
             raise AttributeError(f"a {self.kind} {self.layout} tensor has no {name!r}")
         piece = self.inner.get(name)
@@ -622,7 +623,9 @@ class Tensor(_core.TensorRow):
         if not repeats and (stored is None or piece.nbytes > stored.nbytes):
             raise self._place(FormatError("tensor-args", f"its {name} say more than is stored of them"))
         self._check_dense(piece.nbytes)
-        return piece.numpy()
+        array = piece.numpy(copy=copy or name != "values")
+        array.flags.writeable = False
+        return array
 
     @property
     def indices(self) -> NDArray[Any]:
