@@ -112,6 +112,7 @@ typedef struct pth_graph {
   uint8_t proto;        /* highest PROTO met; 0 without one */
   bool has_str8;        /* strings of Python 2 */
   bool frame_straddled; /* an opcode crossed the end of its frame */
+  bool late_proto;      /* a PROTO that is not the first opcode */
 } pth_graph;
 
 void pth_graph_init(pth_graph *g, pth_arena *a);

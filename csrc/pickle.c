@@ -954,6 +954,7 @@ static int step(vm *v, uint8_t op, const uint8_t *p) {
     case OP_PROTO:
       if (p[0] > PTH_PICKLE_PROTOCOL) return fail(v, PTH_E_PICKLE_PROTOCOL, p[0], PTH_PICKLE_PROTOCOL);
       if (p[0] > v->g->proto) v->g->proto = p[0];
+      if (v->op_at != 0) v->g->late_proto = true;
       return 0;
     case OP_FRAME:
       return frame(v, p);

@@ -353,6 +353,10 @@ cdef class Graph:
     def frame_straddled(self):
         return bool(self.c.frame_straddled)
 
+    @property
+    def late_proto(self):
+        return bool(self.c.late_proto)
+
     cdef object leaf(self, uint32_t id):
         cdef const pth_node *n = pth_node_at(self.c, id)
         cdef double d

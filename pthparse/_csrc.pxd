@@ -104,6 +104,7 @@ cdef extern from "pth.h" nogil:
         uint8_t proto
         bint has_str8
         bint frame_straddled
+        bint late_proto
 
     ctypedef struct pth_items:
         uint32_t left

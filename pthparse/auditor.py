@@ -22,6 +22,7 @@ VERDICTS = ("clean", "review", "incomplete", "malformed", "dangerous")
 STATUSES = ("handled", "harmless", "unknown", "dangerous")
 MOST_GLOBALS = 10000
 MOST_ZEROS = 1 << 26  # before a pickle that follows another
+BEHIND = "(behind"  # how the names of parts begin that follow something
 CALL_WIDTH = 200  # characters of a call's arguments
 
 
@@ -211,8 +212,13 @@ class Auditor:
         if self.source.changed():
             self.find("file-changed", None, None)
 
-    def container(self, box: Container, where: str, depth: int, tables: tuple[Any, dict[str, Any]]) -> None:
-        """Everything in a container that was read, or failed to be. `where`: the names of what it lies in."""
+    def container(
+        self, box: Container, where: str, depth: int, tables: tuple[Any, dict[str, Any]], base: int = 0
+    ) -> None:
+        """Everything in a container that was read, or failed to be.
+
+        where: the names of what it lies in. base: where it begins in the innermost of those.
+        """
         if depth == 0 and not where:
             self.format = box.format
         try:
@@ -225,7 +231,7 @@ class Auditor:
         if table is not None and box.pickles:
             known[id(box.pickles[0])] = table
         for pickle in box.pickles:
-            self.pickle(box, pickle, known.get(id(pickle)), where, depth)
+            self.pickle(box, pickle, known.get(id(pickle)), where, depth, base)
         if table is not None and not box.pickles:  # the container itself describes its tensors
             self.table(table, where)
         self.stack.append((box, box.remains(), where, depth))
@@ -239,12 +245,12 @@ class Auditor:
             if severity != "note":
                 self.rank(severity)
         self.code += [where + name for name in box.code]
-        if (box.format == "torchscript" and box.pickles) or box.code:
+        if box.format == "torchscript" or box.code:
             self.find("code", where.rstrip("!") or None, None)
 
     def look(self, remain: Remain, where: str, depth: int) -> None:
         """What is this part? A container or a pickle is looked through; anything else is passed by."""
-        source = behind_zeros(remain.source)
+        source, zeros = behind_zeros(remain.source)
         head = bytes(source.window(0, formats.HEAD))
         if not remain.expected and not self.may_be_one(head):
             return
@@ -255,7 +261,7 @@ class Auditor:
             if box.format in ("", "pickle") and not remain.expected and not names_globals(box):
                 return
             box.blame(e)
-        follows = remain.member.startswith("(behind")  # one more of the same, no level deeper
+        follows = remain.member.startswith(BEHIND)  # one more of the same, no level deeper
         if depth >= self.limits.max_nesting and not follows:
             raise LimitError("max_nesting", f"files nested deeper than {self.limits.max_nesting} (max_nesting)")
         self.n_parts += 1
@@ -263,9 +269,10 @@ class Auditor:
             self.stack.clear()
             raise LimitError("max_parts", f"more than {self.limits.max_parts} parts inside of the file (max_parts)")
         kind = f"a {box.format} file" if box.format not in ("", "pickle") else "a pickle"
-        name = where + remain.member
+        name = (where.split(BEHIND)[0] if follows else where) + remain.member
         self.find("embedded", name, remain.offset, f"{kind} inside of the file")
-        self.container(box, where if follows else f"{name}!", depth + (not follows), box.give_tables())
+        base = zeros + (remain.offset or 0 if remain.member.startswith("(") else 0)
+        self.container(box, f"{name}!", depth + (not follows), box.give_tables(), base)
 
     def may_be_one(self, head: bytes) -> bool:
         """A first look, since an archive may have a hundred thousand members of no interest."""
@@ -276,10 +283,15 @@ class Auditor:
 
     # ---- pickles ----
 
-    def pickle(self, box: Container, pickle: Pickle, table: Any, where: str, depth: int) -> None:
+    def pickle(self, box: Container, pickle: Pickle, table: Any, where: str, depth: int, base: int) -> None:
         """Its globals, calls and tensors."""
         member = self.inside(where, pickle.member)
-        base = pickle.offset or 0 if pickle.member is None or box.format in ("legacy", "tar") else 0
+        if pickle.member is not None:  # its offsets count from the member's first byte
+            base = 0
+        if pickle.graph.frame_straddled:
+            self.find("pickle-frame", member, None)
+        if pickle.graph.late_proto:
+            self.find("pickle-proto", member, None)
         try:
             seen = _core.Audit(pickle.graph, table, box.c_limits)
         except PthError as e:
@@ -407,8 +419,8 @@ class Auditor:
         )
 
 
-def behind_zeros(source: Source) -> Source:
-    """Zeros may stand between pickles."""
+def behind_zeros(source: Source) -> tuple[Source, int]:
+    """Zeros may stand between pickles: what stands behind them, and how many they are."""
     at = 0
     while at < min(source.size, MOST_ZEROS):
         window = bytes(source.window(at, 1 << 20))
@@ -416,7 +428,7 @@ def behind_zeros(source: Source) -> Source:
         at += len(window) - len(rest)
         if rest or not window:
             break
-    return SliceSource(source, at, source.size - at) if at else source
+    return (SliceSource(source, at, source.size - at), at) if at else (source, 0)
 
 
 def names_globals(box: Container) -> bool:

@@ -157,9 +157,9 @@ def files_below(top: Path, whole: Whole) -> Iterator[tuple[Path, str]]:
                 folders.append(file)
             elif not safe_link(file, top, whole, name):
                 continue
-            elif entry.is_file():
+            elif file.is_file():
                 yield file, name
-            elif not entry.is_dir():
+            elif not file.is_dir():
                 whole.find("special-file", name)
         stack += reversed(folders)
 

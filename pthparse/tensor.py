@@ -527,7 +527,9 @@ class Tensor(_core.TensorRow):
             return value
         try:
             with guard("its quantizer"):
-                array = value.numpy(copy=True) if isinstance(value, Tensor) and value.kind == "dense" else np.asarray(value)
+                array = (
+                    value.numpy(copy=True) if isinstance(value, Tensor) and value.kind == "dense" else np.asarray(value)
+                )
         except PthError as e:
             raise self._place(e) from None
         if not isinstance(value, (list, tuple, Tensor)) or array.dtype.kind not in "iuf" or array.ndim > 1:

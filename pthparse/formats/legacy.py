@@ -66,11 +66,6 @@ class LegacyContainer(Container):
                 self.source.read(at, 8)
             following = _core.legacy_check(self.store, window, at, following)
 
-    def inspect(self) -> None:
-        for pickle in self.pickles:
-            if pickle.graph.frame_straddled:
-                self.find("pickle-frame", pickle.member, pickle.offset)
-
     def remains(self) -> Iterator[Remain]:
         if self.end is not None and self.end < self.source.size:
             rest = SliceSource(self.source, self.end, self.source.size - self.end)

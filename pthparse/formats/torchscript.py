@@ -31,7 +31,7 @@ DATA_TYPES = {
 
 def read_code(box: ZipContainer, constants: int) -> None:
     """Adds what TorchScript has beside data.pkl."""
-    graph, _ = box.parse_member(constants)
+    graph = box.parse_member(constants)
     store = box._store("constants/")
     box.claims.append((box.pickles[-1], store))
     box.parts["constants"] = (box.read_tensors(graph, store), box.pickles[-1])
@@ -122,7 +122,7 @@ def _attributes(box: ZipContainer) -> list[int | None]:
     entry = box.member("attributes.pkl")
     if entry is None:
         return []
-    graph, _ = box.parse_member(entry)
+    graph = box.parse_member(entry)
     out: list[int | None] = []
     for item in graph.items(graph.root):
         tensor = None

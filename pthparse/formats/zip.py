@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import _core
 from ..errors import FormatError, LimitError, PthError, UnsupportedError
-from ..source import Source
+from ..source import MemorySource, Source
 from . import zip_rest
 from .base import Container, Extent, Member, Pickle, Remain
 
@@ -43,6 +43,8 @@ class ZipContainer(Container):
         Which pickle refers to which storages.
     pickled : set of int
         Entries that were read as pickles.
+    rests : list of Remain
+        What stands behind them.
     code : list of str
         Members that hold Python code.
     """
@@ -57,6 +59,7 @@ class ZipContainer(Container):
         super().__init__(source, limits)
         self.claims: list[tuple[Pickle, Any]] = []
         self.pickled: set[int] = set()
+        self.rests: list[Remain] = []
 
     def read(self) -> None:
         self._read_directory()
@@ -71,9 +74,7 @@ class ZipContainer(Container):
         if constants is not None:
             self.format = "torchscript"
         name = self.zip.name(self.root)
-        graph, data = self.parse_member(self.root)
-        if graph.end < len(data):
-            self.find("pickle-trailing", name, graph.end, f"{len(data) - graph.end} bytes behind the pickle")
+        graph = self.parse_member(self.root)
         if graph.frame_straddled:
             self.find("pickle-frame", name, None)
         self.store = self._store("data/")
@@ -205,14 +206,21 @@ class ZipContainer(Container):
             raise FormatError("zip-deflate", text, path=self.source.path, member=name)
         return data, None
 
-    def parse_member(self, entry: int) -> tuple[Any, Any]:
-        """The graph of a pickle, and the bytes that it was in."""
+    def parse_member(self, entry: int) -> Any:
+        """The graph of a pickle; what stands behind it is kept for later."""
         data, offset = self.read_member(entry)
         _, csize, _, _, crc, _ = self.zip.entry(entry)
+        name = self.zip.name(entry)
         if zlib.crc32(data) != crc:
-            self.find("zip-crc", self.zip.name(entry), None)
+            self.find("zip-crc", name, None)
         self.pickled.add(entry)
-        return self.parse(data, self.zip.name(entry), offset, csize if offset is None else None), data
+        graph = self.parse(data, name, offset, csize if offset is None else None)
+        if graph.end < len(data):
+            self.find("pickle-trailing", name, graph.end, f"{len(data) - graph.end} bytes behind the pickle")
+            at = None if offset is None else offset + graph.end
+            rest = MemorySource(memoryview(data)[graph.end :])
+            self.rests.append(Remain(f"{name} (behind the pickle)", at, rest))
+        return graph
 
     def small(self, name: str) -> bytes | None:
         """A short member such as `version`."""

@@ -90,7 +90,8 @@ def check_marks(box: ZipContainer) -> None:
 
 
 def remains(box: ZipContainer) -> Iterator[Remain]:
-    """Gaps between members, what stands behind the archive, and the members that no pickle refers to."""
+    """Gaps between members, what stands behind pickles and the archive, and the members that nothing refers to."""
+    yield from box.rests
     for code, _, offset, length in box.zip.odds()[0]:
         if code != "zip-gap":
             continue
@@ -115,9 +116,9 @@ def unclaimed(box: ZipContainer, entry: int) -> Iterator[Remain]:
     inside = name[len(box.prefix) :] if name.startswith(box.prefix) else None
     if entry in box.pickled or inside in MARKS or (usize == 0 and name.endswith("/")):
         return
-    if name.endswith(".py"):
-        box.code.append(name)
     script = box.format == "torchscript" and inside is not None
+    if name.endswith(".py") or (script and str(inside).startswith("code/") and not name.endswith(".debug_pkl")):
+        box.code.append(name)
     if inside is not None and inside.startswith(("data/", "tensors/", "constants/")):
         if box.root is not None and all(p.error is None for p in box.pickles):
             box.find("zip-unused", name, lho)

@@ -75,6 +75,25 @@ def test_every_error_is_raised_somewhere_and_reads_well() -> None:
         assert "{" not in text.format(want=1, have=2) and not text.endswith(".")
 
 
+def test_every_finding_is_made_somewhere() -> None:
+    rows = re.findall(
+        r'^X\((\w+), "([a-z-]+)", (\w+), "(.*)"\)$', (CSRC / "defs" / "findings.def").read_text(), re.MULTILINE
+    )
+    assert len(rows) == len(_core.FINDINGS) > 40
+    for name, code, severity, text in rows:
+        assert _core.FINDINGS[code] == (severity.lower(), text) and not text.endswith(".")
+        assert f"PTH_F_{name}" in CODE or f'"{code}"' in PYTHON, code
+        assert severity in ("NOTE", "REVIEW", "INCOMPLETE", "MALFORMED", "DANGEROUS")
+
+
+def test_dangers_are_sorted_and_known_once() -> None:
+    rows = list(_core.dangers())
+    assert rows == sorted(rows) and len(rows) > 150
+    assert not set(rows) & {(m, n) for m, n, meaning in _core.GLOBALS if meaning in _core.HANDLED} - {
+        ("torch.storage", "_load_from_bytes")
+    }
+
+
 def test_errors_carry_what_they_know() -> None:
     e = _core.error_of(1, offset=7, opcode="BUILD").at("file.pth", "data.pkl")
     assert (e.path, e.member, e.offset, e.opcode) == ("file.pth", "data.pkl", 7, "BUILD")
