@@ -422,13 +422,15 @@ class Auditor:
 def behind_zeros(source: Source) -> tuple[Source, int]:
     """Zeros may stand between pickles: what stands behind them, and how many they are."""
     at = 0
+    if bytes(source.window(0, 1)) != b"\x00":
+        return source, 0
     while at < min(source.size, MOST_ZEROS):
         window = bytes(source.window(at, 1 << 20))
         rest = window.lstrip(b"\x00")
         at += len(window) - len(rest)
         if rest or not window:
             break
-    return (SliceSource(source, at, source.size - at), at) if at else (source, 0)
+    return SliceSource(source, at, source.size - at), at
 
 
 def names_globals(box: Container) -> bool:
