@@ -19,7 +19,14 @@ WANTED = (b"sys_info", b"pickle", b"storages", b"tensors")
 
 
 def probe(head: bytes) -> bool:
-    return head[257:262] == b"ustar"
+    """torch tries tar before the legacy stream, and Python's tarfile wants no magic: a checksum is enough."""
+    if head[257:262] == b"ustar":
+        return True
+    block, field = head[:BLOCK], head[148:156].strip(b" \0").split(b"\0")[0]
+    if len(block) < BLOCK or not field or field.strip(b"01234567"):
+        return False
+    rest = block[:148] + b" " * 8 + block[156:]
+    return int(field, 8) in (sum(rest), sum(b - 256 * (b > 127) for b in rest))
 
 
 def container(source: Source, limits: Any) -> Container:

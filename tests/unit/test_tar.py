@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +95,20 @@ def test_a_wrong_tensor_is_wrong_alone(tensor: bytes, code: str) -> None:
     ckpt = pthparse.open(tars.archive(ROOT, STORAGES, [TENSORS[0], tensor], view_rows=tars.views(VIEWS)))
     assert {n: e.code for n, e in ckpt.errors.items()} == {"t": code}
     assert ckpt["w"].numpy().shape == (2, 3)
+
+
+def test_a_tar_without_its_magic_is_a_tar_to_torch_and_here() -> None:
+    """Python's tarfile takes the oldest tars by their checksum: the bytes before it may be anything, a pickle as well."""
+    block = bytearray(archive()[:512])
+    block[:100] = (p.pickle(p.text("a pickle, to whoever believes the first byte"))).ljust(100, b"\0")
+    block[257:265] = bytes(8)
+    block[148:156] = b" " * 8
+    for total in (sum(block), sum(b - 256 * (b > 127) for b in block)):
+        block[148:156] = b"%06o\0 " % (total % (1 << 18))
+        data = bytes(block) + archive()[512:]
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as found:
+            assert found.getnames()[0].startswith(("\x80", "\udc80"))
+        report = pthparse.audit(data)
+        assert (report.format, report.verdict) == ("tar", "malformed")
+    block[148:156] = b"000001\0 "
+    assert pthparse.audit(bytes(block)).format == "pickle"
