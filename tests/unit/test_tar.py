@@ -98,7 +98,7 @@ def test_a_wrong_tensor_is_wrong_alone(tensor: bytes, code: str) -> None:
 
 
 def test_a_tar_without_its_magic_is_a_tar_to_torch_and_here() -> None:
-    """Python's tarfile takes the oldest tars by their checksum: the bytes before it may be anything, a pickle as well."""
+    """Python's tarfile takes the oldest tars by a checksum: what stands before it may be a pickle."""
     block = bytearray(archive()[:512])
     block[:100] = (p.pickle(p.text("a pickle, to whoever believes the first byte"))).ljust(100, b"\0")
     block[257:265] = bytes(8)
