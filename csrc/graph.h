@@ -44,8 +44,9 @@ enum pth_how { PTH_HOW_REDUCE, PTH_HOW_NEWOBJ, PTH_HOW_NEWOBJ_EX, PTH_HOW_OBJ, P
 #define PTH_NODE_EMPTY_TUPLE 3
 #define PTH_NODE_SMALL_INT 4 /* + 0..255 */
 #define PTH_N_FIXED (PTH_NODE_SMALL_INT + 256)
-#define PTH_IN_TEXT 1u  /* flag of a slice: it lies in pth_graph.text */
-#define PTH_COMPUTED 4u /* flag of a global's module or name: what a call made stood there */
+#define PTH_IN_TEXT 1u    /* flag of a slice: it lies in pth_graph.text */
+#define PTH_UNHASHABLE 1u /* flag of a tuple: it holds, however deep, what Python cannot hash */
+#define PTH_COMPUTED 4u   /* flag of a global's module or name: what a call made stood there */
 #define PTH_COMPUTED_TEXT "<computed>"
 
 typedef struct pth_node {
@@ -111,7 +112,7 @@ typedef struct pth_graph {
   uint64_t n_ops;
   uint8_t proto;        /* highest PROTO met; 0 without one */
   bool has_str8;        /* strings of Python 2 */
-  bool frame_straddled; /* an opcode crossed the end of its frame */
+  bool frame_straddled; /* an opcode crossed the end of its frame, a frame began in another or ended behind STOP */
   bool late_proto;      /* a PROTO that is not the first opcode */
 } pth_graph;
 

@@ -297,7 +297,6 @@ static int load_string(vm *v) {
   pth_bytes b;
   int rc = line(v, &b);
   if (rc) return rc;
-  b = strip(b);
   if (b.len < 2 || b.data[0] != b.data[b.len - 1] || (b.data[0] != '\'' && b.data[0] != '"')) return fail(v, PTH_E_PICKLE_STRING, 0, 0);
   b.data++, b.len -= 2;
   v->g->has_str8 = true;
@@ -402,7 +401,7 @@ static int memo_get(vm *v, uint32_t index) {
   return id == PTH_NONE ? fail(v, PTH_E_PICKLE_MEMO, index, 0) : push(v, id);
 }
 
-/* The line of GET and PUT: decimal digits and nothing else. */
+/* The line of GET and PUT: decimal digits, as every pickler writes them. int() would also take blanks, a sign and underscores. */
 static int memo_line(vm *v, uint32_t *index) {
   pth_bytes b;
   int rc = line(v, &b);
@@ -412,7 +411,7 @@ static int memo_line(vm *v, uint32_t *index) {
     if (!is_digit(b.data[i]) || value > UINT32_MAX) return fail(v, PTH_E_PICKLE_NUMBER, 0, 0);
     value = value * 10 + (b.data[i] - (uint32_t)'0');
   }
-  if (b.len == 0 || value >= PTH_NONE) return fail(v, PTH_E_PICKLE_NUMBER, 0, 0);
+  if (b.len == 0 || value > UINT32_MAX) return fail(v, PTH_E_PICKLE_NUMBER, 0, 0);
   *index = (uint32_t)value;
   return 0;
 }
@@ -432,11 +431,38 @@ static int take_kids(vm *v, uint32_t at, uint32_t *start) {
   return 0;
 }
 
+/* What CPython can hash: no list, dict, set or bytearray, and no tuple that holds one, however deep. Calls and persistent objects
+ * hash by identity there or not at all, and here always. */
+static bool hashable(vm *v, uint32_t id) {
+  const pth_node *n = node(v, id);
+  switch (n->kind) {
+    case PTH_NODE_LIST:
+    case PTH_NODE_DICT:
+    case PTH_NODE_SET:
+    case PTH_NODE_BYTEARRAY:
+      return false;
+    case PTH_NODE_TUPLE:
+      return !(n->flags & PTH_UNHASHABLE);
+    default:
+      return true;
+  }
+}
+
+static bool all_hashable(vm *v, uint32_t at, uint32_t step) {
+  for (uint32_t i = at; i < v->stack.len; i += step) {
+    if (!hashable(v, PTH_AT(uint32_t, v->stack, i))) return false;
+  }
+  return true;
+}
+
+static int check_hashable(vm *v, uint32_t at, uint32_t step) { return all_hashable(v, at, step) ? 0 : fail(v, PTH_E_PICKLE_KEY, 0, 0); }
+
 static int make_tuple(vm *v, uint8_t kind, uint32_t at) {
   uint32_t start, n = v->stack.len - at;
   if (n == 0 && kind == PTH_NODE_TUPLE) return push(v, PTH_NODE_EMPTY_TUPLE);
+  uint8_t flags = (uint8_t)(all_hashable(v, at, 1) ? 0 : PTH_UNHASHABLE);
   int rc = take_kids(v, at, &start);
-  return rc ? rc : push_node(v, (pth_node){.kind = kind, .a = n, .b = start});
+  return rc ? rc : push_node(v, (pth_node){.kind = kind, .flags = flags, .a = n, .b = start});
 }
 
 static int tuple_of(vm *v, uint32_t n) { return height(v) < n ? underflow(v, n) : make_tuple(v, PTH_NODE_TUPLE, v->stack.len - n); }
@@ -489,19 +515,6 @@ static int ext_of(vm *v, uint32_t object, pth_ext **out) {
     n->b = (uint64_t)id << 32 | (uint32_t)n->b;
   }
   *out = &PTH_AT(pth_ext, v->g->exts, id);
-  return 0;
-}
-
-/* What CPython can hash; calls and persistent objects hash by identity there or not at all, and here always. */
-static bool hashable(vm *v, uint32_t id) {
-  uint8_t k = node(v, id)->kind;
-  return k != PTH_NODE_LIST && k != PTH_NODE_DICT && k != PTH_NODE_SET && k != PTH_NODE_BYTEARRAY;
-}
-
-static int check_hashable(vm *v, uint32_t at, uint32_t step) {
-  for (uint32_t i = at; i < v->stack.len; i += step) {
-    if (!hashable(v, PTH_AT(uint32_t, v->stack, i))) return fail(v, PTH_E_PICKLE_KEY, 0, 0);
-  }
   return 0;
 }
 
@@ -583,13 +596,32 @@ static int push_global(vm *v, uint8_t op, where module, where name) {
   return push_node(v, (pth_node){.kind = PTH_NODE_GLOBAL, .a = id});
 }
 
+/* The index of the first byte that is no ASCII, or the length. */
+static uint64_t ascii_valid(pth_bytes b) {
+  uint64_t i = 0;
+  while (i < b.len && b.data[i] < 0x80) i++;
+  return i;
+}
+
+/* UTF-8 without lone surrogates. */
+static uint64_t strict_utf8_valid(pth_bytes b) {
+  uint64_t good = pth_utf8_valid(b.data, b.len);
+  for (uint64_t i = 0; i + 1 < good; i++) {
+    if (b.data[i] == 0xed && b.data[i + 1] >= 0xa0) return i;
+  }
+  return good;
+}
+
+/* Neither may be empty; INST wants ASCII. */
 static int global_lines(vm *v, uint8_t op) {
   pth_bytes b[2];
   where w[2];
   for (int i = 0; i < 2; i++) {
     int rc = line(v, &b[i]);
     if (rc) return rc;
-    if (b[i].len > UINT32_MAX || pth_utf8_valid(b[i].data, b[i].len) < b[i].len) return fail(v, PTH_E_PICKLE_UTF8, 0, b[i].len);
+    if (b[i].len == 0) return fail(v, PTH_E_PICKLE_GLOBAL, 0, 0);
+    uint64_t good = op == OP_INST ? ascii_valid(b[i]) : strict_utf8_valid(b[i]);
+    if (b[i].len > UINT32_MAX || good < b[i].len) return fail(v, PTH_E_PICKLE_UTF8, good, b[i].len);
     w[i] = (where){off_in(v, b[i]), (uint32_t)b[i].len, 0};
   }
   return push_global(v, op, w[0], w[1]);
@@ -663,7 +695,7 @@ static bool is_latin1(pth_bytes b) {
  * a text that is shared more often stays a call. *done: the bytes were pushed. */
 static int encode(vm *v, uint32_t callee, uint32_t args, bool *done) {
   *done = false;
-  if (node(v, callee)->kind != PTH_NODE_GLOBAL || pth_meaning_of_node(v->g, callee, NULL) != PTH_G_CODECS_ENCODE) return 0;
+  if (node(v, args)->kind != PTH_NODE_TUPLE || pth_meaning_of_node(v->g, callee, NULL) != PTH_G_CODECS_ENCODE) return 0;
   uint32_t text = pth_item(v->g, args, 0), codec = pth_item(v->g, args, 1);
   if (codec == PTH_NONE || pth_item(v->g, args, 2) != PTH_NONE || node(v, text)->kind != PTH_NODE_STR || !pth_is_text(node(v, codec)) ||
       !is_latin1(pth_slice(v->g, node(v, codec))))
@@ -745,9 +777,8 @@ static int persid_line(vm *v) {
   uint32_t id;
   int rc = line(v, &b);
   if (rc) return rc;
-  for (uint64_t i = 0; i < b.len; i++) {
-    if (b.data[i] >= 0x80) return fail(v, PTH_E_PICKLE_UTF8, i, b.len);
-  }
+  uint64_t good = ascii_valid(b);
+  if (good < b.len) return fail(v, PTH_E_PICKLE_UTF8, good, b.len);
   if ((rc = new_node(v, slice_node(PTH_NODE_STR, 0, off_in(v, b), b.len), &id)) != 0) return rc;
   return push_node(v, (pth_node){.kind = PTH_NODE_PERSID, .a = id});
 }
@@ -776,7 +807,7 @@ static int pop_mark(vm *v) {
 static int frame(vm *v, const uint8_t *p) {
   uint64_t len = pth_u64(p);
   if (len > pth_left(&v->in)) return truncated(v, len);
-  if (v->frame_end > v->in.pos) v->g->frame_straddled = true; /* a frame inside a frame */
+  if (v->frame_end > v->op_at) v->g->frame_straddled = true; /* a frame that begins inside a frame, and may end that one too */
   v->frame_end = v->in.pos + len;
   return 0;
 }
@@ -958,6 +989,8 @@ static int step(vm *v, uint8_t op, const uint8_t *p) {
       return 0;
     case OP_FRAME:
       return frame(v, p);
+    case OP_STOP: /* with something to give, it ended the loop */
+      return underflow(v, 1);
     case OP_EXT1:
       return extension(v, p[0]);
     case OP_EXT2:
@@ -979,8 +1012,7 @@ static int run(vm *v) {
     if (at == NULL) return truncated(v, 1);
     uint8_t op = *at, size = argument_size(op);
     v->g->n_ops++;
-    if (op == OP_STOP) {
-      if (height(v) == 0) return underflow(v, 1);
+    if (op == OP_STOP && height(v) != 0) {
       v->g->root = pop(v);
       v->g->end = v->in.pos;
       if (v->frame_end > v->in.pos) v->g->frame_straddled = true;

@@ -2,7 +2,8 @@
  *
  * Runs every opcode of protocols 0 to 5 as CPython's unpickler does, on inert nodes: a call becomes a node that names its callable and
  * arguments, and nothing is ever called. Knows opcodes, not torch. Type-checked: SETITEM wants a dict or an object, APPEND a list or an
- * object, and so on; what CPython would refuse is refused here, a little more besides (a leading zero that C and Python read differently).
+ * object, and so on; what CPython would refuse is refused here, a little more besides: a leading zero that C and Python read differently,
+ * memo indices of other than decimal digits, containers filled as no pickler fills them, BUILD on what no call made, buffers out of band.
  *
  * Time and memory are linear in the bytes: the memo is an array while its indices are no larger than the pickle, a hash beyond.
  * After an error the graph still holds everything up to the refused opcode, its globals above all; err->off is that opcode's

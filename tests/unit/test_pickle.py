@@ -162,6 +162,11 @@ REFUSED: list[tuple[bytes, str]] = [
     (b"}]K\x01s.", "pickle-key"),
     (b"\x8f(]\x90.", "pickle-key"),
     (b"(]\x91.", "pickle-key"),
+    (b"}]\x85K\x01s.", "pickle-key"),
+    (b"}(\x96" + u64(1) + b"x\x85\x85Nu.", "pickle-key"),
+    (b"\x8f(NN}\x86\x85\x90.", "pickle-key"),
+    (b"(]\x85\x91.", "pickle-key"),
+    (b"(N\x8f\x86Nd.", "pickle-key"),
     (b"g5\n.", "pickle-memo"),
     (b"h\x05.", "pickle-memo"),
     (b"j\xff\xff\xff\xff.", "pickle-memo"),
@@ -182,6 +187,8 @@ REFUSED: list[tuple[bytes, str]] = [
     (b"Sabc\n.", "pickle-string"),
     (b"S'abc\n.", "pickle-string"),
     (b"S'\n.", "pickle-string"),
+    (b"S 'a'\n.", "pickle-string"),
+    (b"S'a'\r\n.", "pickle-string"),
     (b"S'\\x4'\n.", "pickle-string"),
     (b"V\\u12\n.", "pickle-utf8"),
     (b"V\\U00110000\n.", "pickle-utf8"),
@@ -197,9 +204,16 @@ REFUSED: list[tuple[bytes, str]] = [
     (b"\x80\x06N.", "pickle-protocol"),
     (b"\xffN.", "pickle-opcode"),
     (b"K\x01K\x02\x93.", "pickle-global"),
+    (b"c\nx\n.", "pickle-global"),
+    (b"cx\n\n.", "pickle-global"),
+    (b"(i\nx\n.", "pickle-global"),
+    (b"cx\n\xff\n.", "pickle-utf8"),
+    (b"c\xed\xa0\x80\nx\n.", "pickle-utf8"),
+    (b"(i\xc3\xa9\nx\n.", "pickle-utf8"),
     (b"K\x01)R.", "pickle-call"),
     (b"cx\ny\nK\x01R.", "pickle-call"),
     (b"K\x01)\x81.", "pickle-call"),
+    (b"c_codecs\nencode\n](X\x01\0\0\0aX\x06\0\0\0latin1eR.", "pickle-call"),
     (b"cx\ny\n)K\x01\x92.", "pickle-call"),
     (b"]K\x01b.", "pickle-target"),
     (b"(o.", "pickle-underflow"),
@@ -231,6 +245,24 @@ def test_errors_say_where_and_at_which_opcode() -> None:
     e = error(b"\x80\x02K\x01K\x02a.")
     assert (e.offset, e.opcode, e.code) == (6, "APPEND", "pickle-target")
     assert "(APPEND) at byte 6" in str(e)
+
+
+def test_stop_with_nothing_to_give_is_named() -> None:
+    assert (error(b"N0.").offset, error(b"N0.").opcode) == (2, "STOP")
+
+
+def test_memo_indices_are_32_bits_in_lines_too() -> None:
+    assert value(b"K\x05p4294967295\n0g4294967295\nj\xff\xff\xff\xff\x86.") == (5, 5)
+    assert error(b"K\x05p4294967296\n.").code == "pickle-number"
+
+
+def test_memo_indices_are_digits() -> None:
+    for line in (b"+1", b" 1", b"1 ", b"1_0"):  # Python would take them
+        assert error(b"Np" + line + b"\n.").code == error(b"Nq\x01g" + line + b"\n.").code == "pickle-number"
+
+
+def test_names_of_other_alphabets() -> None:
+    assert read(b"c\xc3\xa9\n\xed\x9f\xbf\n.").globals()[0][:2] == ("\xe9", "\ud7ff")
 
 
 def test_persistent_ids() -> None:
@@ -288,6 +320,14 @@ def test_python2_text_that_is_no_utf8_is_latin1() -> None:
 def test_a_frame_that_ends_inside_of_an_opcode_is_noted() -> None:
     assert read(b"\x80\x04\x95" + u64(2) + b"K\x01.").frame_straddled is False
     assert read(b"\x80\x04\x95" + u64(1) + b"K\x01.").frame_straddled is True
+    assert read(b"\x80\x04\x95" + u64(4) + b"K\x01.N").frame_straddled is True  # behind STOP
+    assert read(b"\x95" + u64(0) + b"\x95" + u64(3) + b"K\x01.").frame_straddled is False
+
+
+@pytest.mark.parametrize("outer", [1, 5, 9, 11])
+def test_a_frame_that_begins_in_a_frame_is_noted(outer: int) -> None:
+    """Even where the length of the inner one crosses the end of the outer: Python drops what is left of the frame."""
+    assert read(b"\x95" + u64(outer) + b"\x95" + u64(2) + b"K\x01.").frame_straddled is True
 
 
 def test_memo_of_a_huge_index_costs_nothing() -> None:
