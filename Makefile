@@ -2,6 +2,7 @@
 # make test   install what the tests need and run everything that CI runs
 # make dev    an environment to work in; `make lint`, `make wheel` use it
 # make pythons   the one wheel, tested under other Pythons
+# make differential   the pickle machine against a second one, on a million spoilt pickles: minutes
 # make sweep  every spoilt version of every small file: many minutes
 
 PYTHON ?= python3.11
@@ -10,7 +11,7 @@ VENV := .venv
 PIP := -m pip install --quiet --disable-pip-version-check
 SHIPPED := tests/data/lesson/lesson.pth
 
-.PHONY: demo dev test lint wheel pythons sweep clean
+.PHONY: demo dev test lint wheel pythons sweep differential clean
 
 demo: $(DEMO)/ready
 	$(DEMO)/bin/pthparse info $(SHIPPED)
@@ -56,6 +57,9 @@ pythons: wheel
 
 sweep: dev
 	PTHPARSE_SWEEP=all $(VENV)/bin/python -m pytest -q tests/native
+
+differential: dev
+	PTHPARSE_DIFFERENTIAL=1000000 $(VENV)/bin/python -m pytest -q tests/differential
 
 clean:
 	rm -rf build dist $(DEMO) $(VENV) .pythons *.egg-info pthparse/*.so pthparse/_core.c
