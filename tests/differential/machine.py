@@ -220,10 +220,10 @@ class Machine:
 
     def op_float(self) -> None:
         """No blanks or underscores, as in _pickle.c. Laxer: "1e999" is infinite, as in pickle.py; no pickler writes it,
-        and whoever reads it reads this."""
+        and whoever reads it reads this. Stricter: a NUL, as in integers."""
         line = self.filled_line()
         if not FLOAT.fullmatch(line):
-            raise Refused("no float")
+            raise Stricter("no float") if b"\0" in line else Refused("no float")
         value = float(line)
         self.out.laxer |= math.isinf(value) and b"n" not in line.lower()
         self.push(Node("float", struct.pack(">d", value)))

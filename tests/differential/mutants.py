@@ -597,7 +597,7 @@ class Program:
         if rng.random() < 0.1:
             self.emit(b"itorch\nOld\n", n + 1, "h")
             return
-        self.emit(b"t", n + 1, "x")
+        self.emit(b"t" if rng.random() < 0.96 else rng.choice([b"l", b"\x91"]), n + 1, "x")
         if rng.random() < 0.2:
             self.emit(b"}", 0, "d")
             self.emit(b"\x92", 3, "h")

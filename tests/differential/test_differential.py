@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import pickle
 import time
 import warnings
+from random import Random
 from typing import Any
 
 import pytest
@@ -69,6 +71,25 @@ def test_mutants(capsys: pytest.CaptureFixture[str]) -> None:
     assert 0.3 < total.accepted / N < 0.8
     assert total.ops / N > 15 and total.small / N > 0.9
     assert len(total.refusals) > 20, "each way to be refused is met"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of backslashes that escape nothing
+def test_strings_are_unescaped_as_python_does() -> None:
+    rng = Random(3)
+    failed = 0
+    for _ in range(5000):
+        text = b"".join(
+            rng.choices([b"\\", b"x", b"4", b"1", b"7", b"n", b"'", b"e", b"\xff", b"q"], k=rng.randrange(9))
+        )
+        try:
+            wanted = codecs.escape_decode(text)[0]
+        except ValueError:
+            failed += 1
+            with pytest.raises(machine.Refused):
+                machine.unescaped(text)
+        else:
+            assert machine.unescaped(text) == wanted
+    assert 500 < failed < 2500
 
 
 class Anything(type):
