@@ -104,12 +104,13 @@ static uint16_t odd_extra(pth_bytes extra) {
   return PTH_F_NOTHING;
 }
 
+/* Its place comes first: one that lies outside may not say where the room of another ends. */
 static uint16_t judge(const pth_zip_entry *e, uint64_t dir_off) {
   uint64_t end;
-  if (e->flags & (FLAG_ENCRYPTED | FLAG_PATCH | FLAG_MASKED)) return PTH_E_ZIP_ENCRYPTED;
-  if (e->method != PTH_ZIP_STORED && e->method != PTH_ZIP_DEFLATED) return PTH_E_ZIP_METHOD;
   if (!pth_add(e->lho, (uint64_t)PTH_ZIP_LOCAL + e->name_len, &end) || !pth_add(end, e->csize, &end) || end > dir_off)
     return PTH_E_ZIP_EXTENT;
+  if (e->flags & (FLAG_ENCRYPTED | FLAG_PATCH | FLAG_MASKED)) return PTH_E_ZIP_ENCRYPTED;
+  if (e->method != PTH_ZIP_STORED && e->method != PTH_ZIP_DEFLATED) return PTH_E_ZIP_METHOD;
   if (e->method == PTH_ZIP_STORED && e->csize != e->usize) return PTH_E_ZIP_SIZES;
   return 0;
 }

@@ -151,6 +151,13 @@ def pair(**fields: object) -> bytes:
     return build(entries)
 
 
+def before_one_outside() -> bytes:
+    """The local header of the last member leads past the end of the file, and so does an encrypted member."""
+    root, order, storage, *others = members(PAIR, {"0": DATA, "1": DATA})
+    storage = dataclasses.replace(storage, local_name_len=60000)
+    return build([root, order, *others, storage, Entry("archive/x", b"", flags=0x0801, lho=1 << 30)])
+
+
 BROKEN: dict[str, tuple[bytes, str]] = {
     "missing": (build(members(PAIR, {"1": DATA})), "storage-missing"),
     "short": (build(members(PAIR, {"0": DATA[:12], "1": DATA})), "tensor-bounds"),
@@ -159,6 +166,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "bzip2": (pair(method=12), "zip-method"),
     "no local header": (pair(local_signature=b"PK\x03\x05"), "zip-local"),
     "longer name in the local header": (pair(local_name_len=60000), "zip-extent"),
+    "longer name, and a member that lies outside": (before_one_outside(), "zip-extent"),
     "past the end": (pair(csize=1 << 30, usize=1 << 30), "zip-extent"),
     "local header past the end": (pair(lho=1 << 30), "zip-extent"),
     "broken deflate": (pair(method=DEFLATED, csize=3), "zip-"),
