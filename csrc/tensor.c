@@ -665,7 +665,11 @@ static int named_tensor(pth_rows *w, uint32_t node, pth_tensor *r) {
     if (rc) return -rc;
   }
   if (n->code) return wrong(r, n->code, 0, 0);
-  if (n->span == PTH_NONE) return 0;
+  if (n->span == PTH_NONE) { /* an empty one; it had no dimensions then */
+    static const int64_t none[] = {0, 1};
+    int rc = n->n_dims ? 0 : keep_dims(t, r, &none[0], &none[1], 1, w->err);
+    return rc ? -rc : check_extent(r, dims_at(t, r, r->sizes), dims_at(t, r, r->strides), pth_dtypes[r->dtype].itemsize, 0);
+  }
   const pth_span *span = &PTH_AT(pth_span, t->store->spans, n->span);
   r->dtype = span->dtype;
   if (span->code) return wrong(r, span->code, 0, span->len);

@@ -16,8 +16,10 @@ def storage_record(key: int, data: bytes, cls: str = "FloatStorage", location: s
     return p.pickle(row) + struct.pack("<q", len(data) // itemsize) + data
 
 
-def tensor_record(key: int, storage: int, size: list[int], stride: list[int], offset: int = 0) -> bytes:
-    row = p.pickle(p.tuple_of([p.integer(key), p.integer(storage), p.glob("torch", "FloatTensor")]))
+def tensor_record(key: int, storage: int | None, size: list[int], stride: list[int], offset: int = 0) -> bytes:
+    row = p.pickle(
+        p.tuple_of([p.integer(key), p.NONE if storage is None else p.integer(storage), p.glob("torch", "FloatTensor")])
+    )
     # u32 dimensions, then 4 bytes of nothing, then i64 sizes, strides and the offset
     return row + struct.pack(f"<iI{len(size)}q{len(stride)}qq", len(size), 0, *size, *stride, offset)
 

@@ -88,8 +88,19 @@ VIEWS = [(103, 101, 4, 4), (104, 999, 0, 1)]
         (tars.tensor_record(2, 999, [2], [1]), "storage-missing"),
         (tars.tensor_record(2, 103, [1], [1]), "tensor-bounds"),
         (tars.tensor_record(2, 104, [1], [1]), "storage-missing"),
+        (tars.tensor_record(2, None, [5], [1]), "tensor-bounds"),
+        (tars.tensor_record(2, None, [0, -1], [1, 1]), "tensor-negative"),
+        (tars.tensor_record(2, None, [1 << 62, 8], [8, 1]), "tensor-overflow"),
     ],
-    ids=["past its storage", "no storage", "view past its root", "view without root"],
+    ids=[
+        "past its storage",
+        "no storage",
+        "view past its root",
+        "view without root",
+        "elements without a storage",
+        "a negative size without a storage",
+        "too many elements without a storage",
+    ],
 )
 def test_a_wrong_tensor_is_wrong_alone(tensor: bytes, code: str) -> None:
     ckpt = pthparse.open(tars.archive(ROOT, STORAGES, [TENSORS[0], tensor], view_rows=tars.views(VIEWS)))
@@ -112,3 +123,10 @@ def test_a_tar_without_its_magic_is_a_tar_to_torch_and_here() -> None:
         assert (report.format, report.verdict) == ("tar", "malformed")
     block[148:156] = b"000001\0 "
     assert pthparse.audit(bytes(block)).format == "pickle"
+
+
+@pytest.mark.parametrize(("size", "shape"), [([], (0,)), ([0, 5], (0, 5))])
+def test_an_empty_tensor_has_no_storage(size: list[int], shape: tuple[int, ...]) -> None:
+    empty = tars.tensor_record(2, None, size, size)
+    ckpt = pthparse.open(tars.archive(ROOT, STORAGES, [TENSORS[0], empty]))
+    assert ckpt["t"].shape == shape and ckpt["t"].numpy().shape == shape
