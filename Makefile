@@ -3,7 +3,8 @@
 # make dev    an environment to work in; `make lint`, `make wheel` use it
 # make pythons   the one wheel, tested under other Pythons
 # make differential   the pickle machine against a second one, on a million spoilt pickles: minutes
-# make sweep  every spoilt version of every small file: many minutes
+# make sweep   every spoilt version of every small file: many minutes
+# make fuzz    every fuzz target for FUZZ_SECONDS each, with clang's libFuzzer
 
 PYTHON ?= python3.11
 DEMO := .demo
@@ -11,7 +12,7 @@ VENV := .venv
 PIP := -m pip install --quiet --disable-pip-version-check
 SHIPPED := tests/data/lesson/lesson.pth
 
-.PHONY: demo dev test lint wheel pythons sweep differential clean
+.PHONY: demo dev test lint wheel pythons differential sweep fuzz clean
 
 demo: $(DEMO)/ready
 	$(DEMO)/bin/pthparse info $(SHIPPED)
@@ -36,7 +37,7 @@ lint: dev
 	ruff check .
 	ruff format --check .
 	cython-lint pthparse
-	clang-format --dry-run -Werror csrc/*.[ch] tests/native/*.c
+	clang-format --dry-run -Werror csrc/*.[ch] tests/native/*.c tests/fuzz/*.[ch] tests/fuzz/targets/*.c
 	mypy
 
 test: dev lint
@@ -52,7 +53,7 @@ pythons: wheel
 	for python in $(PYTHONS); do \
 	  home=.pythons/$$(echo $$python | tr / _) && rm -rf $$home && $$python -m venv $$home && \
 	  $$home/bin/python $(PIP) dist/*.whl pytest hypothesis && \
-	  $$home/bin/pytest -q --ignore tests/house --ignore tests/native || exit 1; \
+	  $$home/bin/pytest -q --ignore tests/house --ignore tests/native --ignore tests/fuzz || exit 1; \
 	done
 
 sweep: dev
@@ -60,6 +61,11 @@ sweep: dev
 
 differential: dev
 	PTHPARSE_DIFFERENTIAL=1000000 $(VENV)/bin/python -m pytest -q tests/differential
+
+FUZZ_SECONDS ?= 60
+fuzz: export FUZZ_SECONDS := $(FUZZ_SECONDS)
+fuzz: dev
+	$(VENV)/bin/python tests/fuzz/run.py
 
 clean:
 	rm -rf build dist $(DEMO) $(VENV) .pythons *.egg-info pthparse/*.so pthparse/_core.c
