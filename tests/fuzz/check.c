@@ -81,15 +81,40 @@ static bool unhashable(uint8_t kind) {
   return kind == PTH_NODE_LIST || kind == PTH_NODE_DICT || kind == PTH_NODE_SET || kind == PTH_NODE_BYTEARRAY;
 }
 
+/* Equal keys have equal hashes, and texts are equal if their bytes are. */
+static void check_keys(const pth_graph *g, uint32_t a, uint32_t b) {
+  const pth_node *x = pth_node_at(g, a), *y = pth_node_at(g, b);
+  bool same = pth_same_key(g, a, b);
+  CHECK(same == pth_same_key(g, b, a) && pth_same_key(g, a, a));
+  if (same) CHECK(pth_key_hash(g, a) == pth_key_hash(g, b));
+  if (pth_is_text(x) && pth_is_text(y) && x->a <= PTH_LONGEST_TEXT) CHECK(same == pth_bytes_equal(pth_slice(g, x), pth_slice(g, y)));
+  if (x->kind == PTH_NODE_INT && y->kind == PTH_NODE_INT) CHECK(same == (x->b == y->b));
+}
+
 static void check_items(const pth_graph *g, uint32_t id, uint8_t kind) {
-  uint32_t n = 0, step = kind == PTH_NODE_DICT ? 2 : 1;
+  uint32_t n = 0, step = kind == PTH_NODE_DICT ? 2 : 1, key = PTH_NODE_SMALL_INT;
   pth_items it = pth_items_of(g, id);
   for (uint32_t kid; pth_items_next(&it, &kid); n++) {
     CHECK(kid < g->nodes.len);
     if (kind == PTH_NODE_TUPLE || kind == PTH_NODE_FROZENSET) CHECK(kid < id);
-    if (kind != PTH_NODE_TUPLE && kind != PTH_NODE_LIST && n % step == 0) CHECK(!unhashable(pth_node_at(g, kid)->kind));
+    if (kind == PTH_NODE_TUPLE || kind == PTH_NODE_LIST || n % step) continue;
+    CHECK(!unhashable(pth_node_at(g, kid)->kind));
+    check_keys(g, key, kid);
+    key = kid;
   }
   CHECK(n == pth_n_items(g, id) && n % step == 0);
+}
+
+/* What is read as a mapping, whatever it is; the first pairs, since many may share them. */
+static void check_pairs(const pth_graph *g, uint32_t id) {
+  pth_pairs it;
+  if (!pth_pairs_of(g, id, &it)) {
+    CHECK(pth_n_pairs(g, id) == 0 && pth_node_at(g, id)->kind != PTH_NODE_DICT);
+    return;
+  }
+  uint32_t most = it.n, n = 0;
+  for (uint32_t k, v; n < 32 && pth_pairs_next(&it, &k, &v); n++) CHECK(k < g->nodes.len && v < g->nodes.len);
+  CHECK(n <= most);
 }
 
 static void check_object(owners *o, uint32_t id, const pth_node *n) {
@@ -100,6 +125,7 @@ static void check_object(owners *o, uint32_t id, const pth_node *n) {
   CHECK(callee == PTH_NODE_GLOBAL || callee == PTH_NODE_OBJECT || callee == PTH_NODE_PERSID);
   CHECK(made_from == PTH_NODE_TUPLE || made_from == PTH_NODE_OBJECT);
   CHECK((pth_ext_of(g, n) == NULL) == (ext == PTH_NONE));
+  check_pairs(g, id);
   if (ext == PTH_NONE) return;
   CHECK(ext < g->exts.len && o->exts[ext]++ == 0);
   const pth_ext *e = pth_ext_of(g, n);
@@ -363,7 +389,7 @@ void check_tensors(const pth_tensors *t, const pth_limits *lim) {
   for (uint32_t i = 0; i < t->tensors.len; i++) {
     const pth_tensor *r = &PTH_AT(pth_tensor, t->tensors, i);
     check_tensor(t, r, lim);
-    CHECK(r->node < t->graph->nodes.len && pth_row_of_node(t, r->node) == i);
+    CHECK(r->node == PTH_NONE || pth_row_of_node(t, r->node) == i);
   }
   check_names(t, lim);
 }

@@ -33,6 +33,14 @@ VALUES = [
 ]
 VECTOR = p.vector("0", 16)
 BY_VALUE = legacy.by_value(bytes(16))
+PARAMETER = p.glob("torch._utils", "_rebuild_parameter")
+# By opcodes that Python no longer writes, or never did.
+OPCODES = {
+    "strings": b"(S'a\\x41\\101\\n\\q\"'\nU\3\xff'\"T\1\0\0\0aV\\u20ac\\U0001f600\\\xe9\nt.",
+    "numbers": b"(I-7\nI01\nI0x_1f\nL123456789012345678901234567890L\nF-1.5e3\nFnan\nM\xff\xff\x8b\2\0\0\0\1\2t.",
+    "memo": p.pickle(b"".join(p.NONE + p.put((1 << 20) + i) for i in range(40)) + p.get((1 << 20) + 7)),
+    "instances": b"((K\1ia\nB\n(cm\nC\nK\2o}b(la(d(K\1K\2d2tPid\nQ0.",
+}
 REBUILT = {
     "dict": p.dict_of({"a.weight": VECTOR, "a.bias": p.vector("1", 4), "n": p.integer(3)}),
     "nested": p.dict_of({"model": p.dict_of({"w": VECTOR}), "list": p.list_of([VECTOR, p.tuple_of([VECTOR])])}),
@@ -41,6 +49,16 @@ REBUILT = {
     "conj": p.tensor(p.storage("0", 8, "ComplexFloatStorage"), [2], [1], more=[p.dict_of({"conj": p.TRUE})]),
     "negative": p.tensor(p.storage("0", 4), [1, 0], [-1, 1]) + p.tensor(p.storage("0", 4), [1], [-1]) + b"\x86",
     "twice": p.pairs([(p.text("w"), VECTOR), (p.text("w"), p.vector("1", 4))]),
+    "listed": p.call(
+        p.glob("collections", "OrderedDict"),
+        p.list_of([p.text("w") + p.tensor(p.storage("0", 4), [4], [1], more=[p.NONE]) + b"\x86"] * 2),
+    ),
+    "pairs": p.tensor(
+        p.storage("0", 8, "ComplexFloatStorage"),
+        [2],
+        [1],
+        more=[p.call(p.glob("collections", "OrderedDict"), p.list_of([p.text("conj") + p.TRUE + b"\x86"]))],
+    ),
     "typed": p.typed("uint16", [4], [1], 64),
     "quantized": p.quantized(64, p.tuple_of([p.glob("torch", "per_tensor_affine"), p.NONE, p.integer(1)])),
     "sparse": p.sparse("sparse_coo", VECTOR, VECTOR, p.ints([2, 3]), p.TRUE),
@@ -48,8 +66,14 @@ REBUILT = {
     "nested_tensor": p.nested(VECTOR, p.tensor(p.storage("1", 4), [2, 2], [2, 1]), VECTOR, VECTOR),
     "jagged": p.jagged(values=VECTOR, offsets=VECTOR, requires_grad=p.FALSE),
     "subclass": p.subclass(p.wrapper([4]), p.dict_of({"inner": VECTOR, "_is_param": p.TRUE})),
-    "parameter": p.call(p.glob("torch._utils", "_rebuild_parameter"), VECTOR, p.TRUE, p.ordered_dict()),
-    "array": p.numpy_array(p.numpy_dtype("f4"), bytes(16), [4]),
+    "parameter": p.call(PARAMETER, VECTOR, p.TRUE, p.ordered_dict()),
+    "parameters": (PARAMETER + p.MARK) * 18 + VECTOR + (b"\x89)t" + p.REDUCE) * 18,
+    "shapes": p.once(p.storage("0", 64), 0) + p.list_of(p.tensor(p.get(0), [1, n + 1], [n, 1]) for n in range(24)),
+    "array": p.call(
+        p.glob("torch._utils", "_rebuild_device_tensor_from_numpy"),
+        p.numpy_array(p.numpy_dtype("f4"), bytes(16), [4]),
+        *(p.glob("torch", "float32"), p.text("cpu"), p.FALSE),
+    ),
     "by_value": p.tensor(p.call(p.glob("torch.storage", "_load_from_bytes"), p.raw(BY_VALUE)), [4], [1]),
     "meta": p.tensor(p.storage("9", 1 << 40, location="meta"), [1 << 20, 1 << 20], [1 << 20, 1]),
     "module": p.call(p.glob("m", "Net"))
@@ -78,6 +102,7 @@ UNREAD = {
     "deflated.zip",
     "empty.zip",
     "gap.zip",
+    "many.zip",
     "overlap.zip",
     "twice.zip",
     "1.0.1-torchscript.pth",
@@ -108,11 +133,11 @@ def tar(*tensors: bytes) -> bytes:
 def made() -> Iterator[tuple[str, str, bytes]]:
     """(target, name, input)."""
     pickles = {f"value{i}.{n}": pickle.dumps(v, n) for i, v in enumerate(VALUES) for n in range(6)}
-    pickles |= {name: p.pickle(root) for name, root in REBUILT.items()} | dict(zoo_pickles())
+    pickles |= OPCODES | {name: p.pickle(root) for name, root in REBUILT.items()} | dict(zoo_pickles())
     spans = bytes([4]) + struct.pack("<4H", 256, 64, 16, 0xF010)
     for name, data in pickles.items():
         yield "pickle", name, data
-        if not name.startswith("value"):
+        if not name.startswith("value") and name not in OPCODES:
             yield "tensor", name, spans + data
     vector, view = REBUILT["dict"], p.tuple_of([p.text("v"), p.integer(0), p.integer(2)])
     data = {"0": bytes(64), "1": bytes(16)}
@@ -131,6 +156,7 @@ def made() -> Iterator[tuple[str, str, bytes]]:
         ),
         "twice": zips.build([zips.Entry("a/data/0", b"1"), zips.Entry("A/DATA/0", b"2")]),
         "overlap": zips.build([zips.Entry("a/0", b"1" * 64), zips.Entry("a/1", b"2", lho=40)]),
+        "many": zips.build([zips.Entry(f"a/{i:x}x", b"") for i in range(44)]),
         "comment": zips.checkpoint(p.pickle(p.NONE), {}, comment=b"c" * 9, suffix=b"more"),
         "gap": zips.build([zips.Entry("a/data.pkl", p.pickle(p.NONE), gap=bytes(7), local_extra=b"\0\0\4\0pad!")]),
         "empty": zips.build([]),

@@ -22,6 +22,24 @@ static int make_store(pth_store *s, pth_arena *a, pth_cursor *c, pth_err *err) {
   return rc;
 }
 
+/* The same shapes once more, as a container that describes its tensors itself would give them. */
+static void check_added(const pth_tensors *read, pth_arena *a) {
+  pth_tensors t;
+  uint32_t n_spans = read->store->spans.len;
+  CHECK(pth_tensors_init(&t, a, read->graph, read->store, NULL) == 0);
+  for (uint32_t i = 0; i < read->tensors.len && i < 32; i++) {
+    const pth_tensor *r = &PTH_AT(pth_tensor, read->tensors, i);
+    const int64_t *dims = read->dims.data, none = 0;
+    uint32_t row, span = i % (n_spans + 1);
+    pth_dense d = {.span = span < n_spans ? span : PTH_NONE, .dtype = r->dtype, .n_dims = r->n_dims, .offset = r->offset};
+    d.sizes = r->n_dims ? dims + r->sizes : &none;
+    d.strides = r->n_dims ? dims + r->strides : &none;
+    CHECK(pth_tensors_add(&t, &d, &limits, &row, NULL) == 0 && row == i);
+  }
+  check_tensors(&t, &limits);
+  pth_tensors_free(&t);
+}
+
 typedef struct answer {
   int rc;
   uint64_t digest;
@@ -42,7 +60,10 @@ static answer read_all(pth_arena *a, const uint8_t *data, size_t size) {
     out.rc = pth_tensors_read(&t, &g, &s, &limits, &err);
     check_error(out.rc, &err, size);
     CHECK(out.rc == 0 || out.rc == PTH_E_LIMIT_NAMES || out.rc == PTH_E_LIMIT_NAME_BYTES);
-    if (out.rc == 0) check_tensors(&t, &limits);
+    if (out.rc == 0) {
+      check_tensors(&t, &limits);
+      check_added(&t, a);
+    }
     out.digest = digest_tensors(&t);
     pth_tensors_free(&t);
   }

@@ -102,6 +102,7 @@ static void check_archive(pth_zip *z, pth_bytes f, const pth_zip_end *end) {
   check_pairs(z, end->dir_off);
   for (uint32_t i = 0; i < z->entries.len; i++) check_local(z, i, f);
   check_folder(z, (pth_bytes){0});
+  CHECK(pth_zip_entry_named(z, fuzz_part(f, 0, f.len), false) == PTH_NONE); /* no name is as long */
   if (z->entries.len == 0) return;
   pth_bytes folder = pth_zip_name(z, (uint32_t)fuzz_pick(f.data, f.len, z->entries.len));
   while (folder.len && folder.data[folder.len - 1] != '/') folder.len--;
