@@ -36,6 +36,8 @@ void check_error(int rc, const pth_err *err, uint64_t len) {
   if (rc) CHECK(err->off <= len);
 }
 
+static void mix(uint64_t *h, uint64_t v) { *h = (*h ^ v) * UINT64_C(0x9E3779B97F4A7C15), *h ^= *h >> 32; }
+
 /* ---- graphs ---- */
 
 /* Decodes and encodes again, unlike the core, which looks at bytes. */
@@ -394,8 +396,6 @@ void check_tensors(const pth_tensors *t, const pth_limits *lim) {
   check_names(t, lim);
 }
 
-static void mix(uint64_t *h, uint64_t v) { *h = (*h ^ v) * UINT64_C(0x9E3779B97F4A7C15), *h ^= *h >> 32; }
-
 uint64_t digest_tensors(const pth_tensors *t) {
   uint64_t h = (uint64_t)t->flat << 1 | t->whole_module;
   for (uint32_t i = 0; i < t->tensors.len; i++) {
@@ -422,5 +422,60 @@ uint64_t digest_tensors(const pth_tensors *t) {
       for (size_t k = 0; k < sizeof said / sizeof *said; k++) mix(&h, said[k]);
     }
   }
+  return h;
+}
+
+/* ---- the audit ---- */
+
+/* Each global is counted once, by its names; each call of one too. */
+static void check_refs(const pth_audit *a, const pth_graph *g) {
+  uint64_t uses = 0, calls = 0;
+  CHECK(a->ref_of.len == g->globals.len && a->refs.len <= g->globals.len);
+  for (uint32_t i = 0; i < a->refs.len; i++) {
+    const pth_ref *r = &PTH_AT(pth_ref, a->refs, i);
+    CHECK(r->row < g->globals.len && PTH_AT(uint32_t, a->ref_of, r->row) == i && r->uses > 0);
+    CHECK(i == 0 || r->row > PTH_AT(pth_ref, a->refs, i - 1).row);
+    CHECK((r->calls == 0) == (r->call == PTH_NONE));
+    uses += r->uses;
+    calls += r->calls;
+  }
+  CHECK(uses == g->globals.len);
+  for (uint32_t row = 0; row < g->globals.len; row++) {
+    const pth_global *x = &PTH_AT(pth_global, g->globals, row);
+    const pth_ref *r = &PTH_AT(pth_ref, a->refs, PTH_AT(uint32_t, a->ref_of, row));
+    const pth_global *y = &PTH_AT(pth_global, g->globals, r->row);
+    CHECK(r->row <= row && pth_bytes_equal(pth_global_module(g, x), pth_global_module(g, y)));
+    CHECK(pth_bytes_equal(pth_global_name(g, x), pth_global_name(g, y)));
+  }
+  for (uint32_t id = PTH_N_FIXED; id < g->nodes.len; id++) {
+    const pth_node *n = pth_node_at(g, id);
+    calls -= n->kind == PTH_NODE_OBJECT && pth_node_at(g, n->a)->kind == PTH_NODE_GLOBAL;
+  }
+  CHECK(calls == 0);
+}
+
+uint64_t check_audit(const pth_graph *g, const pth_tensors *t, const pth_limits *lim) {
+  pth_audit a;
+  pth_err err = {0};
+  uint64_t h = 0;
+  int rc = pth_audit_graph(&a, g, t, lim, &err);
+  check_error(rc, &err, UINT64_MAX);
+  CHECK(rc == 0);
+  check_refs(&a, g);
+  CHECK(a.n_odds >= a.odds.len && a.odds.len <= PTH_AUDIT_MOST_ODDS && (a.n_odds == a.odds.len || a.odds.len == PTH_AUDIT_MOST_ODDS));
+  for (uint32_t i = 0; i < a.odds.len; i++) {
+    const pth_odd *o = &PTH_AT(pth_odd, a.odds, i);
+    CHECK(o->node < g->nodes.len && (o->ref == PTH_NONE || o->ref < a.refs.len) && o->finding > 0 && o->finding < PTH_N_FINDINGS);
+    mix(&h, (uint64_t)o->node << 32 | o->finding);
+  }
+  for (uint32_t i = 0; i < a.nested.len; i++) {
+    uint32_t id = PTH_AT(uint32_t, a.nested, i);
+    CHECK(id < g->nodes.len && (pth_node_at(g, id)->kind == PTH_NODE_BYTES || pth_node_at(g, id)->kind == PTH_NODE_STR8));
+    for (uint32_t k = 0; k < i; k++) CHECK(PTH_AT(uint32_t, a.nested, k) != id);
+    mix(&h, id);
+  }
+  for (uint32_t i = 0; i < a.refs.len; i++) mix(&h, PTH_AT(pth_ref, a.refs, i).row ^ (uint64_t)PTH_AT(pth_ref, a.refs, i).call << 32);
+  mix(&h, a.n_odds);
+  pth_audit_free(&a);
   return h;
 }

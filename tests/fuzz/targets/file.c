@@ -60,7 +60,7 @@ static bool ends_with(pth_bytes name, const char *end) {
 static int member(reading *r, pth_zip *z, uint32_t i, pth_bytes *out, pth_err *err) {
   const pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, i);
   uint64_t off = 0;
-  bool odd;
+  uint16_t odd;
   int rc = pth_zip_check(z, i, err);
   if (rc == 0) rc = pth_zip_local(z, i, fuzz_part(r->f, e->lho, r->f.len - e->lho), &off, &odd, err);
   if (rc) return rc;

@@ -51,6 +51,14 @@ static void check_headers(const pth_store *s, pth_bytes f) {
   }
 }
 
+/* Marks lie on spans alone. */
+static void check_used(const pth_graph *g, const pth_store *s) {
+  uint8_t used[4096] = {0};
+  if (s->spans.len > sizeof used) return;
+  pth_audit_spans(g, s, used);
+  for (uint32_t i = 0; i < sizeof used; i++) CHECK(used[i] <= (i < s->spans.len));
+}
+
 static void check_nested(const pth_legacy *l, int rc, pth_bytes f, pth_arena *a) {
   pth_nested n;
   int inside = pth_legacy_nested(f, a, &limits, &n);
@@ -58,6 +66,7 @@ static void check_nested(const pth_legacy *l, int rc, pth_bytes f, pth_arena *a)
   if (inside || rc) return;
   const pth_graph *g = &l->pickles[PTH_LEGACY_OBJECT];
   CHECK(pth_node_at(g, g->root)->kind == PTH_NODE_PERSID && n.dtype < PTH_N_DTYPES);
+  if (n.plain) CHECK(n.off + n.nbytes == f.len);
   CHECK(n.off == l->end + 8 && n.off <= f.len && n.nbytes <= f.len - n.off);
   CHECK(n.nbytes % pth_dtypes[n.dtype].itemsize == 0 && pth_u64(f.data + l->end) == n.nbytes / pth_dtypes[n.dtype].itemsize);
 }
@@ -65,7 +74,7 @@ static void check_nested(const pth_legacy *l, int rc, pth_bytes f, pth_arena *a)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (limits.max_pickle_bytes == 0) limits = fuzz_limits();
   pth_bytes f = {data, size};
-  pth_arena a = fuzz_arena(48 * (uint64_t)size + 5 * 16384, 1);
+  pth_arena a = fuzz_arena(48 * (uint64_t)size + 5 * 16384, 1), b = fuzz_arena(FUZZ_BUDGET, 2);
   pth_legacy l, cut;
   pth_err err = {0};
   pth_store s = {.arena = &a};
@@ -74,8 +83,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   check_error(rc, &err, size);
   CHECK(rc != PTH_E_BUDGET && rc != PTH_E_MEMORY);
   check_pickles(&l, rc == 0, size);
-  pth_arena b = fuzz_arena(FUZZ_BUDGET, 2);
+  a.budget = FUZZ_BUDGET;
   check_nested(&l, rc, f, &b);
+  for (int i = 0; i < l.n_read; i++) (void)check_audit(&l.pickles[i], NULL, &limits);
   if (rc == 0) {
     CHECK(says_more(pth_legacy_read(&cut, &b, fuzz_part(f, 0, fuzz_pick(data, size, l.end)), &limits, NULL)));
     pth_legacy_free(&cut);
@@ -84,6 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (rc == 0) {
       check_spans(&l, &s, end, f);
       check_headers(&s, f);
+      check_used(&l.pickles[PTH_LEGACY_OBJECT], &s);
     }
     pth_store_free(&s);
   }

@@ -1,10 +1,13 @@
-/* csrc/pickle.h: bytes -> graph. The first run is judged; others must agree with it. */
+/* csrc/pickle.h, csrc/audit.h: bytes -> graph -> what it names and calls. The first run is judged; others must agree with it. */
 #include <stdlib.h>
 
 #include "fuzz.h"
 
 /* The most that one byte of a pickle can cost: a list is one byte, a node and a place on the stack. */
 enum { BYTES_EACH = 32, BYTES_ALWAYS = 16384, FRAME = 0x95 };
+
+/* And for an audit: a global takes three bytes, and two tables of names. */
+enum { AUDIT_EACH = 224 };
 
 static pth_limits limits;
 
@@ -80,6 +83,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   } else {
     check_before(&g, &err, size);
   }
+  a.budget = (uint64_t)size * AUDIT_EACH + 2 * BYTES_ALWAYS; /* of the graph, too */
+  (void)check_audit(&g, NULL, &limits);
   discard(&g);
   fuzz_count(rc);
   return 0;

@@ -1,4 +1,4 @@
-/* csrc/tensor.h, csrc/names.h: graph and store -> checked tensors and their names.
+/* csrc/tensor.h, names.h, audit.h: graph and store -> checked tensors and their names; the calls that made them.
  *
  *   n | n x u16 | pickle    a store of n spans with the keys "0", "1", ...: 12 bits of length, and a span that cannot be read if the rest
  *                           are ones. */
@@ -64,7 +64,7 @@ static answer read_all(pth_arena *a, const uint8_t *data, size_t size) {
       check_tensors(&t, &limits);
       check_added(&t, a);
     }
-    out.digest = digest_tensors(&t);
+    out.digest = digest_tensors(&t) ^ check_audit(&g, &t, &limits);
     pth_tensors_free(&t);
   }
   pth_graph_free(&g);

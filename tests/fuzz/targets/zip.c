@@ -3,7 +3,7 @@
 
 #include "fuzz.h"
 
-enum { END64_LOCATOR = 20 };
+enum { END64_LOCATOR = 20, DESCRIPTOR = 8 };
 
 static pth_limits limits;
 
@@ -66,7 +66,7 @@ static void check_local(pth_zip *z, uint32_t i, pth_bytes f) {
   pth_zip_entry e = *entry_at(z, i);
   pth_err err = {0};
   uint64_t off = 0, len = PTH_ZIP_LOCAL + (uint64_t)e.name_len;
-  bool odd = false;
+  uint16_t odd = 0;
   if (e.lho > f.len) return;
   if (len > f.len - e.lho) len = f.len - e.lho;
   pth_bytes header = fuzz_block(f.data + e.lho, len);
@@ -74,6 +74,7 @@ static void check_local(pth_zip *z, uint32_t i, pth_bytes f) {
   check_error(rc, &err, f.len);
   CHECK(e.code == 0 || rc == e.code);
   CHECK(entry_at(z, i)->data_off == (rc ? 0 : off));
+  CHECK(odd < PTH_N_FINDINGS);
   if (rc == 0) CHECK(off >= e.lho + PTH_ZIP_LOCAL && off + e.csize <= e.room_end && pth_u32(header.data) == 0x04034b50);
   free((void *)(uintptr_t)header.data);
 }
@@ -109,6 +110,35 @@ static void check_archive(pth_zip *z, pth_bytes f, const pth_zip_end *end) {
   check_folder(z, folder);
 }
 
+/* If nothing is odd, the members lie side by side, with nothing between them but data descriptors. */
+static void check_sweep(pth_zip *z, pth_bytes f, const pth_zip_end *end) {
+  pth_zip_sweep s = {0};
+  bool more = true, sound = true;
+  uint64_t at = 0;
+  CHECK(pth_zip_sweep_window(z, &s, fuzz_part(f, 0, end->dir_off), 0, end->dir_off, &more, NULL) == 0);
+  CHECK(!more && s.next == z->order.len && s.n_odds >= z->odds.len);
+  for (uint32_t i = 0; i < z->odds.len; i++) {
+    const pth_zip_odd *o = &PTH_AT(pth_zip_odd, z->odds, i);
+    CHECK((o->entry == PTH_NONE || o->entry < z->entries.len) && o->finding > 0 && o->finding < PTH_N_FINDINGS);
+    CHECK(o->off <= end->dir_off && o->len <= end->dir_off - o->off);
+    sound = sound && o->finding != PTH_F_ZIP_GAP && o->finding != PTH_F_ZIP_DESCRIPTOR;
+  }
+  for (uint32_t i = 0; i < z->order.len; i++) {
+    const pth_zip_entry *e = entry_at(z, PTH_AT(uint32_t, z->order, i));
+    if (i) CHECK(e->lho >= entry_at(z, PTH_AT(uint32_t, z->order, i - 1))->lho);
+    sound = sound && e->code == 0;
+  }
+  for (uint32_t i = 0; sound && i <= z->order.len; i++) {
+    const pth_zip_entry *e = i ? entry_at(z, PTH_AT(uint32_t, z->order, i - 1)) : NULL;
+    uint64_t gap = (i < z->order.len ? entry_at(z, PTH_AT(uint32_t, z->order, i))->lho : end->dir_off) - at;
+    CHECK(e != NULL && e->flags & DESCRIPTOR ? gap >= 12 && gap <= 24 && gap % 4 == 0 : gap == 0);
+    if (i < z->order.len) {
+      e = entry_at(z, PTH_AT(uint32_t, z->order, i));
+      at = e->data_off + e->csize;
+    }
+  }
+}
+
 static int read_directory(pth_zip *z, pth_arena *a, pth_bytes dir, const pth_zip_end *end, size_t size) {
   pth_err err = {0};
   int rc = pth_zip_read(z, a, dir, end, &limits, &err);
@@ -137,6 +167,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       CHECK(z.short_count == again.short_count);
       CHECK(z.entries.len == 0 || memcmp(z.entries.data, again.entries.data, z.entries.len * sizeof(pth_zip_entry)) == 0);
       check_archive(&z, f, &end);
+      check_sweep(&again, f, &end);
     }
     pth_zip_free(&z);
     pth_zip_free(&again);
