@@ -190,6 +190,8 @@ static bool fits(const pth_graph *g, uint32_t id, char letter) {
       return k == PTH_NODE_GLOBAL;
     case 'o':
       return k == PTH_NODE_OBJECT;
+    case '-':
+      return false;
     case 'x':
       return k != PTH_NODE_GLOBAL && k != PTH_NODE_OBJECT;
     case 'v':
@@ -250,7 +252,8 @@ static bool metadata_alone(const pth_graph *g, uint32_t state) {
 }
 
 static bool state_fits(const pth_graph *g, uint32_t state, const char *states) {
-  if (has_letter(states, 'a')) return true;
+  uint32_t n = fits(g, state, 't') ? pth_n_items(g, state) : 0;
+  if (has_letter(states, 'a') || (has_letter(states, '4') && n == 4) || (has_letter(states, '5') && (n == 3 || n == 5))) return true;
   if (has_letter(states, 'm') && metadata_alone(g, state)) return true;
   return (has_letter(states, 'd') && pth_node_at(g, state)->kind == PTH_NODE_DICT) || (has_letter(states, 't') && fits(g, state, 't'));
 }
@@ -258,6 +261,7 @@ static bool state_fits(const pth_graph *g, uint32_t state, const char *states) {
 static bool additions_fit(const pth_graph *g, const pth_ext *ext, const pth_meaning_row *known) {
   if (ext->items.n && !has_letter(known->fills, 'i')) return false;
   if (ext->pairs.n && !has_letter(known->fills, 'p')) return false;
+  if (ext->states.n > 1 && !has_letter(known->states, 'a')) return false;
   pth_items it = pth_items_of_list(g, ext->states);
   for (uint32_t state; pth_items_next(&it, &state);) {
     if (!state_fits(g, state, known->states)) return false;
@@ -295,6 +299,148 @@ static bool names_a_member(const pth_graph *g, const pth_node *call) {
   return name.len > 0;
 }
 
+/* ---- what is changed after it was used ---- */
+
+static bool grows_behind(const pth_graph *g, pth_list list, uint32_t place) {
+  if (list.n == 0) return false;
+  const pth_chunk *last = &PTH_AT(pth_chunk, g->chunks, list.tail);
+  return last->at + last->n > place;
+}
+
+/* Was something put into it after a place in kids was filled? What a call or BUILD took from it by then is all that they see. */
+static bool changes_behind(const pth_graph *g, uint32_t id, uint32_t place) {
+  const pth_node *n = pth_node_at(g, id);
+  if (n->kind == PTH_NODE_LIST || n->kind == PTH_NODE_DICT || n->kind == PTH_NODE_SET)
+    return grows_behind(g, (pth_list){.tail = (uint32_t)n->b, .n = (uint32_t)(n->b >> 32)}, place);
+  const pth_ext *ext = n->kind == PTH_NODE_OBJECT ? pth_ext_of(g, n) : NULL;
+  return ext != NULL && (grows_behind(g, ext->items, place) || grows_behind(g, ext->pairs, place) || grows_behind(g, ext->states, place));
+}
+
+static bool spent(pth_audit *a) { return a->left == 0 || a->left-- == 0; }
+
+/* Of a value, or of what lies in a tuple or list: pairs of an OrderedDict, the parts of a state. */
+static bool any_changes(pth_audit *a, const pth_graph *g, uint32_t id, uint32_t place) {
+  uint8_t kind = pth_node_at(g, id)->kind;
+  if (changes_behind(g, id, place)) return true;
+  if (kind != PTH_NODE_TUPLE && kind != PTH_NODE_LIST) return false;
+  pth_items it = pth_items_of(g, id);
+  for (uint32_t kid; pth_items_next(&it, &kid);) {
+    if (spent(a) || changes_behind(g, kid, place)) return true;
+  }
+  return false;
+}
+
+static bool changed_later(pth_audit *a, const pth_graph *g, const pth_node *call) {
+  const pth_node *args = pth_node_at(g, pth_args_of(call));
+  pth_items it = pth_items_of(g, pth_args_of(call));
+  if (args->kind == PTH_NODE_TUPLE && args->a) {
+    for (uint32_t arg; pth_items_next(&it, &arg);) {
+      if (spent(a) || any_changes(a, g, arg, (uint32_t)args->b)) return true;
+    }
+  }
+  const pth_ext *ext = pth_ext_of(g, call);
+  if (ext == NULL) return false;
+  it = pth_items_of_list(g, ext->states);
+  for (uint32_t state; pth_items_next(&it, &state);) {
+    if (any_changes(a, g, state, it.at - 1)) return true;
+  }
+  return false;
+}
+
+/* ---- what the state of a tensor replaces ---- */
+
+/* Setting these changes the tensor itself (torch/csrc/autograd/python_variable.cpp); no writer finds them among its attributes. */
+static bool is_own_attribute(pth_bytes name) {
+  static const char *const own[] = {
+      "data", "grad", "_grad", "requires_grad", "names", "real", "imag", "_backward_hooks", "_post_accumulate_grad_hooks", "volatile"};
+  if (name.len >= 2 && name.data[0] == '_' && name.data[1] == '_') return true;
+  for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+    if (pth_bytes_equal(name, pth_text(own[i]))) return true;
+  return false;
+}
+
+static bool replaces(pth_audit *a, const pth_graph *g, uint32_t attributes) {
+  pth_pairs it;
+  if (attributes == PTH_NONE || !pth_pairs_of(g, attributes, &it)) return false;
+  for (uint32_t key, value; pth_pairs_next(&it, &key, &value);) {
+    if (spent(a) || !pth_is_text(pth_node_at(g, key)) || is_own_attribute(pth_slice(g, pth_node_at(g, key)))) return true;
+  }
+  return false;
+}
+
+static bool state_replaces(pth_audit *a, const pth_graph *g, uint32_t state) {
+  if (state == PTH_NONE || pth_node_at(g, state)->kind != PTH_NODE_TUPLE) return replaces(a, g, state);
+  return replaces(a, g, pth_item(g, state, 0)) || replaces(a, g, pth_item(g, state, 1));
+}
+
+/* _rebuild_parameter_with_state and _rebuild_from_type_v2 have the state as their fourth argument; the one may be called by the other. */
+static bool tensor_is_replaced(pth_audit *a, const pth_graph *g, const pth_node *call, enum pth_meaning m) {
+  uint32_t args = pth_args_of(call);
+  if (m != PTH_G_FROM_TYPE && m != PTH_G_PARAMETER_CALL) return false;
+  if (state_replaces(a, g, pth_item(g, args, 3))) return true;
+  return m == PTH_G_FROM_TYPE && pth_meaning_of_node(g, pth_item(g, args, 0), NULL) == PTH_G_PARAMETER_CALL &&
+         pth_item(g, args, 2) != PTH_NONE && state_replaces(a, g, pth_item(g, pth_item(g, args, 2), 3));
+}
+
+/* ---- dtypes of numpy ---- */
+
+/* numpy believes the state of a dtype: one with other flags, or with fields beyond its size, reads pointers and memory out of the file's
+ * hand (numpy/_core/src/multiarray/descriptor.c, arraydescr_setstate). */
+enum { NUMPY_OBJECT_FLAGS = 63, NUMPY_UNICODE_FLAGS = 8, NUMPY_STRUCT_FLAGS = 0x90, NUMPY_HAS_OBJECT = 1 };
+
+/* The kind and the size of a code such as '<f4'; false: it is not such a one. */
+static bool dtype_code(const pth_graph *g, uint32_t dtype, char *kind, uint64_t *size) {
+  if (!pth_is_meant(g, dtype, PTH_G_NUMPY_DTYPE)) return false;
+  uint32_t text = pth_item(g, pth_args_of(pth_node_at(g, dtype)), 0);
+  if (text == PTH_NONE || !pth_is_text(pth_node_at(g, text))) return false;
+  pth_bytes b = pth_slice(g, pth_node_at(g, text));
+  if (b.len && has_letter("<>=|", (char)b.data[0])) b.data++, b.len--;
+  if (b.len < 2 || b.len > 10) return false;
+  *kind = (char)b.data[0];
+  *size = 0;
+  for (uint64_t i = 1; i < b.len; i++) {
+    if (b.data[i] < '0' || b.data[i] > '9') return false;
+    *size = *size * 10 + (b.data[i] - (uint64_t)'0');
+  }
+  if (*kind == 'U') *size *= 4;
+  return has_letter("biufcSUVMmO", *kind);
+}
+
+static bool is_none(const pth_graph *g, uint32_t id) { return id != PTH_NONE && pth_node_at(g, id)->kind == PTH_NODE_NONE; }
+
+static uint16_t odd_fields(pth_audit *a, const pth_graph *g, uint32_t fields, int64_t size) {
+  pth_pairs it;
+  if (fields == PTH_NONE || !pth_pairs_of(g, fields, &it)) return PTH_F_NUMPY_MEMORY;
+  for (uint32_t key, field; pth_pairs_next(&it, &key, &field);) {
+    char kind = 0;
+    uint64_t width, end;
+    int64_t offset;
+    uint32_t dtype = pth_item(g, field, 0), state = dtype == PTH_NONE ? PTH_NONE : pth_last_state(g, dtype);
+    if (spent(a) || dtype == PTH_NONE || !dtype_code(g, dtype, &kind, &width) || kind == 'O') return PTH_F_NUMPY_DTYPE;
+    if (state != PTH_NONE && !(is_none(g, pth_item(g, state, 2)) && is_none(g, pth_item(g, state, 4)))) return PTH_F_NUMPY_DTYPE;
+    if (!pth_as_i64(g, pth_item(g, field, 1), &offset) || offset < 0 || !pth_add((uint64_t)offset, width, &end) || end > (uint64_t)size)
+      return PTH_F_NUMPY_MEMORY;
+  }
+  return PTH_F_NOTHING;
+}
+
+static uint16_t odd_dtype(pth_audit *a, const pth_graph *g, uint32_t id) {
+  char kind = 0;
+  uint64_t width = 0;
+  int64_t size, flags;
+  uint32_t state = pth_last_state(g, id);
+  if (state == PTH_NONE) return PTH_F_NOTHING;
+  bool coded = dtype_code(g, id, &kind, &width), own_size = kind == 'S' || kind == 'U' || kind == 'V';
+  if (!coded || !pth_as_i64(g, pth_item(g, state, 5), &size) || !pth_as_i64(g, pth_item(g, state, 7), &flags)) return PTH_F_NUMPY_DTYPE;
+  if (own_size && (uint64_t)size != width) return PTH_F_NUMPY_MEMORY;
+  if (!is_none(g, pth_item(g, state, 2))) return PTH_F_NUMPY_DTYPE;
+  if (is_none(g, pth_item(g, state, 3)) && is_none(g, pth_item(g, state, 4)))
+    return flags == (kind == 'O' ? NUMPY_OBJECT_FLAGS : kind == 'U' ? NUMPY_UNICODE_FLAGS : 0) ? PTH_F_NOTHING : PTH_F_NUMPY_MEMORY;
+  if (kind != 'V') return PTH_F_NUMPY_MEMORY;
+  uint16_t odd = odd_fields(a, g, pth_item(g, state, 4), size);
+  return odd || (flags & ~NUMPY_STRUCT_FLAGS) == 0 ? odd : PTH_F_NUMPY_DTYPE;
+}
+
 static int check_call(pth_audit *a, const pth_graph *g, const pth_tensors *t, uint32_t id, pth_err *err) {
   const pth_node *call = pth_node_at(g, id), *callee = pth_node_at(g, call->a);
   if (callee->kind != PTH_NODE_GLOBAL)
@@ -308,16 +454,20 @@ static int check_call(pth_audit *a, const pth_graph *g, const pth_tensors *t, ui
   if (m == PTH_G_GETATTR && !names_a_member(g, call)) return note(a, id, ref, PTH_F_ATTRIBUTE, err);
   if (!known->handled) return 0; /* whatever it does with them, it is not known */
   bool fine = pth_is_tensor_meaning(m) ? tensor_call_fits(g, t, id, m) : call_fits(g, call, known->calls);
+  if (fine && m == PTH_G_BYTEARRAY && pth_n_items(g, pth_args_of(call)) == 2) fine = is_latin1(g, pth_item(g, pth_args_of(call), 1));
   if (m == PTH_G_CODECS_ENCODE && fine) fine = is_latin1(g, pth_item(g, pth_args_of(call), 1));
   if (ext != NULL && ext->kwargs != PTH_NONE) fine = false;
   int rc = fine ? 0 : note(a, id, ref, PTH_F_CALL_ARGUMENTS, err);
   if (rc == 0 && ext != NULL && !additions_fit(g, ext, known)) rc = note(a, id, ref, PTH_F_BUILD_TARGET, err);
-  return rc;
+  if (rc == 0 && changed_later(a, g, call)) rc = note(a, id, ref, PTH_F_CHANGED_LATER, err);
+  if (rc == 0 && tensor_is_replaced(a, g, call, m)) rc = note(a, id, ref, PTH_F_TENSOR_STATE, err);
+  uint16_t odd = m == PTH_G_NUMPY_DTYPE ? odd_dtype(a, g, id) : PTH_F_NOTHING;
+  return rc == 0 && odd ? note(a, id, ref, odd, err) : rc;
 }
 
 /* ---- persistent ids and nested files ---- */
 
-/* ('storage', class, key, location, numel[, view]) */
+/* ('storage', class, key, location, numel[, view]): legacy files have the view */
 static bool is_storage_id(const pth_graph *g, uint32_t pid) {
   uint32_t n = pth_node_at(g, pid)->kind == PTH_NODE_TUPLE ? pth_n_items(g, pid) : 0;
   int64_t numel;
@@ -331,10 +481,18 @@ static bool is_module_id(const pth_graph *g, uint32_t pid) {
   return n == 4 && pth_text_is(g, pth_item(g, pid, 0), "module") && pth_node_at(g, pth_item(g, pid, 1))->kind == PTH_NODE_GLOBAL;
 }
 
-static int check_persistent_id(pth_audit *a, const pth_graph *g, const pth_tensors *t, uint32_t id, pth_err *err) {
+/* (class, file, source): the same in a tar. */
+static bool is_tar_module_id(const pth_graph *g, uint32_t pid) {
+  return pth_node_at(g, pid)->kind == PTH_NODE_TUPLE && pth_n_items(g, pid) == 3 &&
+         pth_node_at(g, pth_item(g, pid, 0))->kind == PTH_NODE_GLOBAL;
+}
+
+static int check_persistent_id(pth_audit *a, const pth_graph *g, const pth_tensors *t, bool legacy, uint32_t id, pth_err *err) {
   uint32_t pid = pth_node_at(g, id)->a;
   bool named = t != NULL && t->store != NULL && t->store->named != NULL; /* tar: tensors and storages by the text of their key */
-  bool fine = named ? pth_is_text(pth_node_at(g, pid)) : is_storage_id(g, pid) || is_module_id(g, pid);
+  bool fine = named    ? pth_is_text(pth_node_at(g, pid)) || is_tar_module_id(g, pid)
+              : legacy ? is_storage_id(g, pid) || is_module_id(g, pid)
+                       : is_storage_id(g, pid) && pth_n_items(g, pid) == 5;
   return fine ? 0 : note(a, id, PTH_NONE, PTH_F_PERSISTENT_ID, err);
 }
 
@@ -360,7 +518,7 @@ static int check_given_away(pth_audit *a, const pth_graph *g, pth_err *err) {
   return rc;
 }
 
-static int check_nodes(pth_audit *a, const pth_graph *g, const pth_tensors *t, const pth_limits *lim, pth_err *err) {
+static int check_nodes(pth_audit *a, const pth_graph *g, const pth_tensors *t, bool legacy, const pth_limits *lim, pth_err *err) {
   pth_pool seen = PTH_POOL(uint8_t);
   bool loads = false;
   int rc = 0;
@@ -369,7 +527,7 @@ static int check_nodes(pth_audit *a, const pth_graph *g, const pth_tensors *t, c
   if (loads && (rc = pth_pool_reserve(a->arena, &seen, g->nodes.len / 8 + 1, err)) == 0) memset(seen.data, 0, g->nodes.len / 8 + 1);
   for (uint32_t id = PTH_N_FIXED; id < g->nodes.len && !rc; id++) {
     uint8_t kind = pth_node_at(g, id)->kind;
-    if (kind == PTH_NODE_PERSID) rc = check_persistent_id(a, g, t, id, err);
+    if (kind == PTH_NODE_PERSID) rc = check_persistent_id(a, g, t, legacy, id, err);
     if (kind != PTH_NODE_OBJECT) continue;
     rc = check_call(a, g, t, id, err);
     if (rc == 0 && loads && pth_is_meant(g, id, PTH_G_LOAD_FROM_BYTES)) rc = check_nested(a, g, id, lim, seen.data, err);
@@ -378,11 +536,12 @@ static int check_nodes(pth_audit *a, const pth_graph *g, const pth_tensors *t, c
   return rc || !loads ? rc : check_given_away(a, g, err);
 }
 
-int pth_audit_graph(pth_audit *a, const pth_graph *g, const pth_tensors *t, const pth_limits *lim, pth_err *err) {
+int pth_audit_graph(pth_audit *a, const pth_graph *g, const pth_tensors *t, bool legacy, const pth_limits *lim, pth_err *err) {
   *a = (pth_audit){
       .arena = g->arena, .refs = PTH_POOL(pth_ref), .odds = PTH_POOL(pth_odd), .nested = PTH_POOL(uint32_t), .ref_of = PTH_POOL(uint32_t)};
+  a->left = (uint64_t)g->kids.len * 4;
   int rc = read_refs(a, g, err);
-  return rc ? rc : check_nodes(a, g, t, lim, err);
+  return rc ? rc : check_nodes(a, g, t, legacy, lim, err);
 }
 
 void pth_audit_free(pth_audit *a) {

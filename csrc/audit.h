@@ -31,11 +31,12 @@ typedef struct pth_audit {
   pth_arena *arena;
   pth_pool refs, odds, nested;
   uint64_t n_odds;
+  uint64_t left; /* looks at what many calls can share: as many as the pickle has items, and what is shared more is odd itself */
   pth_pool ref_of; /* row of globals -> ref */
 } pth_audit;
 
-/* `t`: the tensors of the graph, or NULL where they were not read. */
-int pth_audit_graph(pth_audit *a, const pth_graph *g, const pth_tensors *t, const pth_limits *lim, pth_err *err);
+/* `t`: the tensors of the graph, or NULL where they were not read. `legacy`: persistent ids may be those of a legacy file. */
+int pth_audit_graph(pth_audit *a, const pth_graph *g, const pth_tensors *t, bool legacy, const pth_limits *lim, pth_err *err);
 void pth_audit_free(pth_audit *a);
 
 /* Marks the spans of a store that persistent ids refer to: one byte each. */

@@ -125,7 +125,7 @@ static bool names_storages_alone(const pth_legacy *l) {
     for (uint32_t id = PTH_N_FIXED; id < g->nodes.len; id++) {
       if (pth_node_at(g, id)->kind == PTH_NODE_OBJECT) return false;
     }
-    if (g->frame_straddled) return false;
+    if (g->frame_straddled || g->late_proto) return false;
   }
   return true;
 }

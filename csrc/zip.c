@@ -8,7 +8,7 @@ enum { SIG_LOCAL = 0x04034b50, SIG_ENTRY = 0x02014b50, SIG_END = 0x06054b50, SIG
 enum { ENTRY_SIZE = 46, END64_SIZE = 56, LOCATOR_SIZE = 20 };
 enum { SIG_DESCRIPTOR = 0x08074b50, LONGEST_DESCRIPTOR = 24 };
 enum { EXTRA_ZIP64 = 0x0001, EXTRA_PADDING = 0x4246, EXTRA_UNICODE_NAME = 0x7075 };
-enum { FLAG_ENCRYPTED = 0x1, FLAG_DESCRIPTOR = 0x8, FLAG_PATCH = 0x20, FLAG_MASKED = 0x2000 };
+enum { FLAG_ENCRYPTED = 0x1, FLAG_DESCRIPTOR = 0x8, FLAG_PATCH = 0x20, FLAG_STRONG = 0x40, FLAG_MASKED = 0x2000 };
 
 /* ---- end records ---- */
 
@@ -109,7 +109,7 @@ static uint16_t judge(const pth_zip_entry *e, uint64_t dir_off) {
   uint64_t end;
   if (!pth_add(e->lho, (uint64_t)PTH_ZIP_LOCAL + e->name_len, &end) || !pth_add(end, e->csize, &end) || end > dir_off)
     return PTH_E_ZIP_EXTENT;
-  if (e->flags & (FLAG_ENCRYPTED | FLAG_PATCH | FLAG_MASKED)) return PTH_E_ZIP_ENCRYPTED;
+  if (e->flags & (FLAG_ENCRYPTED | FLAG_PATCH | FLAG_STRONG | FLAG_MASKED)) return PTH_E_ZIP_ENCRYPTED;
   if (e->method != PTH_ZIP_STORED && e->method != PTH_ZIP_DEFLATED) return PTH_E_ZIP_METHOD;
   if (e->method == PTH_ZIP_STORED && e->csize != e->usize) return PTH_E_ZIP_SIZES;
   return 0;
@@ -307,6 +307,13 @@ static uint16_t odd_local(const pth_zip *z, uint32_t entry, const uint8_t *p) {
   return PTH_F_NOTHING;
 }
 
+/* Sizes of 64 bits in a local header: a reader of streams goes by them. */
+static uint16_t odd_local64(const pth_zip_entry *e, const uint8_t *p, pth_bytes extra) {
+  pth_zip_entry local = {.csize = pth_u32(p + 18), .usize = pth_u32(p + 22)};
+  if (local.csize != UINT32_MAX && local.usize != UINT32_MAX) return PTH_F_NOTHING;
+  return read_extra64(extra, &local) && local.csize == e->csize && local.usize == e->usize ? PTH_F_NOTHING : PTH_F_ZIP_LOCAL_SIZES;
+}
+
 int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, uint16_t *odd, pth_err *err) {
   pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, entry);
   int rc = pth_zip_check(z, entry, err);
@@ -397,7 +404,9 @@ static int sweep_entry(pth_zip *z, pth_zip_sweep *s, uint32_t entry, pth_bytes h
   }
   s->reach = data_off + e->csize;
   rc = note(z, s, entry, odd, e->lho, 0, err);
-  return rc ? rc : note(z, s, entry, odd_extra((pth_bytes){header.data + extra_at, extra_len}), e->lho, 0, err);
+  pth_bytes extra = {header.data + extra_at, extra_len};
+  if (rc == 0) rc = note(z, s, entry, odd_local64(e, header.data, extra), e->lho, 0, err);
+  return rc ? rc : note(z, s, entry, odd_extra(extra), e->lho, 0, err);
 }
 
 int pth_zip_sweep_window(pth_zip *z, pth_zip_sweep *s, pth_bytes window, uint64_t window_off, uint64_t dir_off, bool *more, pth_err *err) {

@@ -1273,13 +1273,13 @@ cdef class Audit:
     cdef pth_audit c
     cdef readonly Graph graph
 
-    def __cinit__(self, Graph graph, Tensors tensors, Limits limits):
+    def __cinit__(self, Graph graph, Tensors tensors, Limits limits, bint legacy):
         cdef pth_err err
         cdef int rc
         cdef const pth_tensors *t = &tensors.c if tensors is not None else NULL
         self.graph = graph
         with nogil:
-            rc = pth_audit_graph(&self.c, graph.c, t, &limits.c, &err)
+            rc = pth_audit_graph(&self.c, graph.c, t, legacy, &limits.c, &err)
         if rc:
             raise_err(&err)
 

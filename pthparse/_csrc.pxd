@@ -349,6 +349,6 @@ cdef extern from "pth.h" nogil:
         bint handled
 
     const pth_meaning_row pth_meanings[]
-    int pth_audit_graph(pth_audit *a, const pth_graph *g, const pth_tensors *t, const pth_limits *lim, pth_err *err)
+    int pth_audit_graph(pth_audit *a, const pth_graph *g, const pth_tensors *t, bint legacy, const pth_limits *lim, pth_err *err)
     void pth_audit_free(pth_audit *a)
     void pth_audit_spans(const pth_graph *g, const pth_store *s, uint8_t *used)

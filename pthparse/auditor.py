@@ -293,7 +293,7 @@ class Auditor:
         if pickle.graph.late_proto:
             self.find("pickle-proto", member, None)
         try:
-            seen = _core.Audit(pickle.graph, table, box.c_limits)
+            seen = _core.Audit(pickle.graph, table, box.c_limits, box.format == "legacy")
         except PthError as e:
             self.blame(e, member)
             return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from . import _core
 
-HARMLESS = frozenset(("HARMLESS", "TEXT_CLASS", "DTYPE", "ELLIPSIS", "NOT_IMPLEMENTED"))
+HARMLESS = frozenset(("HARMLESS", "TEXT_CLASS", "DTYPE", "ELLIPSIS", "NOT_IMPLEMENTED", "VALUE"))
 LONGEST = 1000  # characters of a name that are looked at
 MOST_PARTS = 16
 

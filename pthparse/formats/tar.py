@@ -145,7 +145,7 @@ class TarContainer(Container):
 
     def _keep_if_odd(self, at: int, graph: Any, error: PthError | None) -> None:
         """A file has as many of them as tensors: those that name a storage class and nothing else are let go."""
-        seen = _core.Audit(graph, None, self.c_limits)
+        seen = _core.Audit(graph, None, self.c_limits, False)
         plain = all(row[2] in ("STORAGE", "TENSOR_CLASS") for row in seen.refs(0, len(seen)))
         if error is not None or not plain or seen.odds()[1]:
             self.pickles.append(Pickle("(record)", at, graph, graph.end, error))

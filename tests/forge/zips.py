@@ -35,6 +35,13 @@ class Entry:
     local_extra: bytes = b""
     local_method: int | None = None
     local_name_len: int | None = None
+    local_flags: int | None = None
+    local_csize: int | None = None
+    local_usize: int | None = None
+    local_crc: int | None = None
+    local_extra_len: int | None = None
+    external: int = 0  # attributes: Unix modes in the upper half
+    after: bytes = b""  # bytes behind the data: a data descriptor
     gap: bytes = b""  # bytes before the local header
 
     def packed(self) -> bytes:
@@ -52,6 +59,7 @@ def build(
     suffix: bytes = b"",
     eocd64: bool = False,
     count: int | None = None,
+    count64: int | None = None,
     dir_off: int | None = None,
     dir_len: int | None = None,
     end_off: int | None = None,
@@ -74,17 +82,17 @@ def build(
         body += struct.pack(
             "<HHHHHIIIHH",
             20,
-            e.flags,
+            e.flags if e.local_flags is None else e.local_flags,
             method,
             0,
             0,
-            crc,
-            min(csize, 0xFFFFFFFF),
-            min(usize, 0xFFFFFFFF),
+            crc if e.local_crc is None else e.local_crc,
+            min(csize, 0xFFFFFFFF) if e.local_csize is None else e.local_csize,
+            min(usize, 0xFFFFFFFF) if e.local_usize is None else e.local_usize,
             len(local_name) if e.local_name_len is None else e.local_name_len,
-            len(e.local_extra),
+            len(e.local_extra) if e.local_extra_len is None else e.local_extra_len,
         )
-        body += local_name + e.local_extra + packed
+        body += local_name + e.local_extra + packed + e.after
         rows.append((e, name, crc, csize, usize, lho if e.lho is None else e.lho))
     start = len(body)
     for e, name, crc, csize, usize, lho in rows:
@@ -109,7 +117,7 @@ def build(
             0,
             e.disk,
             0,
-            0,
+            e.external,
             lho,
         )
         body += name + extra
@@ -119,7 +127,8 @@ def build(
     body += before_end
     if eocd64:
         at = len(body) if end_off is None else end_off
-        body += b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, disks, disks, total, total, length, where)
+        total64 = total if count64 is None else count64
+        body += b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, disks, disks, total64, total64, length, where)
         body += b"PK\x06\x07" + struct.pack("<IQI", 0, at, 1)
         total, length, where = 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF
     body += b"PK\x05\x06" + struct.pack("<HHHHIIH", disks, disks, total, total, length, where, len(comment)) + comment
