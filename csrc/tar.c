@@ -35,14 +35,15 @@ int pth_tar_header(pth_bytes block, pth_tar_entry *out, bool *used, pth_err *err
   *out = (pth_tar_entry){0};
   *used = false;
   if (block.len < PTH_TAR_BLOCK) return pth_fail(err, PTH_E_TAR_HEADER, 0, PTH_TAR_BLOCK, block.len);
-  uint64_t sum = 0, said;
+  uint64_t sum = 0, high = 0, said;
   for (uint32_t i = 0; i < PTH_TAR_BLOCK; i++) {
     sum += i >= 148 && i < 156 ? ' ' : block.data[i];
+    high += (i < 148 || i >= 156) && block.data[i] >= 0x80;
     *used = *used || block.data[i] != 0;
   }
   if (!*used) return 0;
-  if (memcmp(block.data + 257, "ustar", 5) != 0 || !octal(block.data + 148, 8, &said) || said != sum ||
-      !octal(block.data + 124, 12, &out->size))
+  /* Of unsigned bytes, or of signed ones as some tars took them. */
+  if (!octal(block.data + 148, 8, &said) || (said != sum && said != sum - high * 256) || !octal(block.data + 124, 12, &out->size))
     return pth_fail(err, PTH_E_TAR_HEADER, 0, sum, 0);
   while (out->name_len < 100 && block.data[out->name_len]) out->name_len++;
   out->type = block.data[156];

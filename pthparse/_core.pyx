@@ -836,7 +836,7 @@ def legacy_check(Store store, window, uint64_t window_off, uint32_t next):
 
 
 def tar_header(block):
-    """(name, size, is a file) or None at the end of the archive."""
+    """(name, size, kind) or None at the end of the archive."""
     cdef Buffer buffer = Buffer(block)
     cdef pth_err err
     cdef pth_tar_entry e
@@ -845,7 +845,7 @@ def tar_header(block):
         raise_err(&err)
     if not used:
         return None
-    return bytes(block[: e.name_len]), e.size, e.type in (0, 48)
+    return bytes(block[: e.name_len]), e.size, chr(e.type)
 
 
 @cython.no_gc_clear

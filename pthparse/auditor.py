@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core, formats
 from .dangers import Judge
 from .errors import LimitError, PthError, UnsupportedError, guard
-from .formats.base import MOST_FINDINGS, Container, Finding, Pickle, Remain, finding_of
+from .formats.base import MOST_FINDINGS, Container, Finding, Pickle, Remain, finding_of, names_globals
 from .literal import literal
 from .record import Record
 from .source import MemorySource, SliceSource, Source
@@ -258,7 +258,7 @@ class Auditor:
         try:
             box.load()
         except PthError as e:
-            if box.format in ("", "pickle") and not remain.expected and not names_globals(box):
+            if box.format in ("", "pickle") and not remain.expected and not any(names_globals(p.graph) for p in box.pickles[:1]):
                 return
             box.blame(e)
         follows = remain.member.startswith(BEHIND)  # one more of the same, no level deeper
@@ -431,14 +431,6 @@ def behind_zeros(source: Source) -> tuple[Source, int]:
         if rest or not window:
             break
     return SliceSource(source, at, source.size - at), at
-
-
-def names_globals(box: Container) -> bool:
-    """Is the first thing that a broken pickle names a name? Any text may begin like a pickle."""
-    names = [word for p in box.pickles[:1] for row in p.graph.globals()[:1] for word in row[:2]]
-    return bool(names) and all(
-        word.replace(".", "").replace("_", "").isalnum() or word == _core.COMPUTED for word in names
-    )
 
 
 def graph_texts(graph: Any, call: int) -> Iterator[tuple[Any, str]]:

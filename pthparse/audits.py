@@ -77,7 +77,7 @@ class Whole:
         finally:
             source.close()
         strange = {f.code for f in report.findings} & {*NOT_READ, "not-a-checkpoint", "empty-file", "html-page"}
-        if strange and not report.globals and not wanted:
+        if strange and not (report.globals or report.code or wanted):
             if strange & NOT_READ:
                 self.find("not-looked-into", name)
             return
@@ -155,12 +155,18 @@ def files_below(top: Path, whole: Whole) -> Iterator[tuple[Path, str]]:
                 return
             if entry.is_dir(follow_symlinks=False):
                 folders.append(file)
-            elif not safe_link(file, top, whole, name):
                 continue
-            elif file.is_file():
-                yield file, name
-            elif not file.is_dir():
-                whole.find("special-file", name)
+            try:
+                if not safe_link(file, top, whole, name):
+                    continue
+                if file.is_file():
+                    yield file, name
+                elif not file.is_dir():
+                    whole.find("special-file", name)
+                elif not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(top)):
+                    whole.find("shard-link", name)  # a folder elsewhere: what is in it is not seen here
+            except OSError as e:
+                whole.find("unreadable", name, f"cannot be opened: {e.strerror}")
         stack += reversed(folders)
 
 

@@ -12,14 +12,11 @@ from .. import _core
 from ..errors import PthError
 from ..source import SliceSource, Source
 from . import strangers
-from .base import Container, Member, Remain, growing
-
-# The first byte of protocols 0 and 1 is that of the value itself.
-STARTS = frozenset(row[1] for row in _core.OPCODES)
+from .base import OPCODES, Container, Member, Remain, growing, names_globals
 
 
 def probe(head: bytes) -> bool:
-    return bool(head) and head[0] in STARTS
+    return bool(head) and head[0] in OPCODES
 
 
 def container(source: Source, limits: Any) -> Container:
@@ -39,6 +36,8 @@ class BareContainer(Container):
         except PthError as e:
             head = bytes(source.window(0, 64))
             if head[:1] != b"\x80" and not e.code.startswith("max_"):
+                if not names_globals(graph):  # a text: `import os` names "mport os"
+                    self.pickles.clear()
                 raise strangers.unknown(source, head) from None
             raise
         self.tensors = self.read_tensors(graph, None)
@@ -48,7 +47,7 @@ class BareContainer(Container):
             self.find("pickle-frame", None, None)
 
     def remains(self) -> Iterator[Remain]:
-        end = self.pickles[0].graph.end
+        end = self.pickles[0].graph.end if self.pickles else 0
         if end and end < self.source.size:
             yield Remain("(behind the pickle)", end, SliceSource(self.source, end, self.source.size - end))
 

@@ -19,6 +19,10 @@ NOT_READ = frozenset(
 
 
 MOST_FINDINGS = 1000
+# The first byte of protocols 0 and 1 is that of the value itself.
+OPCODES = frozenset(row[1] for row in _core.OPCODES)
+MOST_LEADING = 8  # pickles at the start of another format that are looked at
+LEADING_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +211,39 @@ class Container:
             raise error
         return graph
 
+    def leading_pickles(self) -> bool:
+        """Keeps the pickles that another format begins with, if they name anything: magic numbers may be opcodes too."""
+        at, kept = 0, len(self.pickles)
+        for _ in range(MOST_LEADING):
+            head = bytes(self.source.window(at, 1))
+            if not head or head[0] not in OPCODES:
+                break
+            graph, error = growing(
+                self.source, at, LEADING_BYTES, lambda data: _core.read_pickle(data, self.arena, self.c_limits)
+            )
+            if graph.n_globals:
+                self.pickles.append(Pickle(None, at, graph, graph.end, error))
+            if error is not None:
+                break
+            at += graph.end
+        if len(self.pickles) > kept and names_globals(self.pickles[kept].graph):
+            return True
+        del self.pickles[kept:]
+        return False
+
     def read_tensors(self, graph: Any, store: Any) -> Any:
         try:
             return _core.Tensors(graph, store, self.c_limits)
         except PthError as e:
             raise e.at(self.source.path, self.pickles[0].member if self.pickles else None) from None
+
+
+def names_globals(graph: Any) -> bool:
+    """Is the first thing that a pickle names a name? Any text may begin like a pickle."""
+    names = [word for row in graph.globals()[:1] for word in row[:2]]
+    return bool(names) and all(
+        word.replace(".", "").replace("_", "").isalnum() or word == _core.COMPUTED for word in names
+    )
 
 
 @lru_cache(8)
@@ -235,7 +267,8 @@ def growing(source: Source, start: int, limit: int, read: Callable[[Any], tuple[
     length = 1 << 16
     while True:
         data = source.window(start, min(length, limit))
-        whole = start + len(data) >= source.size or len(data) >= limit
+        # Less than was asked for: the end, or what is left of a file that was cut.
+        whole = len(data) < length or start + len(data) >= source.size or len(data) >= limit
         made, error = read(data)
         if error is None or whole or error.code not in ("pickle-truncated", "pickle-line"):
             return made, error

@@ -38,6 +38,7 @@ def container(source: Source, limits: Any) -> Container:
 class StrangeContainer(Container):
     def read(self) -> NoReturn:
         head = bytes(self.source.window(0, 4096))
+        self.leading_pickles()  # torch knows none of these formats, and runs what is there
         raise recognise(head, self.source) or unknown(self.source, head)
 
 

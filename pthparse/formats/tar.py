@@ -16,17 +16,30 @@ from .base import Container, Member, Pickle, Remain, growing
 
 BLOCK = 512
 WANTED = (b"sys_info", b"pickle", b"storages", b"tensors")
+FILES = ("0", "\0")
+PAX, EMPTY = ("x", "g"), ("1", "2", "3", "4", "5", "6")
+# What extended headers of torch's writers never say: that a member has another name, another size, or holes.
+RENAMING = (b" path=", b" size=", b" linkpath=", b" GNU.sparse", b" hdrcharset=")
+EXTENDED_BYTES = 1 << 20
+MOST_ZEROS = 1 << 26  # behind the end
 
 
 def probe(head: bytes) -> bool:
-    """torch tries tar before the legacy stream, and Python's tarfile wants no magic: a checksum is enough."""
+    """As Python's tarfile, which torch asks before it takes a file for a stream of pickles: the sum is enough."""
     if head[257:262] == b"ustar":
         return True
-    block, field = head[:BLOCK], head[148:156].strip(b" \0").split(b"\0")[0]
-    if len(block) < BLOCK or not field or field.strip(b"01234567"):
+    field, block = head[148:156], head[:148] + b" " * 8 + head[156:BLOCK]
+    if len(head) < BLOCK:
         return False
-    rest = block[:148] + b" " * 8 + block[156:]
-    return int(field, 8) in (sum(rest), sum(b - 256 * (b > 127) for b in rest))
+    try:  # what Python's tarfile takes for a number, to the letter
+        said = (
+            int.from_bytes(field[1:], "big") - (field[0] == 0o377) * 256**7
+            if field[0] in (0o200, 0o377)
+            else int(field.split(b"\0")[0].decode("ascii").strip() or "0", 8)
+        )
+    except ValueError:
+        return False
+    return sum(block) - said in (0, 256 * sum(c >= 0x80 for c in block))
 
 
 def container(source: Source, limits: Any) -> Container:
@@ -39,6 +52,8 @@ class TarContainer(Container):
 
     def read(self) -> None:
         self.entries: dict[bytes, tuple[int, int]] = {}
+        self.doubled: list[tuple[bytes, int, int]] = []
+        self.odd: list[tuple[str, int]] = []
         self.records: list[int] = []
         self._read_entries()
         if not all(name in self.entries for name in WANTED):
@@ -62,26 +77,46 @@ class TarContainer(Container):
         entries = self.entries
         at, size = 0, self.source.size
         while at + BLOCK <= size and len(entries) < self.limits.max_members:
-            header = _core.tar_header(self.source.read(at, BLOCK))
+            block = self.source.read(at, BLOCK)
+            header = _core.tar_header(block)
             if header is None:
                 self._look_behind(at)
                 break
-            name, length, is_file = header
+            name, length, kind = header
+            if kind in EMPTY:  # their size is not believed
+                length = 0
+            if self._is_odd(bytes(block), kind, at + BLOCK, length):
+                self.odd.append((name.decode("utf-8", "backslashreplace"), at))
             if at + BLOCK + length > size:
                 raise TruncatedError(
                     "tar-extent",
                     f"the member would end at byte {at + BLOCK + length}, the file ends at {size}",
                     offset=at,
                 )
-            if is_file:
-                if name in entries:
-                    raise FormatError("tar-duplicate", f"two members {name[:20]!r}", offset=at)
+            if kind in FILES and name in entries:
+                self.doubled.append((name, at + BLOCK, length))
+            elif kind in FILES:
                 entries[name] = (at + BLOCK, length)
             at += BLOCK + -(-length // BLOCK) * BLOCK
 
+        if self.doubled:
+            name, offset, _ = self.doubled[0]
+            raise FormatError("tar-duplicate", f"two members {name[:20]!r}", offset=offset - BLOCK)
+
+    def _is_odd(self, block: bytes, kind: str, at: int, length: int) -> bool:
+        """May another reader take it for another member?"""
+        if kind in PAX:
+            data = bytes(self.source.window(at, min(length, EXTENDED_BYTES)))
+            return length > EXTENDED_BYTES or any(word in data for word in RENAMING)
+        return kind not in FILES or block[345:346] != b"\0" or block[257:262] != b"ustar"
+
     def _look_behind(self, at: int) -> None:
         """The end is zeros: are there other bytes?"""
+        stop = at + MOST_ZEROS
         while at < self.source.size:
+            if at >= stop:  # whatever follows
+                self.behind = at
+                return
             window = bytes(self.source.window(at, 1 << 20))
             if not window:
                 return
@@ -113,8 +148,16 @@ class TarContainer(Container):
 
     def inspect(self) -> None:
         """The pickles of its records: the core reads them for their numbers, and keeps nothing."""
+        self._look_before()
+        for text, at in self.odd:
+            self.find("tar-kind", text, at)
         if not self.entries.keys() >= set(WANTED):
             return
+        for name in ("pickle", "sys_info"):  # what stood before them was broken
+            if not any(p.member == name for p in self.pickles):
+                offset, size = self._span(name.encode())
+                graph, error = _core.read_pickle(self.source.read(offset, size), self.arena, self.c_limits)
+                self.pickles.append(Pickle(name, offset, graph, graph.end, error))
         for start in self.records:
             self._keep_if_odd(start, *self._record(start))
         self._read_tensor_records(*self.entries[b"tensors"])
@@ -122,6 +165,11 @@ class TarContainer(Container):
             self.find("tar-member", name.decode("utf-8", "backslashreplace"), self.entries[name][0])
         if self.behind is not None:
             self.find("tar-trailing", None, self.behind)
+
+    def _look_before(self) -> None:
+        """A stream of pickles may look like a header: torch reads that where it is given no path."""
+        if self.leading_pickles():
+            self.find("two-formats", None, 0)
 
     def _record(self, at: int) -> tuple[Any, PthError | None]:
         def read(data: Any) -> tuple[Any, PthError | None]:
@@ -151,6 +199,9 @@ class TarContainer(Container):
             self.pickles.append(Pickle("(record)", at, graph, graph.end, error))
 
     def remains(self) -> Iterator[Remain]:
+        for name, offset, size in self.doubled:
+            text = name.decode("utf-8", "backslashreplace")
+            yield Remain(text, offset, SliceSource(self.source, offset, size), True)
         torchs = self.entries.keys() >= set(WANTED)
         for name, (offset, size) in self.entries.items():
             if not torchs or name not in WANTED:

@@ -73,10 +73,7 @@ class ZipContainer(Container):
         constants = self.member("constants.pkl")
         if constants is not None:
             self.format = "torchscript"
-        name = self.zip.name(self.root)
         graph = self.parse_member(self.root)
-        if graph.frame_straddled:
-            self.find("pickle-frame", name, None)
         self.store = self._store("data/")
         self.claims.append((self.pickles[0], self.store))
         self.tensors = self.read_tensors(graph, self.store)
@@ -109,6 +106,10 @@ class ZipContainer(Container):
             self.find("zip-trailing", None, source.size - end.trailing, f"{end.trailing} bytes behind the archive")
         if end.comment_len:
             self.find("zip-comment", None, end.eocd_off, f"an archive comment of {end.comment_len} bytes")
+        said = int.from_bytes(tail[end.eocd_off - tail_off + 20 :][:2], "little")
+        if said != end.comment_len:
+            text = f"an archive comment of {said} bytes, of which {end.comment_len} are there"
+            self.find("zip-comment", None, end.eocd_off, text)
 
     def _find_root(self) -> None:
         # Everything but storages: names that end in a digit are not looked up by name.
@@ -187,8 +188,14 @@ class ZipContainer(Container):
         if usize > limit:
             raise _core.error_of(LIMIT_PICKLE, usize, limit).at(self.source.path, name)
         raw = self.source.read(offset, csize)
-        if method == STORED:
-            return raw, offset
+        return (raw, offset) if method == STORED else (self.inflate(entry, raw, storage), None)
+
+    def inflate(self, entry: int, raw: Any, storage: bool = False) -> bytes:
+        """The bytes of a deflated entry."""
+        name = self.zip.name(entry)
+        _, csize, usize, _, _, _ = self.zip.entry(entry)
+        if usize > self.limits.max_inflate_bytes:
+            raise _core.error_of(LIMIT_PICKLE, usize, self.limits.max_inflate_bytes).at(self.source.path, name)
         ratio = self.limits.max_inflate_ratio
         if not storage and usize > max(1 << 20, csize * ratio):
             text = f"{csize} bytes would become {usize}, {ratio} for one are allowed (max_inflate_ratio)"
@@ -204,7 +211,7 @@ class ZipContainer(Container):
             held = "more" if len(data) > usize else f"{len(data)}"
             text = f"the directory says {usize} bytes, the compressed data hold {held}"
             raise FormatError("zip-deflate", text, path=self.source.path, member=name)
-        return data, None
+        return data
 
     def parse_member(self, entry: int) -> Any:
         """The graph of a pickle; what stands behind it is kept for later."""

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from .. import _core
 from ..errors import PthError, TruncatedError
-from ..source import MemorySource, SliceSource
+from ..source import MemorySource, SliceSource, Source
+from . import tar
 from .base import Remain
 
 if TYPE_CHECKING:
     from .zip import ZipContainer
 
 STORED = 0
+MOST_SEARCHED = 1 << 29  # bytes of an archive without a directory
 MOST = 1000  # broken members that are told one by one
 LOCAL = b"PK\x03\x04"
 NEAR = 16384  # bytes from one member to the next, up to which they are read together
@@ -34,6 +36,7 @@ MARKS = {
     ".data/serialization_id": 40,
     ".data/version": 2,
 }
+FROM_ONE = ("version", ".data/version", ".storage_alignment")
 
 
 def inspect(box: ZipContainer) -> None:
@@ -54,6 +57,8 @@ def inspect(box: ZipContainer) -> None:
         except PthError as e:
             box.blame(e, box.zip.name(entry))
     check_marks(box)
+    if tar.probe(bytes(box.source.window(0, tar.BLOCK))):
+        box.find("two-formats", None, 0)
 
 
 def sweep(box: ZipContainer) -> None:
@@ -85,7 +90,8 @@ def check_marks(box: ZipContainer) -> None:
         if data is None:
             continue
         number = data.removesuffix(b"\n")
-        if not (number.isdigit() and len(number) <= digits) and (digits or data not in (b"little", b"big")):
+        from_one = name in FROM_ONE and number[:1] == b"0"
+        if not (number.isdigit() and len(number) <= digits and not from_one) and (digits or data not in (b"little", b"big")):
             box.find("zip-mark", box.prefix + name, None, f"{name} holds {bytes(data[:40])!r}")
 
 
@@ -126,8 +132,17 @@ def unclaimed(box: ZipContainer, entry: int) -> Iterator[Remain]:
         part in name for part in OF_PACKERS
     ):
         box.find("zip-member", name, lho)
+    expected = name.lower().endswith(PICKLE_NAMES)
     try:
-        expected = name.lower().endswith(PICKLE_NAMES)
+        box.zip.check(entry)
+    except PthError:  # told already; what stands there may be read all the same
+        found = behind_header(box, lho, csize)
+        if found is not None and method == STORED:
+            yield Remain(name, found[0], found[1], expected)
+        elif found is not None:
+            yield Remain(name, None, MemorySource(box.inflate(entry, bytes(found[1].window(0, csize)))), expected)
+        return
+    try:
         if method == STORED:
             offset = box.data_offset(entry)
             yield Remain(name, offset, SliceSource(box.source, offset, csize), expected)
@@ -135,6 +150,15 @@ def unclaimed(box: ZipContainer, entry: int) -> Iterator[Remain]:
             yield Remain(name, None, MemorySource(box.read_member(entry)[0]), expected)
     except PthError as e:
         box.blame(e, name)
+
+
+def behind_header(box: ZipContainer, lho: int, length: int) -> tuple[int, Source] | None:
+    """Where the data behind a local header begin, and what is there of them."""
+    head = bytes(box.source.window(lho, _core.ZIP_LOCAL))
+    if not head.startswith(LOCAL) or len(head) < _core.ZIP_LOCAL:
+        return None
+    begin = lho + len(head) + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+    return begin, SliceSource(box.source, begin, length)
 
 
 def carved(box: ZipContainer) -> Iterator[Remain]:
@@ -157,12 +181,12 @@ def carved(box: ZipContainer) -> Iterator[Remain]:
 
 def next_signature(box: ZipContainer, at: int, signature: bytes) -> int:
     """Where it stands next, or the end of the file."""
-    while at < box.source.size:
+    while at < min(box.source.size, MOST_SEARCHED + 1):
         window = bytes(box.source.window(at, 1 << 20))
         found = window.find(signature)
         if found >= 0:
             return at + found
-        if at + len(window) >= box.source.size:
+        if len(window) < 1 << 20:  # the end, or the file was cut
             break
         at += len(window) - len(signature) + 1
     return box.source.size

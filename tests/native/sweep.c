@@ -74,7 +74,7 @@ static int audit(const pth_graph *g, const pth_tensors *t) {
   pth_audit a;
   pth_err err = {0};
   uint64_t uses = 0;
-  int rc = pth_audit_graph(&a, g, t, &LIMITS, &err);
+  int rc = pth_audit_graph(&a, g, t, (g->in.len & 1) != 0, &LIMITS, &err);
   CHECK(rc == err.code);
   for (uint32_t i = 0; i < a.refs.len && rc == 0; i++) uses += PTH_AT(pth_ref, a.refs, i).uses;
   CHECK(rc || uses == g->globals.len);
