@@ -31,7 +31,7 @@ typedef struct pth_audit {
   pth_arena *arena;
   pth_pool refs, odds, nested;
   uint64_t n_odds;
-  uint64_t left; /* looks at what many calls can share: as many as the pickle has items, and what is shared more is odd itself */
+  uint64_t left;   /* looks at what many calls can share: as many as the pickle has items, and what is shared more is odd itself */
   pth_pool ref_of; /* row of globals -> ref */
 } pth_audit;
 

@@ -94,13 +94,13 @@ static bool starts_with(pth_bytes a, const char *s) {
 /* Storage classes, dtypes and the old tensor classes: families by dtypes.def, so that no row has to repeat them. */
 static enum pth_meaning family_of(pth_bytes module, pth_bytes name, uint8_t *dtype) {
   bool torch = compare(module, "torch") == 0;
-  bool cuda = compare(module, "torch.cuda") == 0;
-  if (!torch && !cuda && compare(module, "torch.storage") != 0) return PTH_G_UNKNOWN;
+  bool untyped = compare(module, "torch.storage") == 0; /* the only one there */
+  if (!torch && !untyped && compare(module, "torch.cuda") != 0) return PTH_G_UNKNOWN;
   if (compare(name, "_UntypedStorage") == 0) {
     *dtype = PTH_DT_UNTYPED;
     return PTH_G_STORAGE;
   }
-  for (uint8_t i = 0; i < PTH_N_DTYPES; i++) {
+  for (uint8_t i = untyped ? PTH_DT_UNTYPED : 0; i < PTH_N_DTYPES; i++) {
     const char *storage = pth_dtypes[i].storage;
     *dtype = i;
     if (torch && i != PTH_DT_UNTYPED && compare(name, pth_dtypes[i].name) == 0) return PTH_G_DTYPE;

@@ -114,6 +114,7 @@ typedef struct pth_graph {
   bool has_str8;        /* strings of Python 2 */
   bool frame_straddled; /* an opcode crossed the end of its frame, a frame began in another or ended behind STOP */
   bool late_proto;      /* a PROTO that is not the first opcode */
+  bool far_memo;        /* a memo index larger than the opcodes before it: writers count */
 } pth_graph;
 
 void pth_graph_init(pth_graph *g, pth_arena *a);

@@ -115,6 +115,26 @@ int pth_legacy_check(const pth_store *s, pth_bytes window, uint64_t window_off, 
   return 0;
 }
 
+/* Devices that torch names, and that others have renamed theirs to. */
+bool pth_is_device(pth_bytes b) {
+  static const char *const TYPES[] = {"cpu",    "cuda", "hip", "xpu", "mps", "xla",  "hpu",  "mtia", "ipu",
+                                      "vulkan", "npu",  "mlu", "gcu", "dml", "sdaa", "musa", "maia", "privateuseone"};
+  uint64_t n = 0;
+  while (n < b.len && b.data[n] != ':') n++;
+  for (uint64_t i = n + 1; i < b.len; i++) {
+    if (b.data[i] < '0' || b.data[i] > '9' || b.len - n > 4) return false;
+  }
+  for (uint32_t i = 0; i < sizeof TYPES / sizeof TYPES[0]; i++) {
+    if (n + 1 != b.len && pth_bytes_equal((pth_bytes){b.data, n}, pth_text(TYPES[i]))) return true;
+  }
+  return false;
+}
+
+static bool same_key(const pth_graph *g, uint32_t id, const pth_graph *keys, uint32_t key) {
+  return pth_is_text(pth_node_at(g, id)) && pth_is_text(pth_node_at(keys, key)) &&
+         pth_bytes_equal(pth_slice(g, pth_node_at(g, id)), pth_slice(keys, pth_node_at(keys, key)));
+}
+
 /* Does it name storage classes alone, and do its pickles call nothing? */
 static bool names_storages_alone(const pth_legacy *l) {
   for (int i = 0; i < l->n_read; i++) {
@@ -125,9 +145,16 @@ static bool names_storages_alone(const pth_legacy *l) {
     for (uint32_t id = PTH_N_FIXED; id < g->nodes.len; id++) {
       if (pth_node_at(g, id)->kind == PTH_NODE_OBJECT) return false;
     }
-    if (g->frame_straddled || g->late_proto) return false;
+    if (g->frame_straddled || g->late_proto || g->far_memo) return false;
   }
   return true;
+}
+
+/* (..., device, numel, view): is it of a device, and no view? */
+static bool is_written(const pth_graph *g, uint32_t pid) {
+  uint32_t device = pth_item(g, pid, 3);
+  return pth_n_items(g, pid) == 6 && pth_is_text(pth_node_at(g, device)) && pth_is_device(pth_slice(g, pth_node_at(g, device))) &&
+         pth_node_at(g, pth_item(g, pid, 4))->kind == PTH_NODE_INT && pth_item(g, pid, 5) == PTH_NODE_NONE;
 }
 
 int pth_legacy_nested(pth_bytes in, pth_arena *a, const pth_limits *lim, pth_nested *out) {
@@ -141,10 +168,11 @@ int pth_legacy_nested(pth_bytes in, pth_arena *a, const pth_limits *lim, pth_nes
     uint64_t header_end, end;
     rc = PTH_E_STORAGE_NESTED;
     if (root->kind == PTH_NODE_PERSID && size_of_pid(g, root->a, &out->dtype, &out->nbytes) && pth_n_items(keys, keys->root) == 1 &&
-        pth_add(l.end, 8, &header_end) && pth_add(header_end, out->nbytes, &end) && end <= in.len &&
+        same_key(g, pth_item(g, root->a, 2), keys, pth_item(keys, keys->root, 0)) && pth_add(l.end, 8, &header_end) &&
+        pth_add(header_end, out->nbytes, &end) && end <= in.len &&
         pth_u64(in.data + l.end) == out->nbytes / pth_dtypes[out->dtype].itemsize) {
       out->off = header_end;
-      out->plain = end == in.len && names_storages_alone(&l);
+      out->plain = end == in.len && names_storages_alone(&l) && is_written(g, root->a);
       rc = 0;
     }
   }

@@ -31,6 +31,9 @@ int pth_legacy_store(const pth_legacy *l, uint64_t total_len, pth_store *out, ui
  * that does not. */
 int pth_legacy_check(const pth_store *s, pth_bytes window, uint64_t window_off, uint32_t *next, pth_err *err);
 
+/* Does a text name a device, as storages are tagged with it: cpu, cuda:0? */
+bool pth_is_device(pth_bytes text);
+
 /* A whole stream whose object is one storage: what pickling a tensor without torch.save leaves inside of a pickle. */
 typedef struct pth_nested {
   uint64_t off, nbytes;

@@ -422,7 +422,24 @@ static int visit(walk *w, frame *f, uint32_t child, const pth_path *name) {
   return enter(w, child, path, kind, first);
 }
 
+/* Tuples of plain values need no visit. They name only nodes before them, so one pass in order finds them, however deep they lie. */
+static void pass_by_plain_tuples(walk *w) {
+  const pth_graph *g = w->g;
+  uint32_t *by_node = w->t->by_node.data;
+  by_node[PTH_NODE_EMPTY_TUPLE] = PTH_DONE_EMPTY;
+  for (uint32_t id = PTH_N_FIXED; id < g->nodes.len; id++) {
+    uint8_t kind = pth_node_at(g, id)->kind;
+    if (kind != PTH_NODE_TUPLE && kind != PTH_NODE_FROZENSET) continue;
+    bool plain = true;
+    pth_items it = pth_items_of(g, id);
+    for (uint32_t kid; plain && pth_items_next(&it, &kid);)
+      plain = pth_node_at(g, kid)->kind < PTH_NODE_TUPLE || pth_node_at(g, kid)->kind == PTH_NODE_GLOBAL || by_node[kid] == PTH_DONE_EMPTY;
+    if (plain) by_node[id] = PTH_DONE_EMPTY;
+  }
+}
+
 static int walk_all(walk *w) {
+  pass_by_plain_tuples(w);
   w->max_steps = UINT64_C(64) * w->g->kids.len + 100000;
   while (w->frames.len) {
     frame *f = top_frame(w);

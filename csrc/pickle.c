@@ -366,6 +366,7 @@ static int far_grow(vm *v) {
 static int memo_put(vm *v, uint32_t index) {
   if (height(v) == 0) return underflow(v, 1);
   uint32_t id = top(v);
+  if (index > v->g->n_ops) v->g->far_memo = true;
   if (index == v->memo.len && index < v->in.len) { /* what a pickler does: one after the other */
     v->n_memo++;
     return pth_push_u32(v->arena, &v->memo, id, v->err);
@@ -697,8 +698,8 @@ static int encode(vm *v, uint32_t callee, uint32_t args, bool *done) {
   *done = false;
   if (node(v, args)->kind != PTH_NODE_TUPLE || pth_meaning_of_node(v->g, callee, NULL) != PTH_G_CODECS_ENCODE) return 0;
   uint32_t text = pth_item(v->g, args, 0), codec = pth_item(v->g, args, 1);
-  if (codec == PTH_NONE || pth_item(v->g, args, 2) != PTH_NONE || node(v, text)->kind != PTH_NODE_STR || !pth_is_text(node(v, codec)) ||
-      !is_latin1(pth_slice(v->g, node(v, codec))))
+  if (node(v, args)->kind != PTH_NODE_TUPLE || codec == PTH_NONE || pth_item(v->g, args, 2) != PTH_NONE ||
+      node(v, text)->kind != PTH_NODE_STR || !pth_is_text(node(v, codec)) || !is_latin1(pth_slice(v->g, node(v, codec))))
     return 0;
   pth_bytes b = pth_slice(v->g, node(v, text));
   uint64_t n = 0;

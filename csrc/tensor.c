@@ -358,9 +358,11 @@ static int check_dense(pth_rows *w, pth_tensor *r) {
 bool pth_is_tensor_meaning(enum pth_meaning m) {
   switch (m) {
     case PTH_G_TENSOR:
+    case PTH_G_TENSOR_V1:
     case PTH_G_TENSOR_V3:
     case PTH_G_TENSOR_CLASS:
     case PTH_G_PARAMETER_CALL:
+    case PTH_G_PARAMETER_STATE:
     case PTH_G_PARAMETER_CLASS:
     case PTH_G_FROM_TYPE:
     case PTH_G_QTENSOR:
@@ -580,10 +582,11 @@ static int rebuild(pth_rows *w, uint32_t node, pth_tensor *r) {
     }
     switch (m) {
       case PTH_G_PARAMETER_CALL:
+      case PTH_G_PARAMETER_STATE:
       case PTH_G_PARAMETER_CLASS: {
         flag(r, PTH_F_PARAMETER, true);
         uint32_t inner = pth_item(g, args, 0), says = pth_item(g, args, 1);
-        if (m == PTH_G_PARAMETER_CALL && r->part == PTH_NONE) r->part = pth_item(g, args, 3); /* of _rebuild_parameter_with_state */
+        if (m == PTH_G_PARAMETER_STATE && r->part == PTH_NONE) r->part = pth_item(g, args, 3);
         if (m == PTH_G_PARAMETER_CLASS && state != PTH_NONE) {
           bool whole = pth_n_items(g, state) == 5; /* (data, grad, hooks, requires_grad, volatile) */
           if (whole) inner = pth_item(g, state, 0);
@@ -601,6 +604,7 @@ static int rebuild(pth_rows *w, uint32_t node, pth_tensor *r) {
         node = pth_item(g, args, 0);
         continue;
       case PTH_G_TENSOR:
+      case PTH_G_TENSOR_V1:
         rc = tensor_v2(w, args, r);
         break;
       case PTH_G_TENSOR_V3:

@@ -8,6 +8,7 @@ enum { SIG_LOCAL = 0x04034b50, SIG_ENTRY = 0x02014b50, SIG_END = 0x06054b50, SIG
 enum { ENTRY_SIZE = 46, END64_SIZE = 56, LOCATOR_SIZE = 20 };
 enum { SIG_DESCRIPTOR = 0x08074b50, LONGEST_DESCRIPTOR = 24 };
 enum { EXTRA_ZIP64 = 0x0001, EXTRA_PADDING = 0x4246, EXTRA_UNICODE_NAME = 0x7075 };
+enum { DOS_DIRECTORY = 0x10 }; /* of the external attributes, whatever system wrote them: miniz, and so torch, hands out nothing of such */
 enum { FLAG_ENCRYPTED = 0x1, FLAG_DESCRIPTOR = 0x8, FLAG_PATCH = 0x20, FLAG_STRONG = 0x40, FLAG_MASKED = 0x2000 };
 
 /* ---- end records ---- */
@@ -20,10 +21,12 @@ static int read_end64(pth_bytes tail, uint64_t tail_off, pth_zip_end *out, pth_e
   if (at < tail_off || at > stop || stop - at < END64_SIZE || pth_u32(tail.data + (at - tail_off)) != SIG_END64)
     return pth_fail(err, PTH_E_ZIP_END64, out->eocd_off - LOCATOR_SIZE, at, stop);
   const uint8_t *e = tail.data + (at - tail_off);
+  if (pth_u32(p + 4) != 0 || pth_u32(p + 16) != 1) return pth_fail(err, PTH_E_ZIP_SPAN, out->eocd_off - LOCATOR_SIZE, pth_u32(p + 16), 1);
   /* The record must reach to its locator: another archive may lie in between, and other readers take that one's. */
   uint64_t size = pth_u64(e + 4), end;
   if (!pth_add(at + 12, size, &end) || end != stop) return pth_fail(err, PTH_E_ZIP_END64, out->eocd_off - LOCATOR_SIZE, end, stop);
-  if (pth_u32(e + 16) != 0 || pth_u32(e + 20) != 0) return pth_fail(err, PTH_E_ZIP_SPAN, at, pth_u32(e + 16), 0);
+  if (pth_u32(e + 16) != 0 || pth_u32(e + 20) != 0 || pth_u64(e + 24) != pth_u64(e + 32))
+    return pth_fail(err, PTH_E_ZIP_SPAN, at, pth_u32(e + 16), 0);
   out->end64_off = at;
   out->n_entries = pth_u64(e + 32);
   out->dir_len = pth_u64(e + 40);
@@ -55,9 +58,11 @@ int pth_zip_find(pth_bytes tail, uint64_t tail_off, uint64_t file_len, pth_zip_e
     if ((n16 != 0xffff && n16 != out->n_entries) || (len32 != UINT32_MAX && len32 != out->dir_len) ||
         (off32 != UINT32_MAX && off32 != out->dir_off))
       return pth_fail(err, PTH_E_ZIP_END64, out->end64_off, out->n_entries, n16);
-  } else if (pth_u16(p + 4) != 0 || pth_u16(p + 6) != 0) {
-    return pth_fail(err, PTH_E_ZIP_SPAN, out->eocd_off, pth_u16(p + 4), 0);
   }
+  /* One disk holds it all: its number may be all ones where the zip64 record says so. */
+  bool elsewhere = out->end64_off && pth_u16(p + 4) == 0xffff && pth_u16(p + 6) == 0xffff;
+  if ((!elsewhere && (pth_u16(p + 4) != 0 || pth_u16(p + 6) != 0)) || pth_u16(p + 8) != n16)
+    return pth_fail(err, PTH_E_ZIP_SPAN, out->eocd_off, pth_u16(p + 4), 0);
   uint64_t end, stop = out->end64_off ? out->end64_off : out->eocd_off;
   if (!pth_add(out->dir_off, out->dir_len, &end) || end > stop) return pth_fail(err, PTH_E_ZIP_DIRECTORY, out->eocd_off, end, stop);
   if (end != stop) return pth_fail(err, PTH_E_ZIP_PREFIX, out->eocd_off, stop - end, 0);
@@ -121,6 +126,7 @@ static int read_entries(pth_zip *z, const pth_zip_end *end, pth_err *err) {
     uint64_t at = c.pos;
     const uint8_t *p = pth_take(&c, ENTRY_SIZE);
     if (p == NULL || pth_u32(p) != SIG_ENTRY) return pth_fail(err, PTH_E_ZIP_HEADER, end->dir_off + at, i, end->n_entries);
+    if (pth_u16(p + 34) != 0) return pth_fail(err, PTH_E_ZIP_SPAN, end->dir_off + at, pth_u16(p + 34), 0);
     pth_zip_entry e = {.flags = pth_u16(p + 8),
                        .method = pth_u16(p + 10),
                        .crc = pth_u32(p + 16),
@@ -135,6 +141,7 @@ static int read_entries(pth_zip *z, const pth_zip_end *end, pth_err *err) {
       return pth_fail(err, PTH_E_ZIP_HEADER, end->dir_off + at, i, end->n_entries);
     e.code = judge(&e, end->dir_off);
     if ((pth_u32(p + 38) >> 28) == 0xa) e.traits |= PTH_ZIP_LINK; /* S_IFLNK */
+    if (pth_u32(p + 38) & DOS_DIRECTORY && e.usize) e.traits |= PTH_ZIP_AS_FOLDER;
     if (extra_len && odd_extra((pth_bytes){extra, extra_len}) != PTH_F_NOTHING) e.traits |= PTH_ZIP_OTHER_NAME;
     PTH_AT(pth_zip_entry, z->entries, z->entries.len++) = e;
   }
@@ -396,6 +403,7 @@ static int sweep_entry(pth_zip *z, pth_zip_sweep *s, uint32_t entry, pth_bytes h
   pth_err why = {0};
   int rc = note(z, s, entry, odd_name(pth_zip_name(z, entry)) ? PTH_F_ZIP_NAME : PTH_F_NOTHING, e->lho, 0, err);
   if (rc == 0 && e->traits & PTH_ZIP_LINK) rc = note(z, s, entry, PTH_F_ZIP_LINK, e->lho, 0, err);
+  if (rc == 0 && e->traits & PTH_ZIP_AS_FOLDER) rc = note(z, s, entry, PTH_F_ZIP_AS_FOLDER, e->lho, 0, err);
   if (rc == 0 && e->traits & PTH_ZIP_OTHER_NAME) rc = note(z, s, entry, PTH_F_ZIP_EXTRA, e->lho, 0, err);
   if (rc || e->code) return rc;
   if (pth_zip_local(z, entry, header, &data_off, &odd, &why)) {

@@ -40,6 +40,7 @@ typedef struct pth_zip_entry {
 
 enum pth_zip_trait {
   PTH_ZIP_LINK = 1,      /* a symbolic link */
+  PTH_ZIP_AS_FOLDER = 4, /* bytes, and the mark of a folder */
   PTH_ZIP_OTHER_NAME = 2 /* an extra field that gives it another name, or is broken */
 };
 

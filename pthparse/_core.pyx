@@ -357,6 +357,10 @@ cdef class Graph:
     def late_proto(self):
         return bool(self.c.late_proto)
 
+    @property
+    def far_memo(self):
+        return bool(self.c.far_memo)
+
     cdef object leaf(self, uint32_t id):
         cdef const pth_node *n = pth_node_at(self.c, id)
         cdef double d
@@ -1097,11 +1101,12 @@ cdef class Tensors:
         return error_of(t.code, t.want, t.have) if t.code else None
 
     def troubles(self):
-        """({error code: (tensors, row of the first)}, storages with two dtypes or sizes, storages larger than the pickle says)"""
+        """({error code: (tensors, row of the first)}, storages with two dtypes or sizes, storages larger than the pickle says,
+        {error code: (storages, the first)})"""
         cdef uint32_t i
         cdef const pth_tensor *t = <const pth_tensor *>self.c.tensors.data
         cdef const pth_storage *s = <const pth_storage *>self.c.storages.data
-        cdef dict out = {}
+        cdef dict out = {}, broken = {}
         cdef list mixed = [], larger = []
         for i in range(self.c.tensors.len):
             if t[i].code:
@@ -1112,7 +1117,10 @@ cdef class Tensors:
                 mixed.append(i)
             if s[i].flags & PTH_S_LARGER:
                 larger.append(i)
-        return out, mixed, larger
+            if s[i].code:
+                n, first = broken.get(s[i].code, (0, i))
+                broken[s[i].code] = (n + 1, first)
+        return out, mixed, larger, broken
 
     def storage(self, uint32_t i):
         """(span or None, key, location or None, dtype index, flags, first byte in span or pickle, bytes, code)"""

@@ -105,6 +105,7 @@ cdef extern from "pth.h" nogil:
         bint has_str8
         bint frame_straddled
         bint late_proto
+        bint far_memo
 
     ctypedef struct pth_items:
         uint32_t left

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core, formats
 from .dangers import Judge
 from .errors import LimitError, PthError, UnsupportedError, guard
+from .formats import zip_rest
 from .formats.base import MOST_FINDINGS, Container, Finding, Pickle, Remain, finding_of, names_globals
 from .literal import literal
 from .record import Record
@@ -181,8 +182,23 @@ class Auditor:
         try:
             box.load()
         except PthError as e:
+            several = zip_rest.archives(self.source, self.limits.max_parts) if e.code.startswith("zip-") else []
+            if len(several) > 1:
+                self.several(several)
+                return
             box.blame(e)
         self.container(box, "", 0, box.give_tables())
+        self.rest()
+
+    def several(self, places: list[tuple[int, int]]) -> None:
+        """Archives one behind the other: each by itself."""
+        self.format = "zip"
+        self.find("zip-several", None, None, f"{_core.FINDINGS['zip-several'][1]}: {len(places)} of them")
+        parts = (
+            Remain(f"(archive {i})", begin, SliceSource(self.source, begin, end - begin), True)
+            for i, (begin, end) in enumerate(places)
+        )
+        self.stack.append((Container(self.source, self.limits), parts, "", 0))
         self.rest()
 
     def rest(self) -> None:
@@ -258,7 +274,8 @@ class Auditor:
         try:
             box.load()
         except PthError as e:
-            if box.format in ("", "pickle") and not remain.expected and not any(names_globals(p.graph) for p in box.pickles[:1]):
+            named = any(names_globals(p.graph) for p in box.pickles[:1])
+            if box.format in ("", "pickle") and not remain.expected and not named:
                 return
             box.blame(e)
         follows = remain.member.startswith(BEHIND)  # one more of the same, no level deeper
@@ -297,12 +314,20 @@ class Auditor:
         except PthError as e:
             self.blame(e, member)
             return
+        if pickle.graph.late_proto:
+            self.find("pickle-proto", member, None)
+        if pickle.graph.far_memo:
+            self.find("pickle-memo", member, None)
         self.globals(seen, member, base)
         odds, n = seen.odds()
         for code, node, ref in odds:
             row = seen.refs(ref, ref + 1)[0] if ref is not None else None
             about = f": {row[0]}.{row[1]}{self.arguments(pickle.graph, node)}" if row is not None else ""
-            self.find(code, member, None if row is None else base + row[4], _core.FINDINGS[code][1] + about)
+            # torch.package and others have persistent ids of their own, in members that are not read here.
+            milder = code == "persistent-id" and depth > 0 and box.format == "pickle"
+            severity, sentence = _core.FINDINGS[code]
+            offset = None if row is None else base + row[4]
+            self.keep(Finding(code, "review" if milder else severity, member, offset, sentence + about))
         if n > len(odds):
             self.find("more", member, None, f"{n - len(odds)} more odd calls")
         nested = seen.nested()
@@ -312,7 +337,7 @@ class Auditor:
             inside = Container(box.source, box.limits)
             self.stack.append((inside, parts, f"{member}!" if member else where, depth))
         if table is not None:
-            self.table(table, where)
+            self.table(table, where, elsewhere=depth > 0 and box.format == "pickle")
 
     def globals(self, seen: Any, member: str | None, base: int) -> None:
         n = len(seen)
@@ -326,6 +351,8 @@ class Auditor:
                 row[0] += uses
                 continue
             status, reason, python3 = self.judge(module, name, meaning)
+            if python3 is not None and seen.graph.proto >= 3 and status in ("handled", "harmless"):
+                status, reason = "unknown", "a name of Python 2, which loaders know in its own protocols alone"
             shown = None
             if status not in ("handled", "harmless"):
                 self.rank("dangerous" if status == "dangerous" else "review")
@@ -351,24 +378,33 @@ class Auditor:
         if found:
             self.find("source", member, None, f"{_core.FINDINGS['source'][1]}: it says {found!r}")
 
-    def table(self, table: Any, where: str) -> None:
-        """Tensors that cannot be read, and storages that are not as their tensors say."""
+    def table(self, table: Any, where: str, elsewhere: bool = False) -> None:
+        """Tensors that cannot be read, and storages that are not as their tensors say.
+
+        elsewhere: the storages may lie in other members of an archive that is not read here, as those of torch.package.
+        """
         self.tensors += len(table)
-        codes, mixed, larger = table.troubles()
+        codes, mixed, larger, broken = table.troubles()
+
+        def severity(error: PthError) -> str:
+            if isinstance(error, LimitError):
+                return "incomplete"
+            mild = isinstance(error, UnsupportedError) or (elsewhere and error.code == "storage-missing")
+            return "review" if mild else "malformed"
+
         for code, (n, row) in codes.items():
             error = _core.error_of(code)
-            severity = (
-                "incomplete"
-                if isinstance(error, LimitError)
-                else "review"
-                if isinstance(error, UnsupportedError)
-                else "malformed"
-            )
             name = next((x for x, r in zip(table.names(), table.name_rows(), strict=True) if r == row), None)
             text = table.error_of_row(row).message
             who = f"tensor {name!r}" if name is not None else "a tensor"
             more = f", and {n - 1} more" if n > 1 else ""
-            self.keep(Finding(error.code, severity, where.rstrip("!") or None, None, f"{who}{more}: {text}"))
+            self.keep(Finding(error.code, severity(error), where.rstrip("!") or None, None, f"{who}{more}: {text}"))
+        for code, (n, i) in broken.items():
+            if code not in codes:  # of storages by themselves
+                error = _core.error_of(code)
+                who = f"storage {table.storage(i)[1]!r}" + (f", and {n - 1} more" if n > 1 else "")
+                text = f"{who}: {error.message}"
+                self.keep(Finding(error.code, severity(error), where.rstrip("!") or None, None, text))
         for code, storages in (("storage-mixed", mixed), ("storage-larger", larger)):
             for i in storages[:MOST_FINDINGS]:
                 self.find(

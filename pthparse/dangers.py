@@ -7,7 +7,21 @@ from __future__ import annotations
 
 from . import _core
 
-HARMLESS = frozenset(("HARMLESS", "TEXT_CLASS", "DTYPE", "ELLIPSIS", "NOT_IMPLEMENTED", "VALUE"))
+HARMLESS = frozenset(
+    (
+        "HARMLESS",
+        "NAMED",
+        "NESTED_TYPE",
+        "PER_CHANNEL",
+        "PER_TENSOR",
+        "SLOTS",
+        "TENSOR_TYPE",
+        "TEXT_CLASS",
+        "DTYPE",
+        "ELLIPSIS",
+        "NOT_IMPLEMENTED",
+    )
+)
 LONGEST = 1000  # characters of a name that are looked at
 MOST_PARTS = 16
 

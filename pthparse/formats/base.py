@@ -212,7 +212,7 @@ class Container:
         return graph
 
     def leading_pickles(self) -> bool:
-        """Keeps the pickles that another format begins with, if they name anything: magic numbers may be opcodes too."""
+        """Keeps the pickles that another format begins with, if they name anything: magics may be opcodes too."""
         at, kept = 0, len(self.pickles)
         for _ in range(MOST_LEADING):
             head = bytes(self.source.window(at, 1))

@@ -21,20 +21,21 @@ STORED = 0
 MOST_SEARCHED = 1 << 29  # bytes of an archive without a directory
 MOST = 1000  # broken members that are told one by one
 LOCAL = b"PK\x03\x04"
+TAIL = 56 + 20 + 22  # the end records of an archive that torch writes
 NEAR = 16384  # bytes from one member to the next, up to which they are read together
 PICKLE_NAMES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".bin", ".ckpt")
-OF_SCRIPTS = ("constants.pkl", "attributes.pkl", "model.json")
-OF_PACKERS = ("__MACOSX/", ".DS_Store")  # what packing a folder by hand brings along
+OF_SCRIPTS = ("constants.pkl", "attributes.pkl", "model.json", "traced_inputs.pkl")
+OF_SCRIPTS_BELOW = ("code/", "extra/", "traced_inputs/")
 
 # The records that torch writes beside the pickle, and what may stand in them (caffe2/serialize/inline_container.cc).
-# 0: a word; else a number of so many digits at most.
+# None: a word; else the numbers that it may be: of versions those that torch can read.
 MARKS = {
-    "version": 2,
-    "byteorder": 0,
-    ".format_version": 3,
-    ".storage_alignment": 9,
-    ".data/serialization_id": 40,
-    ".data/version": 2,
+    "version": range(1, 11),
+    "byteorder": None,
+    ".format_version": range(1000),
+    ".storage_alignment": range(1, 10**9),
+    ".data/serialization_id": range(10**40),
+    ".data/version": range(1, 11),
 }
 FROM_ONE = ("version", ".data/version", ".storage_alignment")
 
@@ -81,7 +82,7 @@ def check_marks(box: ZipContainer) -> None:
         return
     if box.member("version") is None and box.member(".data/version") is None:
         box.find("zip-version", None, None)
-    for name, digits in MARKS.items():
+    for name, numbers in MARKS.items():
         try:
             data = box.small(name)
         except PthError as e:
@@ -91,7 +92,11 @@ def check_marks(box: ZipContainer) -> None:
             continue
         number = data.removesuffix(b"\n")
         from_one = name in FROM_ONE and number[:1] == b"0"
-        if not (number.isdigit() and len(number) <= digits and not from_one) and (digits or data not in (b"little", b"big")):
+        if numbers is None:
+            fits = data in (b"little", b"big")
+        else:
+            fits = number.isdigit() and len(number) <= 40 and int(number) in numbers and not from_one
+        if not fits:
             box.find("zip-mark", box.prefix + name, None, f"{name} holds {bytes(data[:40])!r}")
 
 
@@ -119,8 +124,9 @@ def unclaimed(box: ZipContainer, entry: int) -> Iterator[Remain]:
     """A member that is no storage of a tensor."""
     name = box.zip.name(entry)
     lho, csize, usize, method, _, _ = box.zip.entry(entry)
+    # A member beside the folder keeps torch from reading any: those of packers, too.
     inside = name[len(box.prefix) :] if name.startswith(box.prefix) else None
-    if entry in box.pickled or inside in MARKS or (usize == 0 and name.endswith("/")):
+    if entry in box.pickled or inside in MARKS or (usize == 0 and name.endswith("/") and inside is not None):
         return
     script = box.format == "torchscript" and inside is not None
     if name.endswith(".py") or (script and str(inside).startswith("code/") and not name.endswith(".debug_pkl")):
@@ -128,11 +134,9 @@ def unclaimed(box: ZipContainer, entry: int) -> Iterator[Remain]:
     if inside is not None and inside.startswith(("data/", "tensors/", "constants/")):
         if box.root is not None and all(p.error is None for p in box.pickles):
             box.find("zip-unused", name, lho)
-    elif not (script and (inside in OF_SCRIPTS or str(inside).startswith(("code/", "extra/")))) and not any(
-        part in name for part in OF_PACKERS
-    ):
+    elif not (script and (inside in OF_SCRIPTS or str(inside).startswith(OF_SCRIPTS_BELOW))) and inside != ".DS_Store":
         box.find("zip-member", name, lho)
-    expected = name.lower().endswith(PICKLE_NAMES)
+    expected = name.lower().endswith(PICKLE_NAMES) and not name.startswith("__MACOSX/")
     try:
         box.zip.check(entry)
     except PthError:  # told already; what stands there may be read all the same
@@ -190,3 +194,23 @@ def next_signature(box: ZipContainer, at: int, signature: bytes) -> int:
             break
         at += len(window) - len(signature) + 1
     return box.source.size
+
+
+def archives(source: Source, most: int) -> list[tuple[int, int]]:
+    """Where each begins and ends, of archives one behind the other without a byte between them; [] if it is not that.
+
+    A distributed checkpoint keeps its tensors so (torch/distributed/checkpoint/filesystem.py).
+    """
+    found: list[tuple[int, int]] = []
+    end = source.size
+    while end > 0 and len(found) < most:
+        tail = bytes(source.window(max(0, end - TAIL), min(end, TAIL)))[-TAIL:]
+        if len(tail) < TAIL or tail[-22:-18] != b"PK\5\6" or tail[:4] != b"PK\6\6":
+            return []
+        length, offset = int.from_bytes(tail[40:48], "little"), int.from_bytes(tail[48:56], "little")
+        begin = end - TAIL - length - offset
+        if begin < 0 or bytes(source.window(begin, 4)) != LOCAL:
+            return []
+        found.append((begin, end))
+        end = begin
+    return found[::-1] if end == 0 else []
