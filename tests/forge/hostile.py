@@ -537,7 +537,6 @@ DOTTED = (
     ("torch", "nn.Module", "unknown"),
     ("collections", "OrderedDict.fromkeys", "unknown"),
     ("torch._utils", "_rebuild_tensor_v2.__globals__", "dangerous"),
-    ("", "posix.system", "dangerous"),
 )
 for module, name, status in DOTTED:
     add(
@@ -593,9 +592,6 @@ LIKE = (
     ("collections", "OrderedDict\r"),
     ("collections\r", "OrderedDict"),
     ("c\u043ellections", "OrderedDict"),
-    ("collections", ""),
-    ("", "OrderedDict"),
-    ("", ""),
     ("collections", "ordereddict"),
     ("torch._utils ", "_rebuild_tensor_v2"),
     ("torch._utils", "_rebuild_tensor_v2\0"),
@@ -618,6 +614,8 @@ add(
     "pickle-target",
 )
 SLOTS = p.tuple_of([p.NONE, p.dict_of({"__class__": p.glob("builtins", "int")})])
+for module, name in (("collections", ""), ("", "OrderedDict"), ("", "posix.system"), ("", "")):
+    add(38, f"an empty name: {module}.{name}", zipped(p.glob(module, name)), "malformed", "pickle-global")
 add(39, "slots into an OrderedDict", zipped(p.ordered_dict() + SLOTS + p.BUILD), "review", "build-target")
 add(
     39,
