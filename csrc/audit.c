@@ -623,11 +623,15 @@ static bool sparse_fits(const pth_graph *g, const pth_tensors *t, const pth_tens
   return coo ? coo_fits(t, r, part[0], part[1]) : compressed_fits(t, r, part[0], part[1], part[2]);
 }
 
+static bool begins_with(const char *s, const char *word) {
+  while (*word && *s == *word) s++, word++;
+  return *word == 0;
+}
+
 /* Gradients are asked for of real and complex numbers alone. */
 static bool may_have_gradients(const pth_tensor *r) {
   const char *name = pth_dtypes[r->dtype].name;
-  return r->kind == PTH_T_UNINITIALIZED || strncmp(name, "float", 5) == 0 || strncmp(name, "bfloat", 6) == 0 ||
-         strncmp(name, "complex", 7) == 0;
+  return r->kind == PTH_T_UNINITIALIZED || begins_with(name, "float") || begins_with(name, "bfloat") || begins_with(name, "complex");
 }
 
 /* What only the tensors that were read can tell. Of one that was not, its error tells. */
