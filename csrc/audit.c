@@ -292,9 +292,10 @@ static bool is_meant_one_of(const pth_graph *g, uint32_t id, enum pth_meaning m,
   return pth_is_meant(g, id, m) || pth_is_meant(g, id, or_m);
 }
 
-/* An OrderedDict that holds nothing: hooks are not saved. */
+/* An OrderedDict that holds nothing: hooks are not saved. torch 0.4 wrote None. */
 static bool is_no_hooks(const pth_graph *g, uint32_t id) {
   pth_pairs it;
+  if (id == PTH_NODE_NONE) return true;
   return pth_is_meant(g, id, PTH_G_ORDERED_DICT) && pth_pairs_of(g, id, &it) && it.n == 0;
 }
 

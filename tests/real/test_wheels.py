@@ -123,3 +123,13 @@ def test_every_one_is_read_with_torchs_tensors(real: dict[str, bytes]) -> None:
                 mine = ckpt[key]
                 assert (mine.dtype, mine.shape, mine.stride) == (dtype_of(t), tuple(t.shape), t.stride()), (name, key)
                 assert np.ascontiguousarray(mine.numpy()).tobytes() == raw(t), (name, key)
+
+
+# What is more than tensors: modules and configurations that were pickled whole, and TorchScript.
+NOT_CLEAN = {"model-1.pt", "model-2.pt", "model-3.pt", "mir-1k_g7.ckpt", "silero_vad.jit"}
+
+
+def test_every_state_dict_is_clean_under_audit(real: dict[str, bytes]) -> None:
+    for name, data in real.items():
+        report = pthparse.audit(data)
+        assert report.verdict == ("review" if Path(name).name in NOT_CLEAN else "clean"), (name, report.reasons)
