@@ -735,7 +735,7 @@ static bool changed_later(pth_audit *a, const pth_graph *g, const pth_node *call
 
 /* numpy believes the state of a dtype: one with other flags, or with fields beyond its size, reads pointers and memory out of the file's
  * hand (numpy/_core/src/multiarray/descriptor.c, arraydescr_setstate). */
-enum { NUMPY_OBJECT_FLAGS = 63, NUMPY_UNICODE_FLAGS = 8, NUMPY_STRUCT_FLAGS = 0x90, NUMPY_HAS_OBJECT = 1 };
+enum { NUMPY_OBJECT_FLAGS = 63, NUMPY_UNICODE_FLAGS = 8, NUMPY_STRUCT_FLAGS = 0x98, NUMPY_HAS_OBJECT = 1 };
 
 /* The kind and the size of a code such as '<f4'; false: it is not such a one. */
 static bool dtype_code(const pth_graph *g, uint32_t dtype, char *kind, uint64_t *size) {

@@ -161,8 +161,8 @@ class TarContainer(Container):
         for start in self.records:
             self._keep_if_odd(start, *self._record(start))
         self._read_tensor_records(*self.entries[b"tensors"])
-        for name in self.entries.keys() - set(WANTED):
-            self.find("tar-member", name.decode("utf-8", "backslashreplace"), self.entries[name][0])
+        for other in self.entries.keys() - set(WANTED):
+            self.find("tar-member", other.decode("utf-8", "backslashreplace"), self.entries[other][0])
         if self.behind is not None:
             self.find("tar-trailing", None, self.behind)
 

@@ -146,7 +146,8 @@ def quantized(numel: int, quantizer: bytes, cls: str = "QInt8Storage", size: Seq
 
 
 def sparse(layout: str, *parts: bytes) -> bytes:
-    return call(glob("torch._utils", "_rebuild_sparse_tensor"), text(f"torch.{layout}"), tuple_of(parts))
+    named = call(glob("torch.serialization", "_get_layout"), text(f"torch.{layout}"))
+    return call(glob("torch._utils", "_rebuild_sparse_tensor"), named, tuple_of(parts))
 
 
 def nested(*parts: bytes) -> bytes:
