@@ -268,7 +268,7 @@ void check_same_globals(const pth_graph *a, const pth_graph *b, uint32_t n) {
 
 void check_same_graph(const pth_graph *a, const pth_graph *b) {
   CHECK(a->root == b->root && a->end == b->end && a->n_ops == b->n_ops && a->proto == b->proto);
-  CHECK(a->has_str8 == b->has_str8 && a->frame_straddled == b->frame_straddled);
+  CHECK(a->has_str8 == b->has_str8 && a->frame_straddled == b->frame_straddled && a->late_proto == b->late_proto);
   check_same_pool(a->nodes, b->nodes);
   check_same_pool(a->kids, b->kids);
   check_same_pool(a->chunks, b->chunks);

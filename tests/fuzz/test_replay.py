@@ -19,7 +19,7 @@ COMPILER = (sysconfig.get_config_var("CC") or "cc").split()[0]
 FLAGS = ["-g1", "-O1", *build.sanitizers(COMPILER)]
 TARGETS = seeds.TARGETS
 # Changed inputs, in all: what a target does in some seconds.
-MUTATIONS = {"pickle": 60_000, "tensor": 40_000, "zip": 60_000, "legacy": 40_000, "tar": 30_000, "file": 20_000}
+MUTATIONS = {"pickle": 40_000, "tensor": 25_000, "zip": 40_000, "legacy": 25_000, "tar": 20_000, "file": 12_000}
 
 
 class Replay:
