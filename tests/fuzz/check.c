@@ -79,8 +79,9 @@ static void own_chain(owners *o, pth_list list) {
   CHECK(n == list.n);
 }
 
-static bool unhashable(uint8_t kind) {
-  return kind == PTH_NODE_LIST || kind == PTH_NODE_DICT || kind == PTH_NODE_SET || kind == PTH_NODE_BYTEARRAY;
+static bool unhashable(const pth_node *n) {
+  return n->kind == PTH_NODE_LIST || n->kind == PTH_NODE_DICT || n->kind == PTH_NODE_SET || n->kind == PTH_NODE_BYTEARRAY ||
+         (n->kind == PTH_NODE_TUPLE && n->flags & PTH_UNHASHABLE);
 }
 
 /* Equal keys have equal hashes, and texts are equal if their bytes are. */
@@ -94,17 +95,20 @@ static void check_keys(const pth_graph *g, uint32_t a, uint32_t b) {
 }
 
 static void check_items(const pth_graph *g, uint32_t id, uint8_t kind) {
+  bool marred = false;
   uint32_t n = 0, step = kind == PTH_NODE_DICT ? 2 : 1, key = PTH_NODE_SMALL_INT;
   pth_items it = pth_items_of(g, id);
   for (uint32_t kid; pth_items_next(&it, &kid); n++) {
     CHECK(kid < g->nodes.len);
     if (kind == PTH_NODE_TUPLE || kind == PTH_NODE_FROZENSET) CHECK(kid < id);
+    marred = marred || unhashable(pth_node_at(g, kid));
     if (kind == PTH_NODE_TUPLE || kind == PTH_NODE_LIST || n % step) continue;
-    CHECK(!unhashable(pth_node_at(g, kid)->kind));
+    CHECK(!unhashable(pth_node_at(g, kid)));
     check_keys(g, key, kid);
     key = kid;
   }
   CHECK(n == pth_n_items(g, id) && n % step == 0);
+  if (kind == PTH_NODE_TUPLE) CHECK(marred == ((pth_node_at(g, id)->flags & PTH_UNHASHABLE) != 0));
 }
 
 /* What is read as a mapping, whatever it is; the first pairs, since many may share them. */
@@ -205,6 +209,7 @@ static void check_globals(const pth_graph *g, uint64_t end) {
     uint64_t module_room = r->flags & PTH_IN_TEXT ? g->text.len : end, name_room = r->flags & PTH_IN_TEXT << 1 ? g->text.len : end;
     CHECK(r->at < end && g->in.data[r->at] == r->op && (i == 0 || PTH_AT(pth_global, g->globals, i - 1).at < r->at));
     CHECK(r->op == 'c' || r->op == 'i' || r->op == 0x93 || (r->op >= 0x82 && r->op <= 0x84));
+    if (r->op == 'c' || r->op == 'i') CHECK(r->module_len > 0 && r->name_len > 0);
     CHECK(r->module_off <= module_room && r->module_len <= module_room - r->module_off);
     CHECK(r->name_off <= name_room && r->name_len <= name_room - r->name_off);
     check_meaning(pth_global_module(g, r), pth_global_name(g, r), r);
