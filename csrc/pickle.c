@@ -714,8 +714,8 @@ static int encode(vm *v, uint32_t callee, uint32_t args, bool *done) {
   uint64_t start = v->g->text.len;
   int rc = pth_pool_reserve(v->arena, &v->g->text, n, v->err);
   if (rc) return rc;
-  b = pth_slice(v->g, node(v, text)); /* it may lie in the pool that has just grown */
-  uint8_t *out = (uint8_t *)v->g->text.data + start;
+  b = pth_slice(v->g, node(v, text));                           /* it may lie in the pool that has just grown */
+  uint8_t *out = n ? (uint8_t *)v->g->text.data + start : NULL; /* of no bytes there may be no pool */
   for (uint64_t i = 0; i < b.len;) i += latin1_at(b.data + i, out++);
   v->g->text.len += (uint32_t)n;
   *done = true;

@@ -459,11 +459,11 @@ static void check_refs(const pth_audit *a, const pth_graph *g) {
   CHECK(calls == 0);
 }
 
-uint64_t check_audit(const pth_graph *g, const pth_tensors *t, const pth_limits *lim) {
+uint64_t check_audit(const pth_graph *g, const pth_tensors *t, bool legacy, const pth_limits *lim) {
   pth_audit a;
   pth_err err = {0};
   uint64_t h = 0;
-  int rc = pth_audit_graph(&a, g, t, lim, &err);
+  int rc = pth_audit_graph(&a, g, t, legacy, lim, &err);
   check_error(rc, &err, UINT64_MAX);
   CHECK(rc == 0);
   check_refs(&a, g);

@@ -47,7 +47,7 @@ void check_same_globals(const pth_graph *a, const pth_graph *b, uint32_t n);
 void check_store(const pth_store *s);
 void check_tensors(const pth_tensors *t, const pth_limits *lim);
 /* The audit of a graph, read to its end or not; `t` may be NULL. A number as below. */
-uint64_t check_audit(const pth_graph *g, const pth_tensors *t, const pth_limits *lim);
+uint64_t check_audit(const pth_graph *g, const pth_tensors *t, bool legacy, const pth_limits *lim);
 /* All that was answered, as one number: no hash seed and no failing allocation may change it. */
 uint64_t digest_tensors(const pth_tensors *t);
 

@@ -85,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   check_pickles(&l, rc == 0, size);
   a.budget = FUZZ_BUDGET;
   check_nested(&l, rc, f, &b);
-  for (int i = 0; i < l.n_read; i++) (void)check_audit(&l.pickles[i], NULL, &limits);
+  for (int i = 0; i < l.n_read; i++) (void)check_audit(&l.pickles[i], NULL, true, &limits);
   if (rc == 0) {
     CHECK(says_more(pth_legacy_read(&cut, &b, fuzz_part(f, 0, fuzz_pick(data, size, l.end)), &limits, NULL)));
     pth_legacy_free(&cut);

@@ -84,7 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     check_before(&g, &err, size);
   }
   a.budget = (uint64_t)size * AUDIT_EACH + 2 * BYTES_ALWAYS; /* of the graph, too */
-  (void)check_audit(&g, NULL, &limits);
+  (void)check_audit(&g, NULL, size % 2, &limits);
   discard(&g);
   fuzz_count(rc);
   return 0;
