@@ -764,13 +764,27 @@ static uint16_t odd_fields(pth_audit *a, const pth_graph *g, uint32_t fields, in
     char kind = 0;
     uint64_t width, end;
     int64_t offset;
-    uint32_t dtype = pth_item(g, field, 0), state = dtype == PTH_NONE ? PTH_NONE : pth_last_state(g, dtype);
+    uint32_t dtype = pth_item(g, field, 0);
     if (spent(a) || dtype == PTH_NONE || !dtype_code(g, dtype, &kind, &width) || kind == 'O') return PTH_F_NUMPY_DTYPE;
-    if (state != PTH_NONE && !(is_none(g, pth_item(g, state, 2)) && is_none(g, pth_item(g, state, 4)))) return PTH_F_NUMPY_DTYPE;
     if (!pth_as_i64(g, pth_item(g, field, 1), &offset) || offset < 0 || !pth_add((uint64_t)offset, width, &end) || end > (uint64_t)size)
       return PTH_F_NUMPY_MEMORY;
   }
   return PTH_F_NOTHING;
+}
+
+/* (dtype of the elements, shape): as many of them as the whole has room for. */
+static uint16_t odd_subarray(const pth_graph *g, uint32_t subarray, uint64_t size) {
+  char kind = 0;
+  uint64_t width = 0;
+  uint32_t base = pth_item(g, subarray, 0), shape = pth_item(g, subarray, 1);
+  if (base == PTH_NONE || shape == PTH_NONE || !dtype_code(g, base, &kind, &width) || kind == 'O') return PTH_F_NUMPY_DTYPE;
+  if (pth_node_at(g, shape)->kind != PTH_NODE_TUPLE || pth_n_items(g, shape) > FEW_ATTRIBUTES) return PTH_F_NUMPY_DTYPE;
+  pth_items it = pth_items_of(g, shape);
+  for (uint32_t item; pth_items_next(&it, &item);) {
+    int64_t n;
+    if (!pth_as_i64(g, item, &n) || n < 0 || !pth_mul(width, (uint64_t)n, &width)) return PTH_F_NUMPY_MEMORY;
+  }
+  return width == size ? PTH_F_NOTHING : PTH_F_NUMPY_MEMORY;
 }
 
 static uint16_t odd_dtype(pth_audit *a, const pth_graph *g, uint32_t id) {
@@ -782,7 +796,10 @@ static uint16_t odd_dtype(pth_audit *a, const pth_graph *g, uint32_t id) {
   bool coded = dtype_code(g, id, &kind, &width), own_size = kind == 'S' || kind == 'U' || kind == 'V';
   if (!coded || !pth_as_i64(g, pth_item(g, state, 5), &size) || !pth_as_i64(g, pth_item(g, state, 7), &flags)) return PTH_F_NUMPY_DTYPE;
   if (own_size && (uint64_t)size != width) return PTH_F_NUMPY_MEMORY;
-  if (!is_none(g, pth_item(g, state, 2))) return PTH_F_NUMPY_DTYPE;
+  if (!is_none(g, pth_item(g, state, 2))) {
+    bool alone = kind == 'V' && is_none(g, pth_item(g, state, 3)) && is_none(g, pth_item(g, state, 4));
+    return alone && (flags & ~NUMPY_STRUCT_FLAGS) == 0 ? odd_subarray(g, pth_item(g, state, 2), (uint64_t)size) : PTH_F_NUMPY_DTYPE;
+  }
   if (is_none(g, pth_item(g, state, 3)) && is_none(g, pth_item(g, state, 4)))
     return flags == (kind == 'O' ? NUMPY_OBJECT_FLAGS : kind == 'U' ? NUMPY_UNICODE_FLAGS : 0) ? PTH_F_NOTHING : PTH_F_NUMPY_MEMORY;
   if (kind != 'V') return PTH_F_NUMPY_MEMORY;

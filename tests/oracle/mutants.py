@@ -36,7 +36,7 @@ MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # of legacy files
 STARTS = {row[0]: row[1] for row in _core.OPCODES}
 
 
-# What torch says of a float8 tensor that asks for gradients, which it has saved itself; and of dtypes that it cannot copy.
+# What torch says of a float8 tensor with gradients, which it has saved itself; and of dtypes that it cannot copy.
 KNOWN = ("a leaf Variable that requires grad is being used in an in-place operation", "not implemented for 'UInt")
 
 
