@@ -644,7 +644,7 @@ static bool row_fits(const pth_graph *g, const pth_tensors *t, uint32_t id, enum
   if (m == PTH_G_FROM_TYPE) args = pth_item(g, args, 2);
   if (m == PTH_G_FROM_TYPE) m = pth_meaning_of_node(g, pth_item(g, pth_args_of(pth_node_at(g, id)), 0), NULL);
   bool quantized = r->dtype >= PTH_DT_QINT8 && r->dtype <= PTH_DT_QUINT2X4;
-  if (quantized != (r->kind == PTH_T_QUANTIZED) && (r->kind == PTH_T_DENSE || r->kind == PTH_T_QUANTIZED)) return false;
+  if (quantized ? r->kind == PTH_T_DENSE || r->kind == PTH_T_META : r->kind == PTH_T_QUANTIZED) return false;
   if (m == PTH_G_QTENSOR && !quantizer_fits(g, t, pth_item(g, args, 4), r)) return false;
   if (m == PTH_G_NESTED && !nested_fits(g, t, args)) return false;
   if (m == PTH_G_SPARSE && pth_n_items(g, args) == 2 && !sparse_fits(g, t, r)) return false;
