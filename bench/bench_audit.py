@@ -7,7 +7,7 @@ Each scanner gets the file as its own documentation says; fickling, which opens 
 gets the pickle out of it. Verdicts stand beside the times: a scanner that gives none has not answered. Two views:
 
   in one process    everything imported, the files in the page cache: the median of N calls, or of what S seconds hold
-  whole processes   what a shell sees, and the peak of its memory
+  whole processes   each scanner's own command, as a shell starts it; and the peak of the memory of a call
 """
 
 from __future__ import annotations
@@ -70,6 +70,20 @@ CONTESTANTS: dict[str, Callable[[Path], str]] = {
     "fickling": with_fickling,
 }
 
+BIN = Path(sys.executable).parent
+COMMANDS = {
+    "pthparse": [str(BIN / "pthparse"), "audit"],
+    "picklescan": [str(BIN / "picklescan"), "-p"],
+    "modelscan": [str(BIN / "modelscan"), "-p"],
+    # Its own command wants a bare pickle.
+    "fickling": [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path[:0] = [{str(HERE)!r}]; from pathlib import Path; from bench_audit import with_fickling; "
+        "print(with_fickling(Path(sys.argv[1])))",
+    ],
+}
+
 # ---- in a child each, so that one that hangs can be stopped ----
 
 CHILD = """
@@ -90,19 +104,27 @@ print(json.dumps([verdict, times, int(status.split("VmHWM:")[1].split()[0]) * 10
 """
 
 
-def child(name: str, path: Path, small: Path, runs: int, seconds: float) -> tuple[str, list[float], int, float]:
-    """(verdict, seconds of each call, peak bytes, seconds of the whole process)"""
-    code = CHILD.format(bench=str(HERE), name=name, path=str(path), small=str(small), runs=runs, seconds=seconds)
+def whole_process(name: str, path: Path, seconds: float) -> float | None:
+    """Seconds of the command, or None if it takes too long."""
     start = time.perf_counter()
+    try:
+        subprocess.run([*COMMANDS[name], str(path)], capture_output=True, timeout=3 * seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    return time.perf_counter() - start
+
+
+def child(name: str, path: Path, small: Path, runs: int, seconds: float) -> tuple[str, list[float], int]:
+    """(verdict, seconds of each call, peak bytes)"""
+    code = CHILD.format(bench=str(HERE), name=name, path=str(path), small=str(small), runs=runs, seconds=seconds)
     try:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=3 * seconds)
     except subprocess.TimeoutExpired:
-        return f"none in {3 * seconds:.0f} s", [], 0, 0.0
-    whole = time.perf_counter() - start
+        return f"none in {3 * seconds:.0f} s", [], 0
     if done.returncode:
-        return f"failed: {done.stderr.strip().splitlines()[-1][:60]}", [], 0, 0.0
+        return f"failed: {done.stderr.strip().splitlines()[-1][:26]}", [], 0
     verdict, times, peak = json.loads(done.stdout.splitlines()[-1])
-    return verdict, times, peak, whole
+    return verdict, times, peak
 
 
 def measure(path: Path, small: Path, runs: int, seconds: float) -> dict[str, dict[str, Any]]:
@@ -110,17 +132,12 @@ def measure(path: Path, small: Path, runs: int, seconds: float) -> dict[str, dic
     rows: dict[str, dict[str, Any]] = {
         name: {"verdict": "", "calls": [], "wholes": [], "peak": 0} for name in CONTESTANTS
     }
+    for name, row in rows.items():
+        row["verdict"], row["calls"], row["peak"] = child(name, path, small, runs, seconds)
     for _ in range(3):
         for name, row in rows.items():
-            if row["verdict"].startswith(("none", "failed")):
-                continue
-            row["verdict"], _, peak, whole = child(name, path, small, 1, seconds)
-            if peak:
+            if row["calls"] and (whole := whole_process(name, path, seconds)) is not None:
                 row["wholes"].append(whole)
-                row["peak"] = max(row["peak"], peak)
-    for name, row in rows.items():
-        if row["wholes"]:
-            row["calls"] = child(name, path, small, runs, seconds)[1]
     return rows
 
 

@@ -19,11 +19,24 @@ enum { KEY_SIZE = 20 }; /* digits of a key */
 
 /* ---- headers ---- */
 
+static bool is_blank(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+/* A number as Python's tarfile takes one, to the letter: int(text, 8), or big endian behind a byte of 0x80. */
 static bool octal(const uint8_t *p, uint32_t n, uint64_t *value) {
   uint64_t v = 0;
-  uint32_t i = 0;
-  while (i < n && p[i] == ' ') i++;
-  for (; i < n && p[i] != 0 && p[i] != ' '; i++) {
+  uint32_t i = 0, end = 0;
+  if (p[0] == 0x80) {
+    for (i = 1; i < n && !(v >> 55); i++) v = v << 8 | p[i];
+    *value = v;
+    return i == n;
+  }
+  while (end < n && p[end]) end++;
+  while (end && is_blank(p[end - 1])) end--;
+  while (i < end && is_blank(p[i])) i++;
+  if (i < end && p[i] == '+') i++;
+  if (end - i > 2 && p[i] == '0' && (p[i + 1] | 0x20) == 'o') i += 2;
+  for (; i < end; i++) {
+    if (p[i] == '_') continue;
     if (p[i] < '0' || p[i] > '7' || v >> 60) return false;
     v = v << 3 | (p[i] - (uint32_t)'0');
   }

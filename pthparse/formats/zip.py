@@ -207,8 +207,8 @@ class ZipContainer(Container):
             raise FormatError(
                 "zip-deflate", f"broken compressed data: {e}", path=self.source.path, member=name
             ) from None
-        if len(data) != usize or not inflater.eof:
-            held = "more" if len(data) > usize else f"{len(data)}"
+        if len(data) != usize or not inflater.eof or inflater.unused_data:
+            held = "more" if len(data) > usize or inflater.unused_data else f"{len(data)}"
             text = f"the directory says {usize} bytes, the compressed data hold {held}"
             raise FormatError("zip-deflate", text, path=self.source.path, member=name)
         return data

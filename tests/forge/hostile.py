@@ -105,6 +105,20 @@ def inserted(at: int, *more: Entry) -> Callable[[list[Entry]], None]:
 END = 4  # behind the last entry
 PKL, ORDER, STORAGE, VERSION = range(4)
 
+
+class Deflated(Entry):
+    """A member whose data are deflated already."""
+
+    def packed(self) -> bytes:
+        return self.data
+
+
+def deflated_with(entry: Entry, behind: bytes) -> Entry:
+    """A deflated member, and bytes behind the end of its stream."""
+    packed = Entry("", entry.data, method=DEFLATED).packed() + behind
+    return Deflated(entry.name, packed, method=DEFLATED, crc=zlib.crc32(entry.data), usize=len(entry.data))
+
+
 # ---- 1 to 26: the zip ----
 
 evil(1, "local name", lambda: with_entries(field(PKL, local_name=b"archive/data.txt"), BAD), "zip-local-name")
@@ -376,6 +390,13 @@ add(
         inserted(END, *(Entry(f"archive/{i}.x", bytes(6_000_000), method=DEFLATED) for i in range(60)))
     ),
     "not clean",
+)
+add(
+    22,
+    "bytes behind a deflated pickle",
+    lambda: with_entries(lambda e: e.__setitem__(0, deflated_with(e[0], BAD))),
+    "malformed",
+    "zip-deflate",
 )
 add(23, "deflated storage", with_entries(field(STORAGE, method=DEFLATED)), "clean")
 
@@ -1352,7 +1373,7 @@ add(73, "a member that leaves the folder", lambda: tar_with([info_of("../../x")]
 add(73, "honest extended headers", lambda: tar_with([], b""), "clean")
 
 
-def polyglot_tar() -> bytes:
+def polyglot_tar(form: bytes = b"%06o\0 ") -> bytes:
     """A legacy file whose first 512 bytes are a header of tar without the word ustar: torch tries tar first."""
     hidden = tars.archive(p.list_of([SYSTEM]), STORAGES, TENSORS)
     start = legacy.MAGIC + legacy.VERSION + b"\x80\x02}"
@@ -1361,7 +1382,7 @@ def polyglot_tar() -> bytes:
     head += bytes(512 - len(head))
     head[124:136] = b"00000001000\0"  # 512 bytes: the rest of the pickles
     head[148:156] = b" " * 8
-    head[148:156] = b"%06o\0 " % sum(head)
+    head[148:156] = form % sum(head)
     rest = b"s." + p.pickle(legacy.vector("0", len(hidden) // 4)) + p.pickle(p.list_of([p.text("0")]))
     pad = 512 - len(rest) - 8
     rest = b"s." + p.pickle(
@@ -1372,6 +1393,9 @@ def polyglot_tar() -> bytes:
 
 
 evil(74, "a tar in a legacy file", polyglot_tar, "tar-kind")
+# Python's int() takes these for octal too.
+evil(74, "a tar in a legacy file, 0o", lambda: polyglot_tar(b"0o%05o\0"), "tar-kind")
+evil(74, "a tar in a legacy file, +", lambda: polyglot_tar(b"+%06o\0"), "tar-kind")
 
 
 def raw_header() -> bytes:
