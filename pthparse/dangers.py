@@ -48,6 +48,7 @@ class Judge:
         self._modules: dict[str, str] = IMPORT_MAPPING
         self._names: dict[tuple[str, str], tuple[str, str]] = NAME_MAPPING
         self._dangers: dict[tuple[str, str], tuple[str, str]] = _core.dangers()
+        self._wholes = {module for module, name in self._dangers if name == "*"}
         self._tops = {module.partition(".")[0] for module, _ in self._dangers} | {_core.COMPUTED}
 
     def __call__(self, module: str, name: str, meaning: str) -> tuple[str, str, str | None]:
@@ -70,6 +71,8 @@ class Judge:
 
     def danger(self, module: str, name: str) -> tuple[str, str] | None:
         """(status, reason) if it is in the table, by whatever detour."""
+        if name in self._wholes and (module, name) not in self._dangers:  # a module may be an attribute: torch . os
+            return "dangerous", f"hands out the module {name}, which {self._dangers[name, '*'][1]}"
         plain = "." not in name and "__" not in name and name != _core.COMPUTED
         if plain and module.partition(".")[0] not in self._tops:  # a file may name as many as it likes
             return None

@@ -97,6 +97,8 @@ def test_names_of_python_2_are_shown_as_both() -> None:
         ("__builtin__", "eval", "dangerous"),
         ("torch.serialization", "os.system", "dangerous"),
         ("torch", "serialization.os.system", "dangerous"),
+        ("torch", "os", "dangerous"),
+        ("numpy", "sys", "dangerous"),
         ("collections", "OrderedDict.__init__.__globals__", "dangerous"),
         ("numpy", "__builtins__", "dangerous"),
         ("<computed>", "x", "dangerous"),
