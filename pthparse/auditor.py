@@ -215,9 +215,7 @@ class Auditor:
                 self.stack.pop()
                 self.finish(box, where)
                 continue
-            if (
-                box.format == "pickle"
-            ):  # what follows a pickle is all that is left of it: thousands may follow each other
+            if box.format == "pickle":  # what follows it is all that is left: thousands may follow each other
                 self.stack.pop()
                 self.finish(box, where)
             try:
@@ -283,6 +281,8 @@ class Auditor:
             raise LimitError("max_nesting", f"files nested deeper than {self.limits.max_nesting} (max_nesting)")
         self.n_parts += 1
         if self.n_parts > self.limits.max_parts:
+            for unfinished, _, outer, _ in self.stack:
+                self.finish(unfinished, outer)
             self.stack.clear()
             raise LimitError("max_parts", f"more than {self.limits.max_parts} parts inside of the file (max_parts)")
         kind = f"a {box.format} file" if box.format not in ("", "pickle") else "a pickle"
@@ -314,8 +314,6 @@ class Auditor:
         except PthError as e:
             self.blame(e, member)
             return
-        if pickle.graph.late_proto:
-            self.find("pickle-proto", member, None)
         if pickle.graph.far_memo:
             self.find("pickle-memo", member, None)
         self.globals(seen, member, base)

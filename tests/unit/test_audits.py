@@ -164,6 +164,10 @@ def test_a_limit_is_incomplete_and_never_clean() -> None:
     assert pthparse.audit(inner).verdict == "dangerous"
     shallow = pthparse.audit(inner, limits=pthparse.Limits(max_nesting=1))
     assert shallow.verdict == "incomplete" and "max_nesting" in [f.code for f in shallow.findings]
+    evil = [zips.Entry("archive/data.pkl", p.pickle(p.NONE)), zips.Entry("archive/data.pkl", p.pickle(p.NONE))]
+    evil += [zips.Entry(f"archive/{i}.pkl", p.pickle(p.NONE)) for i in range(9)]
+    stopped = pthparse.audit(zips.build(evil), limits=pthparse.Limits(max_parts=5))  # what was found before stays
+    assert stopped.verdict == "malformed" and {"max_parts", "zip-duplicate"} <= {f.code for f in stopped.findings}
     many = b"N." * 30
     assert "max_parts" in [f.code for f in pthparse.audit(many, limits=pthparse.Limits(max_parts=5)).findings]
 
