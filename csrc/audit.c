@@ -249,6 +249,7 @@ static bool lists_members(const facts *f, uint32_t id) {
 
 static int learn(facts *f, pth_arena *a, pth_err *err) {
   uint32_t n = f->g->nodes.len;
+  if (n < PTH_N_FIXED) return 0; /* the pickle was given up before its first opcode */
   int rc = pth_pool_reserve(a, &f->of, n, err);
   if (rc) return rc;
   f->of.len = n;
