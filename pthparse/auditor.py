@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import _core, formats
@@ -22,12 +21,12 @@ if TYPE_CHECKING:
 VERDICTS = ("clean", "review", "incomplete", "malformed", "dangerous")
 STATUSES = ("handled", "harmless", "unknown", "dangerous")
 MOST_GLOBALS = 10000
+INDEX = ".index.json"  # how the name of the index of a model in several files ends
 MOST_ZEROS = 1 << 26  # before a pickle that follows another
 BEHIND = "(behind"  # how the names of parts begin that follow something
 CALL_WIDTH = 200  # characters of a call's arguments
 
 
-@dataclass(frozen=True, slots=True)
 class AuditedGlobal(Record):
     """A class or function that the file names.
 
@@ -64,7 +63,6 @@ class AuditedGlobal(Record):
     call: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class AuditReport(Record):
     """The answer of an audit.
 
@@ -153,20 +151,15 @@ def audit_checkpoint(ckpt: Checkpoint) -> AuditReport:
         box.findings, box.pickles, box.code = kept
 
 
-@dataclass
 class Auditor:
     """One file under audit. What lies inside of each other goes through a list of work, not through recursion."""
 
-    source: Source
-    limits: Any
-    findings: list[Finding] = field(default_factory=list)
-    n_findings: int = 0
-    worst: int = 0
-    tensors: int = 0
-    format: str = ""
-    code: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
+    def __init__(self, source: Source, limits: Any) -> None:
+        self.source, self.limits = source, limits
+        self.findings: list[Finding] = []
+        self.n_findings, self.worst, self.tensors = 0, 0, 0
+        self.format = ""
+        self.code: list[str] = []
         self.judge = Judge()
         self.rows: dict[tuple[str, str], list[Any]] = {}
         self.stack: list[tuple[Container, Iterator[Remain], str, int]] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
-from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,6 @@ MODEL_BRANCHES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
 class Global(Record):
     """A class or function that the file names: how often, and where first."""
 
@@ -42,7 +40,6 @@ class Global(Record):
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
 class Writer(Record):
     """Who wrote the file, inferred from marks of the format; `protocol` is the pickle's."""
 
@@ -51,7 +48,6 @@ class Writer(Record):
     evidence: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class ClassSource(Record):
     """The source code of a module class, as old torch saved it with the first object of it. Text, never run."""
 

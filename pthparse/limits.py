@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import field, make_dataclass
+from typing import Any
 
 from . import _core
+from .record import Record, RecordType
 
-Limits = make_dataclass(
-    "Limits",
-    [
-        (name, int, field(default=default, metadata={"unit": unit, "why": why}))
-        for name, default, unit, why in _core.LIMITS
-    ],
-    frozen=True,
-    kw_only=True,
-)
-Limits.__module__ = __name__
-Limits.__doc__ = "Limits on what a file may ask for, each an int:\n\n" + "\n".join(
-    f"{name} : {default:,} {unit}\n    {why}." for name, default, unit, why in _core.LIMITS
-)
+
+def _limits() -> Any:
+    body: dict[str, Any] = {name: default for name, default, _, _ in _core.LIMITS}
+    body |= {"__annotations__": dict.fromkeys(body, int), "__module__": __name__, "__qualname__": "Limits"}
+    body["__doc__"] = "Limits on what a file may ask for, each an int:\n\n" + "\n".join(
+        f"{name} : {default:,} {unit}\n    {why}." for name, default, unit, why in _core.LIMITS
+    )
+    return RecordType("Limits", (Record,), body, kw_only=True)
+
+
+Limits = _limits()

@@ -14,7 +14,6 @@ before an array is made. What numpy cannot hold comes out as the next honest thi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,7 +42,6 @@ PIECES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Storage(Record):
     """The bytes that one or more tensors look at.
 

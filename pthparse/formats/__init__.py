@@ -5,11 +5,22 @@ A new format is a new file and one word here.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..source import Source
 from . import bare, legacy, strangers, tar, zip
-from .base import Container, Format
+from .base import Container
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Format(Protocol):
+        """A module of this package: `probe` is cheap and never raises; `container` is one that is not read yet."""
+
+        def probe(self, head: bytes) -> bool: ...
+
+        def container(self, source: Source, limits: Any) -> Container: ...
+
 
 FORMATS: tuple[Format, ...] = (zip, tar, legacy, strangers, bare)
 

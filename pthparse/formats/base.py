@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from .. import _core
 from ..errors import LimitError, PthError
@@ -25,7 +24,6 @@ MOST_LEADING = 8  # pickles at the start of another format that are looked at
 LEADING_BYTES = 1 << 24
 
 
-@dataclass(frozen=True, slots=True)
 class Finding(Record):
     """Something odd about a file. `severity`: the verdict of an audit that it forces; 'note' forces none."""
 
@@ -45,7 +43,6 @@ def finding_of(error: PthError, member: str | None = None) -> Finding:
     return Finding(error.code, severity, error.member or member, error.offset, error.message)
 
 
-@dataclass(frozen=True, slots=True)
 class Member(Record):
     """A part of the file. `nbytes` is what it holds, `stored_nbytes` what it takes."""
 
@@ -249,14 +246,6 @@ def names_globals(graph: Any) -> bool:
 @lru_cache(8)
 def _limits(limits: Any) -> _core.Limits:
     return _core.Limits(limits)
-
-
-class Format(Protocol):
-    """A module of this package: `probe` is cheap and never raises; `container` is a Container that is not read yet."""
-
-    def probe(self, head: bytes) -> bool: ...
-
-    def container(self, source: Source, limits: Any) -> Container: ...
 
 
 def growing(source: Source, start: int, limit: int, read: Callable[[Any], tuple[Any, PthError | None]]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PthError
@@ -19,13 +18,11 @@ SHORTENED = 300  # characters of one reason
 SHARED_TEXT = 1 << 20  # characters of names, after which shared tensors are only counted
 
 
-@dataclass
 class Count:
     """Tensors, their elements, and the bytes of the file that hold these; what two names share is counted once."""
 
-    tensors: int = 0
-    elements: int = 0
-    nbytes: int = 0
+    def __init__(self) -> None:
+        self.tensors = self.elements = self.nbytes = 0
 
     def add(self, elements: int, nbytes: int) -> None:
         self.tensors += 1
@@ -160,8 +157,8 @@ def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
         "constants_nbytes": ckpt.constants_nbytes,
         "unseen_nbytes": max(0, ckpt.ledger["data"] - ckpt.constants_nbytes - total.nbytes),
         "without_data": without_data,
-        "dtypes": {k: asdict(v) for k, v in dtypes.items()},
-        "sections": {k: asdict(v) for k, v in sections.items()},
+        "dtypes": {k: vars(v) for k, v in dtypes.items()},
+        "sections": {k: vars(v) for k, v in sections.items()},
         "shared": shared,
         "n_shared": n_shared,
         "groups": [{**g._asdict(), "share": g.nbytes / ckpt.nbytes} for g in groups(rows)],

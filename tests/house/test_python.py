@@ -35,10 +35,11 @@ FLOORS = {
     "sarif": 5,
     "auditor": 6,
     "checkpoint": 7,
-    "audits": 7,
-    "report": 8,
-    "cli": 9,
-    "__main__": 10,
+    "folders": 7,
+    "audits": 8,
+    "report": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 FACES = ("report", "cli", "__main__")
 
@@ -167,6 +168,15 @@ def test_import_is_light() -> None:
     opened = f"import sys, pthparse; c = pthparse.open({str(ROOT / 'tests/data/lesson/lesson.pth')!r}); "
     loaded = python(opened + "[t.shape for t in c.values()]; print(*sorted(sys.modules))").split()
     assert not {"numpy", "rich", "ml_dtypes", "torch"} & set(loaded)
+
+
+def test_the_command_starts_light() -> None:
+    """Modules that take longer to import than most files to audit."""
+    file = str(ROOT / "tests/data/lesson/lesson.pth")
+    code = f"import sys; from pthparse.cli import main; main(['audit', {file!r}]); print(*sorted(sys.modules))"
+    loaded = python(code).split()
+    assert "pthparse.auditor" in loaded
+    assert not {"numpy", "dataclasses", "inspect", "json", "shutil", "pthparse.folders"} & set(loaded)
 
 
 def test_public_names_are_there_and_documented() -> None:
