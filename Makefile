@@ -4,6 +4,7 @@
 # make pythons   the one wheel, tested under other Pythons
 # make differential   the pickle machine against a second one, on a million spoilt pickles: minutes
 # make sweep   every spoilt version of every small file: many minutes
+# make mutants  files spoilt at random, MUTANTS of them, through the audit
 # make fuzz    every fuzz target for FUZZ_SECONDS each, with clang's libFuzzer
 
 PYTHON ?= python3.11
@@ -12,7 +13,7 @@ VENV := .venv
 PIP := -m pip install --quiet --disable-pip-version-check
 SHIPPED := tests/data/lesson/lesson.pth
 
-.PHONY: demo dev test lint wheel pythons differential sweep fuzz clean
+.PHONY: demo dev test lint wheel pythons differential sweep mutants fuzz clean
 
 demo: $(DEMO)/ready
 	$(DEMO)/bin/pthparse info $(SHIPPED)
@@ -61,6 +62,10 @@ sweep: dev
 
 differential: dev
 	PTHPARSE_DIFFERENTIAL=1000000 $(VENV)/bin/python -m pytest -q tests/differential
+
+MUTANTS ?= 1000000
+mutants: dev
+	cd tests && ../$(VENV)/bin/python -m security.mutants $(MUTANTS)
 
 FUZZ_SECONDS ?= 60
 fuzz: export FUZZ_SECONDS := $(FUZZ_SECONDS)
