@@ -4,22 +4,15 @@
  *   odds    calls, states and persistent ids that no writer makes: the first PTH_AUDIT_MOST_ODDS of them; n_odds counts all
  *   nested  nodes of bytes that a loader would load as a file of their own, and that are not a storage alone
  *
- * Shapes of calls are those of defs/meanings.def; calls that rebuild tensors are checked by tensor.h.
- * Time and memory are linear in the graph: texts that many globals share are hashed once. */
+ * Shapes of calls are those of shape.h; calls that rebuild tensors are checked by tensor.h and parts.h. All is linear in the graph. */
 #ifndef PTH_AUDIT_H
 #define PTH_AUDIT_H
 
 #include "finding.h"
+#include "refs.h"
 #include "tensor.h"
 
 #define PTH_AUDIT_MOST_ODDS 1000u
-
-typedef struct pth_ref {
-  uint32_t row;   /* of graph.globals: where it is named first */
-  uint32_t uses;  /* opcodes that name it */
-  uint32_t call;  /* node of its first call, or PTH_NONE */
-  uint32_t calls; /* all of them */
-} pth_ref;
 
 typedef struct pth_odd {
   uint32_t node;    /* of the graph */
@@ -41,11 +34,5 @@ void pth_audit_free(pth_audit *a);
 
 /* Marks the spans of a store that persistent ids refer to: one byte each. */
 void pth_audit_spans(const pth_graph *g, const pth_store *s, uint8_t *used);
-
-typedef struct pth_meaning_row {
-  bool handled;
-  const char *calls, *states, *fills;
-} pth_meaning_row;
-extern const pth_meaning_row pth_meanings[PTH_N_MEANINGS];
 
 #endif

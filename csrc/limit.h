@@ -2,6 +2,7 @@
 #ifndef PTH_LIMIT_H
 #define PTH_LIMIT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct pth_limits {
@@ -9,5 +10,8 @@ typedef struct pth_limits {
 #include "defs/limits.def"
 #undef X
 } pth_limits;
+
+/* A budget that what can be shared is walked on: takes one look from it; true when there is none left. */
+static inline bool pth_spent(uint64_t *left) { return *left == 0 || (*left)-- == 0; }
 
 #endif

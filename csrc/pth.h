@@ -10,7 +10,8 @@
  * Trust          Bytes are read by cursor.h only. Every number out of a file is checked before it is an index, a length or a size.
  * Rooms          err, arena, cursor, hash: the ground. pickle: bytes -> graph. graph: walks over it.
  *                zip, legacy, tar: containers -> pth_store. tensor, names: graph + store -> checked tensors and what they are called.
- *                audit: what a graph names and calls. finding: what can be odd about a file.
+ *                audit: what a graph names and calls, by refs (its names), shape (its calls), parts (of tensors) and numpy (its dtypes).
+ *                finding: what can be odd about a file.
  *                defs/: each table once. */
 #ifndef PTH_H
 #define PTH_H
@@ -23,7 +24,11 @@
 #include "graph.h"
 #include "legacy.h"
 #include "names.h"
+#include "numpy.h"
+#include "parts.h"
 #include "pickle.h"
+#include "refs.h"
+#include "shape.h"
 #include "store.h"
 #include "tar.h"
 #include "tensor.h"
