@@ -19,6 +19,20 @@ static bool from_type_fits(pth_facts *f, uint32_t args) {
          pth_args_fit(f, pth_item(g, args, 2), false, pth_meanings[made].calls);
 }
 
+/* (class, object, None) of classes that hold plain values, (class, str, text) of a text's; any other class is not known anyway. Only a
+ * class that is not known has slots to set, or methods to fill it by. */
+static bool reconstructor_fits(const pth_graph *g, uint32_t id) {
+  const pth_node *call = pth_node_at(g, id);
+  uint32_t args = pth_args_of(call), third = pth_item(g, args, 2);
+  enum pth_meaning cls = pth_meaning_of_node(g, pth_item(g, args, 0), NULL), base = pth_meaning_of_node(g, pth_item(g, args, 1), NULL);
+  const pth_ext *ext = pth_ext_of(g, call);
+  if (cls == PTH_G_UNKNOWN || cls == PTH_G_SCRIPT) return true;
+  if (ext != NULL && (ext->items.n || ext->pairs.n)) return false;
+  if (ext != NULL && ext->states.n && pth_node_at(g, pth_last_state(g, id))->kind != PTH_NODE_DICT) return false;
+  if (cls == PTH_G_TEXT_CLASS) return base == PTH_G_NAMED && pth_is_text(pth_node_at(g, third));
+  return cls == PTH_G_HARMLESS && base == PTH_G_HARMLESS && third == PTH_NODE_NONE;
+}
+
 static bool tensor_call_fits(pth_facts *f, const pth_tensors *t, uint32_t id, enum pth_meaning m) {
   const pth_node *n = pth_node_at(f->g, id);
   const pth_ext *ext = pth_ext_of(f->g, n);
@@ -30,7 +44,9 @@ static bool tensor_call_fits(pth_facts *f, const pth_tensors *t, uint32_t id, en
 }
 
 static int note(pth_audit *a, uint32_t node, uint32_t ref, uint16_t finding, pth_err *err) {
-  if (a->n_odds++ >= PTH_AUDIT_MOST_ODDS) return 0;
+  a->n_odds++;
+  if (a->n_of[finding] >= PTH_AUDIT_MOST_ODDS) return 0;
+  a->n_of[finding]++;
   int rc = pth_pool_room(a->arena, &a->odds, err);
   if (rc == 0) PTH_AT(pth_odd, a->odds, a->odds.len++) = (pth_odd){node, ref, finding};
   return rc;
@@ -121,11 +137,14 @@ static int check_call(pth_audit *a, pth_facts *f, const pth_tensors *t, uint32_t
   const pth_meaning_row *known = &pth_meanings[m];
   const pth_ext *ext = pth_ext_of(g, call);
   if (m == PTH_G_GETATTR && !names_a_member(f, call)) return note(a, id, ref, PTH_F_ATTRIBUTE, err);
+  if (m == PTH_G_GRAPH_MODULE) return pth_push_u32(a->arena, &a->traced, id, err);
   if (!known->handled) return 0; /* whatever it does with them, it is not known */
   bool fine = pth_is_tensor_meaning(m) ? tensor_call_fits(f, t, id, m) : pth_call_fits(f, call, known->calls);
   bool encodes = m == PTH_G_CODECS_ENCODE || (m == PTH_G_BYTEARRAY && pth_n_items(g, pth_args_of(call)) == 2);
   if (fine && encodes) fine = is_latin1(g, pth_item(g, pth_args_of(call), 1));
   if (ext != NULL && ext->kwargs != PTH_NONE) fine = false;
+  if (fine && m == PTH_G_RECONSTRUCTOR) fine = reconstructor_fits(g, id);
+  if (fine) fine = pth_numpy_call_fits(g, id, m);
   int rc = fine ? 0 : note(a, id, ref, PTH_F_CALL_ARGUMENTS, err);
   if (rc == 0 && ext != NULL && !pth_additions_fit(f, ext, known)) rc = note(a, id, ref, PTH_F_BUILD_TARGET, err);
   if (rc == 0 && changed_later(a, g, call)) rc = note(a, id, ref, PTH_F_CHANGED_LATER, err);
@@ -212,8 +231,12 @@ static int check_nodes(pth_audit *a, const pth_graph *g, const pth_tensors *t, b
 }
 
 int pth_audit_graph(pth_audit *a, const pth_graph *g, const pth_tensors *t, bool legacy, const pth_limits *lim, pth_err *err) {
-  *a = (pth_audit){
-      .arena = g->arena, .refs = PTH_POOL(pth_ref), .odds = PTH_POOL(pth_odd), .nested = PTH_POOL(uint32_t), .ref_of = PTH_POOL(uint32_t)};
+  *a = (pth_audit){.arena = g->arena,
+                   .refs = PTH_POOL(pth_ref),
+                   .odds = PTH_POOL(pth_odd),
+                   .nested = PTH_POOL(uint32_t),
+                   .traced = PTH_POOL(uint32_t),
+                   .ref_of = PTH_POOL(uint32_t)};
   a->left = (uint64_t)g->kids.len * 4;
   int rc = pth_refs_read(g, &a->refs, &a->ref_of, err);
   return rc ? rc : check_nodes(a, g, t, legacy, lim, err);
@@ -223,6 +246,7 @@ void pth_audit_free(pth_audit *a) {
   pth_pool_free(a->arena, &a->refs);
   pth_pool_free(a->arena, &a->odds);
   pth_pool_free(a->arena, &a->nested);
+  pth_pool_free(a->arena, &a->traced);
   pth_pool_free(a->arena, &a->ref_of);
 }
 

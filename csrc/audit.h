@@ -1,8 +1,9 @@
 /* audit.h - what a pickle names and calls, beside what writers name and call. Reads a graph; whether it ended in an error or not.
  *
  *   refs    one row for each class or function, however often it is named, in the order of the file
- *   odds    calls, states and persistent ids that no writer makes: the first PTH_AUDIT_MOST_ODDS of them; n_odds counts all
+ *   odds    calls, states and persistent ids that no writer makes: the first PTH_AUDIT_MOST_ODDS of each kind; n_odds counts all
  *   nested  nodes of bytes that a loader would load as a file of their own, and that are not a storage alone
+ *   traced  calls that bring source code, which a loader runs
  *
  * Shapes of calls are those of shape.h; calls that rebuild tensors are checked by tensor.h and parts.h. All is linear in the graph. */
 #ifndef PTH_AUDIT_H
@@ -22,8 +23,9 @@ typedef struct pth_odd {
 
 typedef struct pth_audit {
   pth_arena *arena;
-  pth_pool refs, odds, nested;
+  pth_pool refs, odds, nested, traced;
   uint64_t n_odds;
+  uint32_t n_of[PTH_N_FINDINGS]; /* odds of each kind, up to PTH_AUDIT_MOST_ODDS */
   uint64_t left;   /* looks at what many calls can share: as many as the pickle has items, and what is shared more is odd itself */
   pth_pool ref_of; /* row of globals -> ref */
 } pth_audit;

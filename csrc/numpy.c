@@ -61,8 +61,8 @@ uint16_t pth_numpy_dtype_odd(const pth_graph *g, uint32_t id, uint64_t *left) {
   uint64_t width = 0;
   int64_t size, flags;
   uint32_t state = pth_last_state(g, id);
-  if (state == PTH_NONE) return PTH_F_NOTHING;
   bool coded = dtype_code(g, id, &kind, &width), own_size = kind == 'S' || kind == 'U' || kind == 'V';
+  if (state == PTH_NONE) return coded ? PTH_F_NOTHING : PTH_F_NUMPY_DTYPE;
   if (!coded || !pth_as_i64(g, pth_item(g, state, 5), &size) || !pth_as_i64(g, pth_item(g, state, 7), &flags)) return PTH_F_NUMPY_DTYPE;
   if (own_size && (uint64_t)size != width) return PTH_F_NUMPY_MEMORY;
   if (!is_none(g, pth_item(g, state, 2))) {
@@ -74,4 +74,55 @@ uint16_t pth_numpy_dtype_odd(const pth_graph *g, uint32_t id, uint64_t *left) {
   if (kind != 'V') return PTH_F_NUMPY_MEMORY;
   uint16_t odd = odd_fields(g, pth_item(g, state, 4), size, left);
   return odd || (flags & ~NUMPY_STRUCT_FLAGS) == 0 ? odd : PTH_F_NUMPY_DTYPE;
+}
+
+/* Elements of a shape, of that many bytes each. */
+static bool extent(const pth_graph *g, uint32_t shape, uint64_t width, uint64_t *out) {
+  if (shape == PTH_NONE || pth_node_at(g, shape)->kind != PTH_NODE_TUPLE || pth_n_items(g, shape) > NUMPY_MOST_DIMS) return false;
+  pth_items it = pth_items_of(g, shape);
+  *out = width;
+  for (uint32_t item; pth_items_next(&it, &item);) {
+    int64_t n;
+    if (!pth_as_i64(g, item, &n) || n < 0 || !pth_mul(*out, (uint64_t)n, out)) return false;
+  }
+  return true;
+}
+
+/* Bytes, or the list of what an array of objects holds, that fill a shape. What is neither cannot be counted here. */
+static bool fills(const pth_graph *g, uint32_t data, uint32_t dtype, uint32_t shape) {
+  char kind = 0;
+  uint64_t width = 0, n = 0;
+  uint8_t k = data == PTH_NONE ? PTH_NODE_NONE : pth_node_at(g, data)->kind;
+  if (dtype == PTH_NONE || !dtype_code(g, dtype, &kind, &width)) return dtype != PTH_NONE;
+  if (kind == 'O') return k == PTH_NODE_LIST && extent(g, shape, 1, &n) && n == pth_n_items(g, data);
+  bool counted = k == PTH_NODE_BYTES || k == PTH_NODE_BYTEARRAY || k == PTH_NODE_STR8;
+  if (!counted) return k == PTH_NODE_OBJECT && extent(g, shape, width, &n);
+  return extent(g, shape, width, &n) && n == pth_slice(g, pth_node_at(g, data)).len;
+}
+
+/* (class, (0,), b'b'): the array is filled by its state, and holds what the memory held before if there is none. */
+static bool reconstructs(const pth_graph *g, uint32_t id, uint32_t args) {
+  int64_t zero = 1;
+  enum pth_meaning cls = pth_meaning_of_node(g, pth_item(g, args, 0), NULL);
+  uint32_t shape = pth_item(g, args, 1), code = pth_item(g, args, 2), state = pth_last_state(g, id);
+  if (cls != PTH_G_NUMPY_ARRAY && cls != PTH_G_UNKNOWN) return false;
+  if (pth_n_items(g, shape) != 1 || !pth_as_i64(g, pth_item(g, shape, 0), &zero) || zero != 0) return false;
+  uint8_t k = pth_node_at(g, code)->kind;
+  if ((k != PTH_NODE_BYTES && k != PTH_NODE_STR && k != PTH_NODE_STR8) ||
+      !pth_bytes_equal(pth_slice(g, pth_node_at(g, code)), pth_text("b")))
+    return false;
+  if (state == PTH_NONE) return true;
+  return pth_n_items(g, state) == 5 && fills(g, pth_item(g, state, 4), pth_item(g, state, 2), pth_item(g, state, 1));
+}
+
+bool pth_numpy_call_fits(const pth_graph *g, uint32_t id, enum pth_meaning m) {
+  uint32_t args = pth_args_of(pth_node_at(g, id));
+  if (m == PTH_G_NUMPY_RECONSTRUCT) return reconstructs(g, id, args);
+  if (m == PTH_G_NUMPY_FROMBUFFER) {
+    char kind = 0;
+    uint64_t width;
+    uint32_t dtype = pth_item(g, args, 1);
+    return !(dtype_code(g, dtype, &kind, &width) && kind == 'O') && fills(g, pth_item(g, args, 0), dtype, pth_item(g, args, 2));
+  }
+  return m != PTH_G_NUMPY_SCALAR || fills(g, pth_item(g, args, 1), pth_item(g, args, 0), PTH_NODE_EMPTY_TUPLE);
 }

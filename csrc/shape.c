@@ -10,11 +10,31 @@ const pth_meaning_row pth_meanings[PTH_N_MEANINGS] = {
 #undef X
 };
 
+/* -1/3, or a whole number; the part below is not zero. */
 static bool is_fraction(pth_bytes b) {
+  uint64_t digits = 0, slashes = 0;
+  bool zero = true;
   for (uint64_t i = 0; i < b.len; i++) {
-    if (b.data[i] != '/' && b.data[i] != '-' && (b.data[i] < '0' || b.data[i] > '9')) return false;
+    bool slash = b.data[i] == '/' && digits && !slashes;
+    if (slash) {
+      slashes = 1, digits = 0, zero = true;
+    } else if (b.data[i] >= '0' && b.data[i] <= '9') {
+      digits++, zero = zero && b.data[i] == '0';
+    } else if (b.data[i] != '-' || i) {
+      return false;
+    }
   }
-  return b.len <= 10000;
+  return digits && !(slashes && zero) && b.len <= 10000;
+}
+
+static bool is_layout(pth_bytes b) {
+  static const char *const LAYOUTS[] = {"strided",    "sparse_coo", "sparse_csr", "sparse_csc",
+                                        "sparse_bsr", "sparse_bsc", "_mkldnn",    "jagged"};
+  if (b.len < 6 || memcmp(b.data, "torch.", 6) != 0) return false;
+  for (uint32_t i = 0; i < sizeof LAYOUTS / sizeof LAYOUTS[0]; i++) {
+    if (pth_bytes_equal((pth_bytes){b.data + 6, b.len - 6}, pth_text(LAYOUTS[i]))) return true;
+  }
+  return false;
 }
 
 static bool is_number(uint8_t kind) {
@@ -167,7 +187,16 @@ static bool is_view_flags(const pth_graph *g, uint32_t id) {
   return true;
 }
 
-enum { FEW_ATTRIBUTES = 64 };
+enum { FEW_ATTRIBUTES = 64, FEW_DIMS = 256 };
+
+static bool lists_integers(const pth_graph *g, uint32_t id) {
+  if (pth_n_items(g, id) > FEW_DIMS) return false;
+  pth_items it = pth_items_of(g, id);
+  for (uint32_t item; pth_items_next(&it, &item);) {
+    if (pth_node_at(g, item)->kind != PTH_NODE_INT) return false;
+  }
+  return true;
+}
 
 /* Names of attributes, none of which a tensor has already: setting those would make another tensor of it. */
 static bool is_attributes(const pth_graph *g, uint32_t id) {
@@ -242,6 +271,10 @@ static bool fits(const pth_facts *f, uint32_t id, char letter) {
       return k == PTH_NODE_INT;
     case 'i':
       return is_number(k);
+    case 'N':
+      return k == PTH_NODE_INT && pth_i64_of(n->b) >= 0;
+    case 'Z':
+      return k == PTH_NODE_BIGINT || (k == PTH_NODE_INT && pth_i64_of(n->b) != 0);
     case 'r':
       return k == PTH_NODE_FLOAT || k == PTH_NODE_FLOATTEXT;
     case 'f':
@@ -250,6 +283,10 @@ static bool fits(const pth_facts *f, uint32_t id, char letter) {
       return pth_is_text(n);
     case 'q':
       return pth_is_text(n) && is_fraction(pth_slice(g, n));
+    case 'L':
+      return pth_is_text(n) && is_layout(pth_slice(g, n));
+    case 'I':
+      return (k == PTH_NODE_LIST || k == PTH_NODE_TUPLE) && is_settled(g, id, f->before) && lists_integers(g, id);
     case 'y':
       return k == PTH_NODE_BYTES || k == PTH_NODE_BYTEARRAY || k == PTH_NODE_STR8 || is_meant_one_of(g, id, PTH_G_BYTEARRAY, PTH_G_BYTES);
     case 't':

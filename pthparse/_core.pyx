@@ -1359,6 +1359,11 @@ cdef class Audit:
         cdef uint32_t i
         return [(<const uint32_t *>self.c.nested.data)[i] for i in range(self.c.nested.len)]
 
+    def traced(self):
+        """The calls that bring source code."""
+        cdef uint32_t i
+        return [(<const uint32_t *>self.c.traced.data)[i] for i in range(self.c.traced.len)]
+
 
 def unclaimed(Zip z, pairs):
     """The entries that no persistent id of a (graph, store) pair refers to."""

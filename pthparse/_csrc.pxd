@@ -344,6 +344,7 @@ cdef extern from "pth.h" nogil:
         pth_pool refs
         pth_pool odds
         pth_pool nested
+        pth_pool traced
         uint64_t n_odds
 
     ctypedef struct pth_meaning_row:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import _core, formats
-from .dangers import Judge
+from .dangers import Judge, suspicious
 from .errors import LimitError, PthError, UnsupportedError, guard
 from .formats import zip_rest
 from .formats.base import MOST_FINDINGS, Container, Finding, Pickle, Remain, finding_of, names_globals
@@ -310,6 +310,7 @@ class Auditor:
         if pickle.graph.far_memo:
             self.find("pickle-memo", member, None)
         self.globals(seen, member, base)
+        self.source_code(seen, member)
         odds, n = seen.odds()
         for code, node, ref in odds:
             row = seen.refs(ref, ref + 1)[0] if ref is not None else None
@@ -349,8 +350,6 @@ class Auditor:
                 self.rank("dangerous" if status == "dangerous" else "review")
                 if call is not None and len(self.rows) < MOST_GLOBALS:
                     shown = self.arguments(seen.graph, call)
-                if meaning == "GRAPH_MODULE" and call is not None:
-                    self.source_code(seen.graph, call, member)
             self.rows[module, name] = [uses, member, base + at, opcode, status, reason, python3, shown]
 
     def arguments(self, graph: Any, node: int) -> str:
@@ -360,14 +359,22 @@ class Auditor:
         except PthError:
             return "(...)"
 
-    def source_code(self, graph: Any, call: int, member: str | None) -> None:
-        """A traced module is pickled with its Python source, which torch runs to make it again."""
-        from .dangers import suspicious
-
-        texts = [v for _, v in graph_texts(graph, call)]
-        found = next((word for text in texts if (word := suspicious(text))), None)
-        if found:
-            self.find("source", member, None, f"{_core.FINDINGS['source'][1]}: it says {found!r}")
+    def source_code(self, seen: Any, member: str | None) -> None:
+        """Traced modules are pickled with their Python source, which torch runs to make them again."""
+        looked_at: set[int] = set()
+        for call in seen.traced():
+            args = seen.graph.call(call)[2]
+            body, *rest = [*seen.graph.items(args.id)[:2], None] if isinstance(args, _core.Ref) else (None,)
+            at = body.id if isinstance(body, _core.Ref) else -1
+            imports = rest[0] if rest and isinstance(rest[0], str) else ""
+            if at in looked_at and not imports:
+                continue
+            looked_at.add(at)
+            texts = [v for k, v in seen.graph.pairs(at) if k in ("_code", "code")] if at >= 0 else []
+            if not texts or not all(isinstance(text, str) for text in texts):
+                self.find("source", member, None, f"{_core.FINDINGS['source'][1]}: it cannot be seen")
+            elif word := next((w for text in texts if (w := suspicious(f"{imports}\n{text}", self.judge))), None):
+                self.find("source", member, None, f"{_core.FINDINGS['source'][1]}: it says {word!r}")
 
     def table(self, table: Any, where: str, elsewhere: bool = False) -> None:
         """Tensors that cannot be read, and storages that are not as their tensors say.
@@ -458,12 +465,3 @@ def behind_zeros(source: Source) -> tuple[Source, int]:
         if rest or not window:
             break
     return SliceSource(source, at, source.size - at), at
-
-
-def graph_texts(graph: Any, call: int) -> Iterator[tuple[Any, str]]:
-    """The texts in the first argument of a call."""
-    args = graph.call(call)[2]
-    first: Iterable[Any] = graph.items(args.id)[:1] if isinstance(args, _core.Ref) else ()
-    for item in first:
-        if isinstance(item, _core.Ref):
-            yield from ((k, v) for k, v in graph.pairs(item.id) if isinstance(v, str))

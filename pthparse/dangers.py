@@ -12,6 +12,7 @@ HARMLESS = frozenset(
         "HARMLESS",
         "NAMED",
         "NESTED_TYPE",
+        "NUMPY_ARRAY",
         "PER_CHANNEL",
         "PER_TENSOR",
         "SLOTS",
@@ -32,10 +33,11 @@ OWN = {
 }
 # Words of Python source that a traced module has no use for.
 FOREIGN = (
-    r"__\w+__|\b(?:exec|eval|compile|open|getattr|setattr|delattr|globals|locals|vars|breakpoint|input|os|sys|subprocess"
+    r"__\w+__|\b(?:exec|eval|compile|open|getattr|setattr|delattr|globals|locals|vars|breakpoint|os|sys|subprocess"
     r"|socket|shutil|importlib|builtins|pickle|marshal|ctypes|pathlib|lambda)\b|\btorch\.(?:load|save|hub|jit|package|utils)\b"
 )
-PLAIN_MODULES = frozenset(("torch", "math", "operator"))
+IMPORT = r"(?:from ([\w.]+) )?import ([\w.]+)(?: as (\w+))?"
+DEEPEST = 32  # modules in modules whose names are numbers
 USUAL = frozenset(("__getitem__", "__init__"))
 
 
@@ -102,6 +104,14 @@ class Judge:
             module = module.rpartition(".")[0]
         return None
 
+    def imports(self, module: str | None, name: str, alias: str | None) -> bool:
+        """Does such a line of source import what is dangerous, or a module by another name?"""
+        if module is None and alias is not None and not alias.endswith("pytree"):
+            return True
+        whole = name if module is None else f"{module}.{name}"
+        found = [self.danger(whole, "*"), None if module is None else self.danger(module, name)]
+        return any(f is not None and f[0] == "dangerous" for f in found)
+
     @staticmethod
     def unknown(module: str, name: str) -> str:
         text = f"{module}.{name}"
@@ -117,19 +127,21 @@ class Judge:
 HANDLED_REASONS = {False: "understood here, inert in a loader", True: "holds plain values, runs nothing"}
 
 
-def suspicious(source: str) -> str | None:
+def suspicious(source: str, judge: Judge) -> str | None:
     """The first word of Python source that does more than a traced module does: imports, calls of the interpreter."""
     import re
 
+    kept = []
     for line in source.splitlines():
-        words = line.split()
-        if words[:1] in (["import"], ["from"]) and words[1].split(".")[0].rstrip(",") not in (
-            "torch",
-            "math",
-            "operator",
-            "device",
-            "inf",
-            "nan",
-        ):
-            return " ".join(words[:4])[:80]
-    return next((m[0] for m in re.finditer(FOREIGN, source) if m[0] not in USUAL), None)
+        if re.search(r"\b(?:import|from)\b", line):
+            found = re.fullmatch(IMPORT, line.strip())
+            if found is None or judge.imports(*found.groups()):
+                return " ".join(line.split()[:4])[:80]
+        else:
+            kept.append(line)
+    text = "\n".join(kept)
+    for _ in range(DEEPEST):  # self.layers.0, as torch writes it
+        text, n = re.subn(r'\bgetattr\(([\w.]+), "(\w+)"\)', r"\1.\2", text)
+        if n == 0:
+            break
+    return next((m[0] for m in re.finditer(FOREIGN, text) if m[0] not in USUAL), None)

@@ -993,11 +993,82 @@ add(
 )
 add(
     48,
+    "an attribute behind a thousand other calls",
+    zipped(
+        p.list_of(
+            [p.call(p.glob("builtins", "int"), p.NONE)] * 1001
+            + [p.call(p.glob("builtins", "getattr"), p.glob("collections", "OrderedDict"), p.text("__init__"))]
+        ),
+        4,
+    ),
+    "dangerous",
+    "attribute",
+    found=[("builtins", "getattr", "unknown")],
+)
+add(
+    48,
     "another codec",
     zipped(p.call(p.glob("builtins", "bytearray"), p.text("a"), p.text("idna")), 3),
     "review",
     "call-arguments",
 )
+ARRAY = p.glob("numpy.core.multiarray", "_reconstruct")
+NDARRAY = p.glob("numpy", "ndarray")
+EIGHT = p.numpy_dtype("f8")
+
+
+def array(shape: list[int], data: bytes, dtype: bytes = EIGHT) -> bytes:
+    """An array as numpy pickles one: an empty one, and its state."""
+    state = p.tuple_of([p.integer(1), p.ints(shape), dtype, p.FALSE, data])
+    return p.call(ARRAY, NDARRAY, p.ints([0]), p.raw(b"b")) + state + p.BUILD
+
+
+add(48, "numpy: an honest array", zipped(array([2], p.raw(bytes(16)))), "clean")
+NUMPY_CALLS = {
+    "what the memory held": p.call(ARRAY, NDARRAY, p.ints([16]), p.raw(b"b")),
+    "eight gigabytes": p.call(ARRAY, NDARRAY, p.ints([1 << 33]), p.raw(b"b")),
+    "objects of nowhere": p.call(ARRAY, NDARRAY, p.ints([3]), p.raw(b"O")),
+    "another class": p.call(ARRAY, p.glob("builtins", "dict"), p.ints([0]), p.raw(b"b")),
+    "fewer bytes than elements": array([4], p.raw(bytes(16))),
+    "more bytes than elements": array([1], p.raw(bytes(16))),
+    "a negative size": array([-1], p.raw(bytes(16))),
+    "a size that wraps": array([1 << 40, 1 << 40], p.raw(b"")),
+    "a list as bytes": array([2], p.list_of([p.NONE, p.NONE])),
+    "a short scalar": p.numpy_scalar(EIGHT, b"AA"),
+    "a scalar of an object": p.numpy_scalar(p.numpy_dtype("O8"), b"A" * 8),
+    "a short buffer": p.numpy_array(EIGHT, b"A" * 8, [4]),
+}
+for name, value in NUMPY_CALLS.items():
+    add(48, f"numpy: {name}", zipped(value), "review", "call-arguments")
+for code in ("f8,O", "(99999,99999)f8", "__import__('os')"):
+    add(48, f"numpy: the dtype {code}", zipped(p.numpy_dtype(code)), "review", "numpy-dtype")
+RECONSTRUCTOR = p.glob("copyreg", "_reconstructor")
+OBJECT = p.glob("builtins", "object")
+NAMESPACE = p.call(RECONSTRUCTOR, p.glob("argparse", "Namespace"), OBJECT, p.NONE)
+add(48, "an honest namespace", zipped(NAMESPACE + p.dict_of({"a": p.NONE}) + p.BUILD, 3), "clean")
+RECONSTRUCTED = {
+    "a terabyte": p.call(RECONSTRUCTOR, *[p.glob("builtins", "bytearray")] * 2, p.integer(1 << 40)),
+    "a storage without memory": p.call(RECONSTRUCTOR, p.glob("torch", "FloatStorage"), OBJECT, p.NONE),
+    "an array without memory": p.call(RECONSTRUCTOR, NDARRAY, OBJECT, p.NONE),
+    "another class by its slots": NAMESPACE + SLOTS + p.BUILD,
+    "a method that is called": NAMESPACE
+    + p.dict_of({"append": p.glob("pathlib", "Path")})
+    + p.BUILD
+    + p.text("x")
+    + b"a",
+}
+for name, value in RECONSTRUCTED.items():
+    add(48, f"reconstructed: {name}", zipped(value, 3), "review", "call-arguments")
+NO_VALUES = {
+    "a range without steps": p.call(p.glob("builtins", "range"), *map(p.integer, (0, 1, 0))),
+    "a deque of a negative length": p.call(p.glob("collections", "deque"), p.EMPTY_LIST, p.integer(-1)),
+    "a part of nothing": p.call(p.glob("fractions", "Fraction"), p.integer(1), p.integer(0)),
+    "a part of nothing, as text": p.call(p.glob("fractions", "Fraction"), p.text("1/0")),
+    "sizes of text": p.call(p.glob("torch", "Size"), p.tuple_of([p.text("a")])),
+    "no layout": p.call(p.glob("torch.serialization", "_get_layout"), p.text("torch.nope")),
+}
+for name, value in NO_VALUES.items():
+    add(48, name, zipped(value, 3), "review", "call-arguments")
 add(
     48,
     "a storage class that is called",
@@ -1471,18 +1542,31 @@ add(
     "review",
     "code",
 )
-FX = p.call(
-    p.glob("torch.fx.graph_module", "reduce_graph_module"),
-    p.dict_of({"_code": p.text("import os\nos.system('x')")}),
-    p.text(""),
-)
+
+
+def traced(code: bytes, imports: bytes = p.text("")) -> bytes:
+    """A module traced by torch.fx, as it is pickled."""
+    return p.call(p.glob("torch.fx.graph_module", "reduce_graph_module"), p.dict_of({"_code": code}), imports)
+
+
+FORWARD = p.text("\n\n\ndef forward(self, input):\n    input_1 = input\n    return input_1\n")
+RUNS = p.text("import os\nos.system('x')")
+JOINED_CODE = p.call(p.glob("builtins", "str.join"), p.text(""), p.list_of([RUNS]))
+TRACED = ("torch.fx.graph_module", "reduce_graph_module", "unknown")
+add(75, "a traced module", zipped(traced(FORWARD)), "review", found=[TRACED])
+for name, value in {
+    "a traced module with other code": traced(RUNS),
+    "a traced module with other imports": traced(FORWARD, RUNS),
+    "a second traced module with other code": p.list_of([traced(FORWARD), traced(RUNS)]),
+}.items():
+    add(75, name, zipped(value), "dangerous", "source", found=[TRACED])
 add(
     75,
-    "a traced module with other code",
-    zipped(FX),
+    "a traced module whose code is computed",
+    zipped(traced(JOINED_CODE), 4),
     "dangerous",
     "source",
-    found=[("torch.fx.graph_module", "reduce_graph_module", "unknown")],
+    found=[TRACED, ("builtins", "str.join", "unknown")],
 )
 BIDI = "a\x1b[2J\x07\u202eb\x00\x9b1m\u2066<script>\ud800[bold]\r\n\x7f"
 add(80, "a tensor's name", lambda: stream(p.pickle(p.dict_of({BIDI: VECTOR}))), "clean")
@@ -1570,6 +1654,86 @@ mailcap findmatch
 marshal loads
 multiprocessing.util spawnv_passfds
 nntplib NNTP
+__builtins__ eval
+_operator call
+_signal raise_signal
+_sitebuiltins Quitter
+builtins exit
+cgi FieldStorage
+codecs register
+collections _sys.modules
+compression.zstd open
+concurrent.interpreters create
+copy _reconstruct
+dataclasses make_dataclass
+distutils.command.bdist_rpm bdist_rpm.run
+distutils.util byte_compile
+faulthandler _sigsegv
+filecmp cmp
+functorch.dim.magic_trace magic_trace
+gettext c2py
+huggingface_hub.file_download hf_hub_download
+hydra.utils get_method
+inspect _signature_fromstr
+IPython.utils.process system
+itertools filterfalse
+jinja2 Template
+jsonpickle decode
+modulefinder ModuleFinder.load_module
+mpmath.identification identify
+numexpr evaluate
+numpy.core _ufunc_reconstruct
+numpy.core.records fromfile
+numpy.lib._npyio_impl load
+numpy.lib.format read_array
+numpy.lib.utils safe_eval
+numpy frompyfunc
+operator call
+optparse Values.read_file
+pandas eval
+pandas.core.frame DataFrame.query
+pathlib Path.unlink
+pathlib._local PosixPath.write_bytes
+pexpect run
+pstats Stats
+pytest main
+random _os.system
+scipy.io loadmat
+site addpackage
+six.moves.builtins exec
+srsly.cloudpickle loads
+sympy.core.sympify sympify
+test.libregrtest.main main
+tkinter Tk.readprofile
+torch.backends.xeon.run_cpu main
+torch._C import_ir_module
+torch.classes load_library
+torch.cuda._memory_viz format_flamegraph
+torch.distributed.distributed_c10d _tensor_to_object
+torch.distributed.elastic.multiprocessing start_processes
+torch.distributed.run run_script_path
+torch._dynamo.trace_rules _load_obj_from_str
+torch._dynamo.utils import_submodule
+torch.export load
+torch._functorch.compilers get_inputs
+torch.fx.graph_module _exec_with_source
+torch.fx._graph_pickler GraphPickler.loads
+torch.jit.annotations _eval_no_call
+torch.multiprocessing spawn
+torch.ops load_library
+torch.package PackageImporter
+torch.UntypedStorage from_file
+torch.utils.benchmark Timer
+torch.utils._pytree tree_map
+torch.utils.show_pickle main
+torch._utils _import_dotted_name
+torch._weights_only_unpickler load
+tracemalloc Snapshot.load
+transformers.dynamic_module_utils get_class_from_dynamic_module
+typing get_type_hints
+warnings _getcategory
+weakref finalize
+werkzeug.serving run_simple
 numpy.f2py.crackfortran getlincoef
 numpy.f2py.crackfortran myeval
 numpy.testing._private.utils runstring
@@ -1621,6 +1785,10 @@ uuid _get_command_stdout
 venv create
 """
 UNKNOWN_GADGETS = """
+distutils.version LooseVersion
+joblib.numpy_pickle NumpyArrayWrapper
+signal Signals
+urllib.parse SplitResult
 builtins getattr
 functools partial
 functools partialmethod

@@ -467,7 +467,8 @@ uint64_t check_audit(const pth_graph *g, const pth_tensors *t, bool legacy, cons
   check_error(rc, &err, UINT64_MAX);
   CHECK(rc == 0);
   check_refs(&a, g);
-  CHECK(a.n_odds >= a.odds.len && a.odds.len <= PTH_AUDIT_MOST_ODDS && (a.n_odds == a.odds.len || a.odds.len == PTH_AUDIT_MOST_ODDS));
+  CHECK(a.n_odds >= a.odds.len && a.odds.len <= PTH_AUDIT_MOST_ODDS * PTH_N_FINDINGS &&
+        (a.n_odds == a.odds.len || a.odds.len >= PTH_AUDIT_MOST_ODDS));
   for (uint32_t i = 0; i < a.odds.len; i++) {
     const pth_odd *o = &PTH_AT(pth_odd, a.odds, i);
     CHECK(o->node < g->nodes.len && (o->ref == PTH_NONE || o->ref < a.refs.len) && o->finding > 0 && o->finding < PTH_N_FINDINGS);
