@@ -93,7 +93,8 @@ static bool fills(const pth_graph *g, uint32_t data, uint32_t dtype, uint32_t sh
   char kind = 0;
   uint64_t width = 0, n = 0;
   uint8_t k = data == PTH_NONE ? PTH_NODE_NONE : pth_node_at(g, data)->kind;
-  if (dtype == PTH_NONE || !dtype_code(g, dtype, &kind, &width)) return dtype != PTH_NONE;
+  if (dtype == PTH_NONE) return false;
+  if (!dtype_code(g, dtype, &kind, &width)) return pth_is_meant(g, dtype, PTH_G_NUMPY_DTYPE) || pth_is_meant(g, dtype, PTH_G_UNKNOWN);
   if (kind == 'O') return k == PTH_NODE_LIST && extent(g, shape, 1, &n) && n == pth_n_items(g, data);
   bool counted = k == PTH_NODE_BYTES || k == PTH_NODE_BYTEARRAY || k == PTH_NODE_STR8;
   if (!counted) return k == PTH_NODE_OBJECT && extent(g, shape, width, &n);

@@ -287,6 +287,10 @@ static bool fits(const pth_facts *f, uint32_t id, char letter) {
       return pth_is_text(n) && is_layout(pth_slice(g, n));
     case 'I':
       return (k == PTH_NODE_LIST || k == PTH_NODE_TUPLE) && is_settled(g, id, f->before) && lists_integers(g, id);
+    case 'O':
+      return pth_is_meant(g, id, PTH_G_TIMEDELTA);
+    case 'T': /* one that is not known may be a zone as well */
+      return k == PTH_NODE_OBJECT && (pth_is_meant(g, id, PTH_G_TIMEZONE) || !pth_meanings[pth_meaning_of_node(g, n->a, NULL)].handled);
     case 'y':
       return k == PTH_NODE_BYTES || k == PTH_NODE_BYTEARRAY || k == PTH_NODE_STR8 || is_meant_one_of(g, id, PTH_G_BYTEARRAY, PTH_G_BYTES);
     case 't':

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core, formats
 from .dangers import Judge, suspicious
 from .errors import LimitError, PthError, UnsupportedError, guard
-from .formats import zip_rest
+from .formats import strangers, zip_rest
 from .formats.base import MOST_FINDINGS, Container, Finding, Pickle, Remain, finding_of, names_globals
 from .literal import literal
 from .record import Record
@@ -259,6 +259,10 @@ class Auditor:
         """What is this part? A container or a pickle is looked through; anything else is passed by."""
         source, zeros = behind_zeros(remain.source)
         head = bytes(source.window(0, formats.HEAD))
+        array = strangers.behind_header(head)
+        if array:
+            source, zeros = SliceSource(source, array, max(0, source.size - array)), zeros + array
+            head = bytes(source.window(0, formats.HEAD))
         if not remain.expected and not self.may_be_one(head):
             return
         box = formats.container(source, self.limits)
@@ -361,20 +365,29 @@ class Auditor:
 
     def source_code(self, seen: Any, member: str | None) -> None:
         """Traced modules are pickled with their Python source, which torch runs to make them again."""
-        looked_at: set[int] = set()
+        known: dict[int | str, bool] = {}
         for call in seen.traced():
             args = seen.graph.call(call)[2]
-            body, *rest = [*seen.graph.items(args.id)[:2], None] if isinstance(args, _core.Ref) else (None,)
-            at = body.id if isinstance(body, _core.Ref) else -1
-            imports = rest[0] if rest and isinstance(rest[0], str) else ""
-            if at in looked_at and not imports:
-                continue
-            looked_at.add(at)
-            texts = [v for k, v in seen.graph.pairs(at) if k in ("_code", "code")] if at >= 0 else []
-            if not texts or not all(isinstance(text, str) for text in texts):
-                self.find("source", member, None, f"{_core.FINDINGS['source'][1]}: it cannot be seen")
-            elif word := next((w for text in texts if (w := suspicious(f"{imports}\n{text}", self.judge))), None):
-                self.find("source", member, None, f"{_core.FINDINGS['source'][1]}: it says {word!r}")
+            given = seen.graph.items(args.id)[:2] if isinstance(args, _core.Ref) else []
+            body, imports = [*given, "", ""][:2]
+            if word := self.foreign(seen.graph, body, imports, known):
+                self.find("source", member, None, f"{_core.FINDINGS['source'][1]}: {word}")
+
+    def foreign(self, graph: Any, body: Any, imports: Any, known: dict[int | str, bool]) -> str | None:
+        """What such source says beyond a traced module. known: what was looked at, and does it begin a line?"""
+        if not isinstance(body, _core.Ref) or not isinstance(imports, str):
+            return "it cannot be seen"
+        texts = [imports] if imports not in known else []
+        known[imports] = True
+        if body.id not in known:
+            codes = [v for k, v in graph.pairs(body.id) if k in ("_code", "code")]
+            if not codes or not all(isinstance(code, str) for code in codes):
+                return "it cannot be seen"
+            texts += codes
+            known[body.id] = all(code.startswith("\n") for code in codes)
+        if word := next((w for text in texts if (w := suspicious(text, self.judge))), None):
+            return f"it says {word!r}"
+        return None if known[body.id] or not imports or imports.endswith("\n") else "it begins in the middle of a line"
 
     def table(self, table: Any, where: str, elsewhere: bool = False) -> None:
         """Tensors that cannot be read, and storages that are not as their tensors say.

@@ -5,12 +5,14 @@ Knowing them is a courtesy, so first bytes are enough.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from ..errors import FormatError, PthError, UnsupportedError, escape
 from ..source import Source
-from .base import Container
+from .base import Container, Remain
 
+NUMPY = b"\x93NUMPY"
 PACKED = (
     (b"\x1f\x8b", "gzip", "gzip-compressed: unpack it with `gunzip`"),
     (b"BZh", "bzip2", "bzip2-compressed: unpack it with `bunzip2`"),
@@ -21,7 +23,7 @@ PACKED = (
     (b"Rar!\x1a\x07", "rar", "a RAR archive: unpack it first"),
     (b"\x89HDF\r\n\x1a\n", "hdf5", "an HDF5 file (Keras?): open it with h5py"),
     (b"GGUF", "gguf", "a GGUF file (llama.cpp), not a torch checkpoint"),
-    (b"\x93NUMPY", "npy", "a numpy array: open it with numpy.load"),
+    (NUMPY, "npy", "a numpy array: open it with numpy.load"),
     (b"PYTORCH1", "pytorch1", "the container of the torch 1.0 previews, which no torch reads any more"),
     (b"PK\x05\x06", "empty-zip", "an empty zip: the save was interrupted, or nothing was put in"),
 )
@@ -40,6 +42,10 @@ class StrangeContainer(Container):
         head = bytes(self.source.window(0, 4096))
         self.leading_pickles()  # torch knows none of these formats, and runs what is there
         raise recognise(head, self.source) or unknown(self.source, head)
+
+    def remains(self) -> Iterator[Remain]:
+        if behind_header(bytes(self.source.window(0, 16))):
+            yield Remain("(array)", 0, self.source, False)
 
 
 def recognise(head: bytes, source: Source | None = None) -> PthError | None:
@@ -73,6 +79,14 @@ def recognise(head: bytes, source: Source | None = None) -> PthError | None:
     if not head.strip(b"\x00") and (source is None or _all_zero(source)):
         return FormatError("all-zero", "nothing but zeros: the disk was full or the write was never finished")
     return None
+
+
+def behind_header(head: bytes) -> int:
+    """Where the data of a numpy array begin: arrays of objects are a pickle. 0: it is none."""
+    if not head.startswith(NUMPY):
+        return 0
+    long = head[6:7] > b"\x01"
+    return (12 if long else 10) + int.from_bytes(head[8 : 12 if long else 10], "little")
 
 
 def _all_zero(source: Source) -> bool:

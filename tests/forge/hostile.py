@@ -795,6 +795,11 @@ for name, head, code in (
     ("flatbuffer", b"C\x10  PTMF" + b" " * 10 + p.POP, "flatbuffer"),
 ):
     evil(45, f"a pickle that begins like {name}", head + SYSTEM + b".", code)
+NPY = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n"
+NPY = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(NPY)) + NPY
+evil(45, "an array of objects", NPY + BAD, "npy")
+evil(45, "an archive of arrays of objects", lambda: build([Entry("x.npy", NPY + BAD)]), "npz")
+evil(18, "an array of objects", with_entries(inserted(END, Entry("archive/x.npy", NPY + BAD))), "embedded")
 for module in ("pthparse", "picklescan.scanner", "modelscan", "fickling"):
     add(46, f"import of {module}", zipped(p.glob(module, "open")), "review", found=[(module, "open", "unknown")])
 FILLS = {"SETITEM": b"NNs", "SETITEMS": b"(NNu", "APPEND": b"Na", "APPENDS": b"(Ne", "ADDITEMS": b"(N\x90"}
@@ -1036,6 +1041,7 @@ NUMPY_CALLS = {
     "a list as bytes": array([2], p.list_of([p.NONE, p.NONE])),
     "a short scalar": p.numpy_scalar(EIGHT, b"AA"),
     "a scalar of an object": p.numpy_scalar(p.numpy_dtype("O8"), b"A" * 8),
+    "a scalar of no dtype": p.numpy_scalar(p.ordered_dict(), b"A" * 8),
     "a short buffer": p.numpy_array(EIGHT, b"A" * 8, [4]),
 }
 for name, value in NUMPY_CALLS.items():
@@ -1065,6 +1071,10 @@ NO_VALUES = {
     "a part of nothing": p.call(p.glob("fractions", "Fraction"), p.integer(1), p.integer(0)),
     "a part of nothing, as text": p.call(p.glob("fractions", "Fraction"), p.text("1/0")),
     "sizes of text": p.call(p.glob("torch", "Size"), p.tuple_of([p.text("a")])),
+    "a zone that is none": p.call(p.glob("datetime", "timezone"), p.ordered_dict()),
+    "a time in a zone that is none": p.call(
+        p.glob("datetime", "datetime"), p.raw(b"\x07\xe4\1\1" + bytes(6)), p.ordered_dict()
+    ),
     "no layout": p.call(p.glob("torch.serialization", "_get_layout"), p.text("torch.nope")),
 }
 for name, value in NO_VALUES.items():
@@ -1557,6 +1567,7 @@ add(75, "a traced module", zipped(traced(FORWARD)), "review", found=[TRACED])
 for name, value in {
     "a traced module with other code": traced(RUNS),
     "a traced module with other imports": traced(FORWARD, RUNS),
+    "a traced module with imports that go on": traced(p.text("rt os"), p.text("impo")),
     "a second traced module with other code": p.list_of([traced(FORWARD), traced(RUNS)]),
 }.items():
     add(75, name, zipped(value), "dangerous", "source", found=[TRACED])
@@ -1785,6 +1796,7 @@ uuid _get_command_stdout
 venv create
 """
 UNKNOWN_GADGETS = """
+os stat_result
 distutils.version LooseVersion
 joblib.numpy_pickle NumpyArrayWrapper
 signal Signals
