@@ -481,6 +481,7 @@ static int name_root(walk *w) {
   if (!is_container(g, root)) return 0;
   bool module = is_module(g, root);
   w->t->whole_module = module || is_script(g, root);
+  if (w->t->whole_module) w->t->flat = false; /* a parameter and a buffer can have one name */
   rc = enter(w, root, path, module ? WALK_MODULE : is_script(g, root) ? WALK_SCRIPT : WALK_PLAIN, true);
   return rc ? rc : walk_all(w);
 }

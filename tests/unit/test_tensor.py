@@ -172,6 +172,16 @@ def test_names() -> None:
     assert "\x1b" not in repr(ckpt["\x1b[2J\n"])
 
 
+def test_a_parameter_and_a_buffer_of_one_name() -> None:
+    """torch refuses to make such a module; a file can say it all the same."""
+    t, state = p.vector("0", 8), {"_buffers": p.EMPTY_DICT, "_modules": p.EMPTY_DICT, "_parameters": p.EMPTY_DICT}
+    for part in ("_parameters", "_buffers"):
+        state[part] = p.dict_of({"w": t})
+    root = p.call(p.glob("m", "Net")) + p.dict_of(state) + p.BUILD
+    ckpt = pthparse.open(checkpoint(p.pickle(root), {"0": DATA}))
+    assert list(ckpt) == ["w", "w#2"] and [f.code for f in ckpt.findings] == ["names-collide"]
+
+
 def test_a_missing_name_tells_the_nearest() -> None:
     ckpt = opened(p.vector("0", 8))
     with pytest.raises(KeyError, match="no tensor 'okk'; near: 'ok'"):
