@@ -64,16 +64,23 @@ class Build(build_ext):
         super().build_extensions()
 
 
-sources = ["pthparse/_core.pyx", *sorted(f"csrc/{p.name}" for p in (HERE / "csrc").glob("*.c"))]
+KERNELS = ("cpu", "kernel_*", "stats")
 headers = sorted(str(p.relative_to(HERE)) for pattern in ("*.h", "defs/*.def") for p in (HERE / "csrc").glob(pattern))
-core = Extension(
-    "pthparse._core",
-    sources,
-    include_dirs=["csrc"],
-    depends=[*headers, "pthparse/_csrc.pxd"],
-    define_macros=MACROS,
-    py_limited_api=ABI3,
-)
+kernels = sorted(f"csrc/{p.name}" for name in KERNELS for p in (HERE / "csrc").glob(f"{name}.c"))
+reading = sorted({f"csrc/{p.name}" for p in (HERE / "csrc").glob("*.c")} - set(kernels))
+
+
+def seam(name: str, sources: list[str]) -> Extension:
+    return Extension(
+        f"pthparse.{name}",
+        [f"pthparse/{name}.pyx", *sources],
+        include_dirs=["csrc", "pthparse"],
+        depends=[*headers, "pthparse/_csrc.pxd", "pthparse/_seam.h"],
+        define_macros=MACROS,
+        py_limited_api=ABI3,
+    )
+
+
 directives = {
     "language_level": 3,
     "binding": True,
@@ -83,7 +90,7 @@ directives = {
 }
 
 setup(
-    ext_modules=cythonize([core], compiler_directives=directives),
+    ext_modules=cythonize([seam("_core", reading), seam("_kernels", kernels)], compiler_directives=directives),
     cmdclass={"build_ext": Build},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},
 )

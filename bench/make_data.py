@@ -1,7 +1,8 @@
 """Makes the files that the benchmarks read, by torch and safetensors.
 
 python bench/make_data.py [FOLDER]        model_weights (505 MB), state_dict_100mb, many_20000 and
-                                          many_100000, each as .pth and .safetensors
+                                          many_100000, each as .pth and .safetensors; and model_bfloat16
+                                          and model_float16, the first one in half precision, as .pth
 python bench/make_data.py --lesson PATH   the lesson's architecture at small width, as shipped with the project
 """
 
@@ -58,6 +59,10 @@ def make(folder: Path) -> None:
     weights = folder / "model_weights.pth"
     if not weights.exists() or weights.stat().st_size != LESSON_BYTES:
         lesson(weights)
+    for dtype in (torch.bfloat16, torch.float16):
+        path = folder / f"model_{str(dtype).removeprefix('torch.')}.pth"
+        if not path.exists():
+            torch.save({n: t.to(dtype) for n, t in torch.load(weights, weights_only=True).items()}, path)
     hundred = folder / "state_dict_100mb.pth"
     if not hundred.exists():
         save({f"layers.{i}.weight": torch.randn(512, 512) for i in range(100)}, hundred)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .formats.base import Finding
     from .info import build_info
     from .limits import Limits
+    from .stats import Stats, StatsTable
     from .tensor import Storage, Tensor
     from .values import GlobalName, Opaque
 
@@ -35,6 +36,8 @@ _HOMES = {
     "Limits": "limits",
     "Opaque": "values",
     "PthError": "errors",
+    "Stats": "stats",
+    "StatsTable": "stats",
     "Storage": "tensor",
     "Tensor": "tensor",
     "TruncatedError": "errors",
@@ -55,6 +58,8 @@ __all__ = [
     "Limits",
     "Opaque",
     "PthError",
+    "Stats",
+    "StatsTable",
     "Storage",
     "Tensor",
     "TruncatedError",

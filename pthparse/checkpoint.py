@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .auditor import AuditReport
     from .formats.base import Container
+    from .stats import StatsTable
 
 # Where training checkpoints keep the model, by how often it is met.
 MODEL_BRANCHES = (
@@ -148,6 +149,25 @@ class _Names(Mapping[str, Tensor]):
     def metadata(self) -> Mapping[str, Any]:
         """Path -> plain value, of everything that is no tensor: 'epoch', 'optimizer/param_groups/0/lr'."""
         raise AssertionError("abstract")
+
+    def stats(self, names: Iterable[str] | None = None, **how: Any) -> StatsTable:
+        """Statistics of the tensors, in one pass over their data; see `pthparse.Stats`.
+
+        Parameters
+        ----------
+        names : iterable of str, optional
+            Of these alone.
+        **how
+            histogram, executor, threads, progress, isa: as of `pthparse.engine.measure`.
+
+        Raises
+        ------
+        KeyError
+            There is no tensor of a name. What is wrong with one that there is stands in `StatsTable.errors`.
+        """
+        from .engine import measure
+
+        return measure(self._tensors() if names is None else [self[n] for n in names], **how)
 
     def state_dict(self) -> _Names:
         """The tensors of the model itself: these, or those of the branch 'state_dict', 'model', ..."""

@@ -44,8 +44,14 @@ def _audit() -> Verb:
     return audit.VERB
 
 
+def _stats() -> Verb:
+    from .report import stats
+
+    return stats.VERB
+
+
 # A new verb is a module of report/, a function and a word here. Only the one that is asked for is imported.
-VERBS: dict[str, Callable[[], Verb]] = {"info": _info, "ls": _ls, "show": _show, "audit": _audit}
+VERBS: dict[str, Callable[[], Verb]] = {"info": _info, "ls": _ls, "show": _show, "stats": _stats, "audit": _audit}
 
 
 class Help(argparse.RawDescriptionHelpFormatter):

@@ -9,7 +9,9 @@ from . import __version__, _core
 
 
 def build_info() -> dict[str, object]:
-    """Version, compiler and platform, for bug reports."""
+    """Version, compiler, platform, and the instruction sets that the kernels can use here: the last is the best."""
+    from . import _kernels
+
     return {
         "version": __version__,
         "compiler": _core.COMPILER,
@@ -17,4 +19,5 @@ def build_info() -> dict[str, object]:
         "python": platform.python_version(),
         "platform": f"{sys.platform}-{platform.machine()}",
         "byteorder": sys.byteorder,
+        "instruction_sets": list(_kernels.ISAS),
     }

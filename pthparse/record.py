@@ -71,11 +71,11 @@ class Record(metaclass=RecordType):
         return tuple(getattr(self, n) for n in self.__match_args__)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as a dict of plain values."""
-        return {n: _plain(getattr(self, n)) for n in self.__match_args__}
+        """The same as a dict of plain values. Fields whose names begin with "_" are no part of it."""
+        return {n: _plain(getattr(self, n)) for n in self.__match_args__ if n[0] != "_"}
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{n}={getattr(self, n)!r}" for n in self.__match_args__)
+        told = ", ".join(f"{n}={getattr(self, n)!r}" for n in self.__match_args__ if n[0] != "_")
         return f"{type(self).__qualname__}({told})"
 
     def __eq__(self, other: object) -> bool:

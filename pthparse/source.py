@@ -46,6 +46,10 @@ class Source:
             )
         return data
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fills a buffer with what stands at `offset`; TruncatedError if it is not all there."""
+        buffer[:] = self.read(offset, len(buffer))
+
     def view(self) -> Any:
         """A read-only buffer over everything, or None if there can be none."""
         return None
@@ -96,15 +100,15 @@ class FileSource(Source):
 
     def __init__(self, fd: int, path: str | None, base: int = 0) -> None:
         self._fd = fd
-        self._base = base
+        self.base = base
         self._map: memoryview | None = None
         self._lock = threading.Lock()
         self.path = path
-        self._opened = _state(fd)
-        self.size = max(0, self._opened[0] - base)
+        self.opened = _state(fd)
+        self.size = max(0, self.opened[0] - base)
 
     def changed(self) -> bool:
-        return self._fd >= 0 and _state(self._fd) != self._opened
+        return self._fd >= 0 and _state(self._fd) != self.opened
 
     def window(self, offset: int, length: int) -> bytes:
         length = min(length, max(0, self.size - offset))
@@ -113,7 +117,7 @@ class FileSource(Source):
         parts = []
         while length > 0:
             try:
-                part = os.pread(self._fd, length, self._base + offset)
+                part = os.pread(self._fd, length, self.base + offset)
             except OSError as e:
                 e.filename = self.path
                 raise
@@ -124,6 +128,17 @@ class FileSource(Source):
             length -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        if self._fd < 0:
+            raise closed(self.path)
+        done = 0
+        while done < len(buffer):
+            n = os.preadv(self._fd, [buffer[done:]], self.base + offset + done) if hasattr(os, "preadv") else 0
+            if n == 0:  # its end, or a system without preadv
+                buffer[done:] = self.read(offset + done, len(buffer) - done)
+                return
+            done += n
+
     def view(self) -> memoryview | None:
         if not self.mapped:
             return None
@@ -133,10 +148,10 @@ class FileSource(Source):
                     raise closed(self.path)
                 import mmap
 
-                if os.fstat(self._fd).st_size <= self._base:
+                if os.fstat(self._fd).st_size <= self.base:
                     raise TruncatedError("file-changed", "nothing is left of the file", path=self.path)
                 whole = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
-                self._map = memoryview(whole)[self._base :]
+                self._map = memoryview(whole)[self.base :]
             return self._map
 
     def close(self) -> None:
@@ -155,7 +170,7 @@ class StreamSource(Source):
 
     def __init__(self, file: BinaryIO, base: int) -> None:
         self._file = file
-        self._base = base
+        self.base = base
         self._lock = threading.Lock()
         self.size = max(0, file.seek(0, os.SEEK_END) - base)
         file.seek(base)
@@ -164,7 +179,7 @@ class StreamSource(Source):
         with self._lock:
             back = self._file.tell()
             try:
-                self._file.seek(self._base + offset)
+                self._file.seek(self.base + offset)
                 return self._file.read(min(length, max(0, self.size - offset)))
             finally:
                 self._file.seek(back)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .formats.base import Container, Pickle
+    from .stats import Stats
 
 IN_PICKLE, IN_TEXT = _core.STORAGE_FLAGS["IN_PICKLE"], _core.STORAGE_FLAGS["IN_TEXT"]
 MAX_NUMPY_DIMS = 64
@@ -404,6 +405,23 @@ class Tensor(_core.TensorRow):
         except PthError as e:
             raise self._place(e) from None
 
+    def stats(self, **how: Any) -> Stats:
+        """Its statistics; of one that is made of several with data of their own, use `Checkpoint.stats`.
+
+        Raises
+        ------
+        PthError
+            It has no elements that can be read.
+        """
+        from .engine import measure
+
+        found = measure([self], **how)
+        for error in found.errors.values():
+            raise error
+        if len(found) != 1:
+            raise UnsupportedError("no-array", f"tensor {self.name!r} is made of {len(found)} others")
+        return next(iter(found))
+
     def _only(self) -> Tensor | None:
         """The one tensor of the same shape that a wrapper comes down to."""
         t: Tensor = self
@@ -727,4 +745,4 @@ def _dequantized(q: NDArray[Any], scale: Any, zero: Any, axis: int | None) -> ND
     scale, zero = scale.reshape(wide), zero.reshape(wide)
     if zero.dtype.kind == "f":  # float_qparams
         return np.asarray((q.astype(np.float32) - zero.astype(np.float32)) * scale.astype(np.float32))
-    return np.asarray(np.multiply(q.astype(np.int64) - zero, scale.astype(np.float32), dtype=np.float32))
+    return np.asarray(((q.astype(np.int64) - zero) * scale).astype(np.float32))  # torch: in double, here alone

@@ -11,9 +11,11 @@ from typing import Any
 
 from ..checkpoint import nearest
 from ..checkpoint import open as open_checkpoint
-from ..errors import UnsupportedError, escape
+from ..errors import PthError, UnsupportedError, escape
 from ..record import Record
+from ..stats import Stats
 from ..values import children, type_name
+from .stats import json_row, print_figures
 from .summary import FEW
 from .text import jsonable, line, shape, size
 from .verb import Verb, print_json, tensor_row
@@ -82,10 +84,29 @@ def show(args: argparse.Namespace) -> int:
         facts = tensor_facts(t)
         arrays = arrays_of(t) if index is None else {"": sliced(t, index, args.name)}
         if args.json:
-            print_json({"file": args.file, **facts, "values": {k: json_values(a) for k, a in arrays.items()}})
+            figures = [] if index is None and not arrays else statistics(t, index, arrays)
+            told = {"stats": json_row(figures[0])} if len(figures) == 1 else {}
+            print_json({"file": args.file, **facts, **told, "values": {k: json_values(a) for k, a in arrays.items()}})
         else:
             print_tensor(facts, arrays)
+            print_statistics(t, index, arrays)
     return 0
+
+
+def statistics(t: Any, index: Any, arrays: dict[str, Any]) -> list[Stats]:
+    """Of all of a tensor, or of the slice that is shown; none where there are none."""
+    from ..engine import measure, measure_array
+
+    try:
+        return [measure_array(t.name, arrays[""], True)] if index is not None else list(measure([t], histogram=True))
+    except PthError:
+        return []
+
+
+def print_statistics(t: Any, index: Any, arrays: dict[str, Any]) -> None:
+    for s in statistics(t, index, arrays):
+        if s.numel > 1:
+            print_figures(s)
 
 
 def show_value(args: argparse.Namespace, value: Any) -> None:

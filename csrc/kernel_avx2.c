@@ -1,0 +1,45 @@
+/* AVX2 with FMA and F16C, which came together. */
+#include "kernel.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC target("avx2,fma,f16c")
+#endif
+#include <immintrin.h>
+
+typedef __m256 F;
+typedef __m256d D;
+enum { FL = 8, DL = 4 };
+INLINE F f_load(const float *p) { return _mm256_loadu_ps(p); }
+INLINE void f_store(float *p, F x) { _mm256_storeu_ps(p, x); }
+INLINE F f_set(float x) { return _mm256_set1_ps(x); }
+INLINE F f_min(F x, F y) { return _mm256_min_ps(x, y); }
+INLINE F f_max(F x, F y) { return _mm256_max_ps(x, y); }
+INLINE F f_abs(F x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
+INLINE D d_load(const double *p) { return _mm256_loadu_pd(p); }
+INLINE D d_floats(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+INLINE D d_halves(const uint16_t *p) { return _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)p))); }
+INLINE D d_brains(const uint16_t *p) {
+  __m128i codes = _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)p));
+  return _mm256_cvtps_pd(_mm_castsi128_ps(_mm_slli_epi32(codes, 16)));
+}
+INLINE void d_store(double *p, D x) { _mm256_storeu_pd(p, x); }
+INLINE D d_set(double x) { return _mm256_set1_pd(x); }
+INLINE D d_add(D x, D y) { return _mm256_add_pd(x, y); }
+INLINE D d_sub(D x, D y) { return _mm256_sub_pd(x, y); }
+INLINE D d_mul(D x, D y) { return _mm256_mul_pd(x, y); }
+INLINE D d_abs(D x) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), x); }
+INLINE D d_min(D x, D y) { return _mm256_min_pd(x, y); }
+INLINE D d_max(D x, D y) { return _mm256_max_pd(x, y); }
+INLINE D d_add_square(D q, D d) { return _mm256_fmadd_pd(d, d, q); }
+INLINE D d_plus(D s, D d) { return _mm256_add_pd(s, d); }
+
+#define ONE_LOOP 0
+#define KERNEL pth_kernel_avx2
+#include "kernel_body.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

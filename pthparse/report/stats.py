@@ -1,0 +1,177 @@
+"""`pthparse stats FILE [PATTERN]`: statistics of every tensor, a line each; or what is wrong with them."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ..checkpoint import open as open_checkpoint
+from ..errors import escape
+from ..health import Remark, health
+from ..stats import Stats, StatsTable
+from .ls import natural
+from .text import BAR, Column, bar, count, jsonable, line, on_terminal, shape, table
+from .verb import CANNOT_SAY, NO, Verb, print_json
+
+FIGURES = ("mean", "std", "min", "max", "absmax", "l1", "l2", "zeros", "nan", "posinf", "neginf", "subnormal", "numel")
+FIELDS = (
+    "name", "dtype", "shape", "numel", "nan", "posinf", "neginf", "zeros", "subnormal", "min", "max", "mean", "std",
+    "absmax", "l1", "l2", "first_bad", "bfloat16_exact",
+)  # fmt: skip
+WAIT = 1.0  # seconds before a bar is drawn
+
+
+def stats_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file")
+    parser.add_argument("pattern", nargs="?", help="glob over names, such as 'layers.*.weight'")
+    parser.add_argument("--sort", choices=("file", "name", *FIGURES), default="file", help="largest first")
+    parser.add_argument("--health", action="store_true", help="only what is wrong or remarkable; exit code 1 on errors")
+    parser.add_argument("--histogram", action="store_true", help="with --json: magnitudes by power of two")
+    parser.add_argument("--csv", action="store_true", help="comma-separated values")
+    parser.add_argument("--limit", type=natural, metavar="N", help="the first N only")
+    parser.add_argument("--threads", type=natural, metavar="N", help="default: as many as there are processors")
+
+
+def stats(args: argparse.Namespace) -> int:
+    with open_checkpoint(args.file, mmap=False) as ckpt:
+        names = [n for n in ckpt if args.pattern is None or fnmatchcase(n, args.pattern)]
+        if args.pattern is not None and not names:
+            print(f"pthparse: {escape(args.file)}: no tensor matches '{escape(args.pattern)}'", file=sys.stderr)
+            return NO
+        found = ckpt.stats(
+            names, histogram=args.histogram, threads=args.threads or None, progress=progress_on(sys.stderr)
+        )
+        remarks = health(found, ckpt)
+    wrong = any(r.severity == "error" for r in remarks)
+    if args.sort == "name":
+        found = StatsTable(sorted(found, key=lambda s: s.name), found.errors)
+    elif args.sort != "file":
+        found = found.sorted(args.sort)
+    rows = list(found)[: args.limit]
+    if args.json:
+        told: dict[str, Any] = {} if args.health else {"tensors": [json_row(s) for s in rows]}
+        print_json({"file": args.file, "remarks": [r.to_dict() for r in remarks], **told})
+    elif args.health:
+        print_remarks(remarks, len(found))
+    elif args.csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(FIELDS)
+        for s in rows:
+            cells = [escape(s.name), s.dtype, "x".join(map(str, s.shape)), *(getattr(s, n) for n in FIELDS[3:])]
+            writer.writerow(["" if c is None else c for c in cells])
+    else:
+        print_stats(rows)
+        if len(found) > len(rows):
+            line(f"({len(found) - len(rows):,} more)")
+        for name, error in found.errors.items():
+            line(f"{name}: {error.message}")
+    if wrong:
+        return NO
+    return CANNOT_SAY if not len(found) and found.errors else 0
+
+
+def json_row(s: Stats) -> dict[str, Any]:
+    row = s.to_dict()
+    if isinstance(s.mean, complex):
+        row["mean"] = [s.mean.real, s.mean.imag]
+    if s.histogram is None:
+        del row["histogram"]
+    if s.integers is None:
+        del row["integers"]
+    else:
+        row["integers"] = json_row(s.integers)
+    plain: dict[str, Any] = jsonable(row)
+    return plain
+
+
+def number(x: Any) -> str:
+    if x is None:
+        return "-"
+    if isinstance(x, complex):
+        return f"{x.real:.4g}{x.imag:+.4g}j"
+    return f"{x:,}" if isinstance(x, int) and abs(x) < 10**9 else f"{x:.4g}"
+
+
+def zeros(s: Stats) -> str:
+    if s.zeros == 0 or not s.numel:
+        return "0"
+    percent = 100 * s.zeros / s.numel
+    return f"{percent:.1f} %" if percent >= 0.05 else f"{s.zeros:,}"
+
+
+def print_stats(rows: list[Stats]) -> None:
+    right = ("mean", "std", "min", "max", "l2", "zeros", "NaN", "Inf")
+    heads = (Column("name", name=True), Column("dtype"), Column("shape"), *(Column(h, right=True) for h in right))
+    cells = []
+    for s in rows:
+        figures = [number(x) for x in (s.mean, s.std, s.min, s.max, s.l2)]
+        cells.append((s.name, s.dtype, shape(s.shape), *figures, zeros(s), f"{s.nan:,}", f"{s.posinf + s.neginf:,}"))
+    table(heads, cells, sys.stdout)
+
+
+def print_remarks(remarks: list[Remark], n: int) -> None:
+    for r in remarks:
+        line(f"{r.severity:<5}  {r.name + ': ' if r.name else ''}{r.message} [{r.code}]")
+    wrong = sum(r.severity == "error" for r in remarks)
+    line(f"{count(n, 'tensor')}: {count(wrong, 'error')}, {count(len(remarks) - wrong, 'note')}")
+
+
+def print_figures(s: Stats) -> None:
+    """Of one tensor, with the magnitudes if they were counted."""
+    line(
+        f"mean {number(s.mean)}, std {number(s.std)}, min {number(s.min)}, max {number(s.max)}, "
+        f"l1 {number(s.l1)}, l2 {number(s.l2)}"
+    )
+    line(
+        f"zeros {zeros(s)}, NaN {s.nan:,}, +Inf {s.posinf:,}, -Inf {s.neginf:,}, subnormal {s.subnormal:,}"
+        + (", each exactly a bfloat16" if s.bfloat16_exact and s.min != s.max else "")
+    )
+    if s.histogram:
+        print_magnitudes(s.histogram)
+
+
+def print_magnitudes(histogram: tuple[tuple[int, int], ...], most: int = 16) -> None:
+    """A bar for each power of two; those far below the others in one."""
+    low = max(histogram[0][0], histogram[-1][0] - most + 1)
+    below = sum(n for e, n in histogram if e < low)
+    counts = dict(histogram)
+    rows = [(f"2^{e}", counts.get(e, 0)) for e in range(histogram[-1][0], low - 1, -1)]
+    rows += [(f"< 2^{low}", below)] if below else []
+    total = max(n for _, n in rows)
+    for head, n in rows:
+        line(f"  {head:>8}  {bar(n, total):<{BAR}}  {n:,}")
+
+
+def progress_on(stream: Any) -> Callable[[int, int], None] | None:
+    """Draws a bar on a terminal, for work that takes longer than a second."""
+    if not on_terminal(stream):
+        return None
+    start = time.monotonic()
+    last = start
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done >= total and last > start:
+            print("\r" + " " * (BAR + 30) + "\r", end="", file=stream, flush=True)
+        elif now - start > WAIT and now - last > 0.1:
+            last = now
+            rate = done / (now - start) / 1e9
+            print(
+                f"\r[{bar(done, total):<{BAR}}] {100 * done // total} %, {rate:.1f} GB/s",
+                end="",
+                file=stream,
+                flush=True,
+            )
+
+    return progress
+
+
+VERB = Verb(
+    stats, stats_arguments, "statistics of every tensor; --health: what is wrong", "pthparse stats model.pth --health"
+)
