@@ -107,6 +107,7 @@ int pth_legacy_store(const pth_legacy *l, uint64_t total_len, pth_store *out, ui
 int pth_legacy_check(const pth_store *s, pth_bytes window, uint64_t window_off, uint32_t *next, pth_err *err) {
   for (; *next < s->spans.len; ++*next) {
     const pth_span *span = &PTH_AT(pth_span, s->spans, *next);
+    if (span->code) continue;
     uint64_t at = span->off - 8;
     if (at < window_off || at - window_off > window.len || window.len - (at - window_off) < 8) return 0;
     uint64_t have = pth_u64(window.data + (at - window_off)), want = span->len / pth_dtypes[span->dtype].itemsize;

@@ -28,7 +28,7 @@ void pth_legacy_free(pth_legacy *l);
 int pth_legacy_store(const pth_legacy *l, uint64_t total_len, pth_store *out, uint64_t *end, pth_err *err);
 
 /* Compares the headers that lie in `window` (which begins at window_off) with the store, from span *next on; stops at the first
- * that does not. */
+ * that does not. Spans that cannot be read (pth_store_cut) are passed by. */
 int pth_legacy_check(const pth_store *s, pth_bytes window, uint64_t window_off, uint32_t *next, pth_err *err);
 
 /* Does a text name a device, as storages are tagged with it: cpu, cuda:0? */

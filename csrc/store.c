@@ -85,6 +85,17 @@ int pth_store_add(pth_store *s, const pth_span *span, pth_err *err) {
   return 0;
 }
 
+void pth_store_cut(pth_store *s, uint64_t file_len) {
+  for (uint32_t i = 0; i < s->spans.len; i++) {
+    pth_span *span = &PTH_AT(pth_span, s->spans, i);
+    if (span->code == 0 && (span->off > file_len || span->len > file_len - span->off)) span->code = PTH_E_STORAGE_CUT;
+  }
+  for (uint32_t i = 0; i < s->tensors.len; i++) {
+    pth_named_tensor *t = &PTH_AT(pth_named_tensor, s->tensors, i);
+    if (t->code == PTH_E_STORAGE_MISSING) t->code = PTH_E_STORAGE_CUT;
+  }
+}
+
 uint32_t pth_store_find(const pth_store *s, pth_bytes key) {
   if (key.len > PTH_LONGEST_KEY) return PTH_NONE;
   uint32_t n;

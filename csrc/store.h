@@ -44,6 +44,8 @@ int pth_store_init(pth_store *s, pth_arena *a, uint32_t expected, pth_err *err);
 void pth_store_free(pth_store *s);
 /* Adds a span; a key that is there already marks both with PTH_E_ZIP_DUPLICATE. */
 int pth_store_add(pth_store *s, const pth_span *span, pth_err *err);
+/* Of a file that was cut short: marks the spans that lie beyond its end, or reach beyond it, and named tensors without a span. */
+void pth_store_cut(pth_store *s, uint64_t file_len);
 /* Index of spans, or PTH_NONE. Each tensor asks once, perhaps all with one long key: torch's are numbers, and longer ones than this
  * are not found. */
 #define PTH_LONGEST_KEY 4096u

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .stats import Stats, StatsTable
     from .tensor import Storage, Tensor
     from .values import GlobalName, Opaque
+    from .verifier import DamagedTensor, VerifiedMember, VerifyReport, verify
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ _HOMES = {
     "AuditReport": "auditor",
     "AuditedGlobal": "auditor",
     "Checkpoint": "checkpoint",
+    "DamagedTensor": "verifier",
     "FormatError": "errors",
     "GlobalName": "values",
     "Finding": "formats.base",
@@ -42,15 +44,19 @@ _HOMES = {
     "Tensor": "tensor",
     "TruncatedError": "errors",
     "UnsupportedError": "errors",
+    "VerifiedMember": "verifier",
+    "VerifyReport": "verifier",
     "audit": "audits",
     "build_info": "info",
     "open": "checkpoint",
+    "verify": "verifier",
 }
 
 __all__ = [
     "AuditReport",
     "AuditedGlobal",
     "Checkpoint",
+    "DamagedTensor",
     "Finding",
     "FormatError",
     "GlobalName",
@@ -64,9 +70,12 @@ __all__ = [
     "Tensor",
     "TruncatedError",
     "UnsupportedError",
+    "VerifiedMember",
+    "VerifyReport",
     "audit",
     "build_info",
     "open",
+    "verify",
 ]
 
 

@@ -607,6 +607,10 @@ cdef class Store:
         cdef const pth_span *s = &(<const pth_span *>self.c.spans.data)[i]
         return _text(s.key), s.off, s.len, None if s.member == PTH_NONE else s.member, s.code
 
+    def cut(self, uint64_t file_len):
+        """Of a file that was cut short: marks the storages that it ends before."""
+        pth_store_cut(self.c, file_len)
+
     def find(self, bytes key):
         cdef pth_bytes b
         b.data = <const uint8_t *>PyBytes_AsString(key)

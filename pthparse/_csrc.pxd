@@ -152,6 +152,7 @@ cdef extern from "pth.h" nogil:
         bint big
 
     void pth_store_free(pth_store *s)
+    void pth_store_cut(pth_store *s, uint64_t file_len)
     uint32_t pth_store_find(const pth_store *s, pth_bytes key)
 
     enum:

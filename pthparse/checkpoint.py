@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .auditor import AuditReport
     from .formats.base import Container
     from .stats import StatsTable
+    from .verifier import VerifyReport
 
 # Where training checkpoints keep the model, by how often it is met.
 MODEL_BRANCHES = (
@@ -62,6 +63,7 @@ def open(
     *,
     limits: Limits | None = None,  # type: ignore[valid-type]
     mmap: bool = True,
+    salvage: bool = False,
 ) -> Checkpoint:
     """Opens a checkpoint: reads its structure, and none of its data.
 
@@ -75,6 +77,9 @@ def open(
         True: arrays are views of the mapped file, without a copy. If another program cuts the file meanwhile, touching
         one ends the process (SIGBUS). False, for files that others may change: every array is a copy that was read,
         and a file cut short is an error.
+    salvage : bool
+        True: of a file that is cut short, or a zip whose directory is lost, what is whole is read all the same.
+        `findings` say so; tensors whose bytes are missing are in `errors`, each with a TruncatedError.
 
     Raises
     ------
@@ -87,7 +92,7 @@ def open(
     opened = open_source(source)
     opened.mapped = mmap
     try:
-        box = formats.read(opened, limits)
+        box = formats.read(opened, limits, salvage)
         return Checkpoint(box)
     except BaseException:
         opened.close()
@@ -444,6 +449,12 @@ class Checkpoint(_Names):
         if self.closed:
             raise closed(self.path)
         return audit_checkpoint(self)
+
+    def verify(self, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """Recomputes every checksum, and compares every extent: see `pthparse.verify`."""
+        from .verifier import verify_checkpoint
+
+        return verify_checkpoint(self, threads, progress)
 
     # ---- life ----
 

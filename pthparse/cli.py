@@ -50,8 +50,21 @@ def _stats() -> Verb:
     return stats.VERB
 
 
+def _verify() -> Verb:
+    from .report import verify
+
+    return verify.VERB
+
+
 # A new verb is a module of report/, a function and a word here. Only the one that is asked for is imported.
-VERBS: dict[str, Callable[[], Verb]] = {"info": _info, "ls": _ls, "show": _show, "stats": _stats, "audit": _audit}
+VERBS: dict[str, Callable[[], Verb]] = {
+    "info": _info,
+    "ls": _ls,
+    "show": _show,
+    "stats": _stats,
+    "audit": _audit,
+    "verify": _verify,
+}
 
 
 class Help(argparse.RawDescriptionHelpFormatter):

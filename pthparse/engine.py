@@ -68,7 +68,7 @@ def run(job: Job, source: Source) -> list[Found]:
     buffer = bytearray(max((read.nbytes for read in job.reads), default=0))
     for read in job.reads:
         try:
-            out += _read(job, read, source, memoryview(buffer)[: read.nbytes])
+            out += _read(job, read, source, buffer)
         except PthError as e:
             if len(read.pieces) == 1:
                 out.append((read.pieces[0][0], b"", (), e))
@@ -84,9 +84,11 @@ def _bytes_of(dtype: int, n: int) -> int:
     return -(-n * itemsize // (2 if name == "float4_e2m1fn_x2" else packing))
 
 
-def _read(job: Job, read: Read, source: Source, view: memoryview) -> list[Found]:
+def _read(job: Job, read: Read, source: Source, buffer: bytearray) -> list[Found]:
     out: list[Found] = []
-    source.read_into(read.offset, view)
+    view = source.fill(buffer, read.offset, read.nbytes)
+    if len(view) < read.nbytes:
+        source.read(read.offset, read.nbytes)  # says what is missing
     # With a histogram, each tensor goes through the kernels alone.
     for group in _groups(read.pieces, job.histogram):
         pieces = b"".join(_PIECE.pack(at, n, 0, job.dtypes[who], 0) for who, at, n in group)

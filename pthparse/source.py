@@ -46,9 +46,9 @@ class Source:
             )
         return data
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fills a buffer with what stands at `offset`; TruncatedError if it is not all there."""
-        buffer[:] = self.read(offset, len(buffer))
+    def fill(self, buffer: bytearray, offset: int, length: int) -> bytes | memoryview:
+        """The same as `window`, for reading much: `buffer`, of at least `length` bytes, may be what is handed out."""
+        return self.window(offset, length)
 
     def view(self) -> Any:
         """A read-only buffer over everything, or None if there can be none."""
@@ -79,6 +79,9 @@ class SliceSource(Source):
 
     def window(self, offset: int, length: int) -> bytes | memoryview:
         return self._whole.window(self._offset + offset, min(length, max(0, self.size - offset)))
+
+    def fill(self, buffer: bytearray, offset: int, length: int) -> bytes | memoryview:
+        return self._whole.fill(buffer, self._offset + offset, min(length, max(0, self.size - offset)))
 
 
 class MemorySource(Source):
@@ -128,16 +131,24 @@ class FileSource(Source):
             length -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
+    def fill(self, buffer: bytearray, offset: int, length: int) -> bytes | memoryview:
+        if not hasattr(os, "preadv"):
+            return self.window(offset, length)
+        length = min(length, max(0, self.size - offset))
         if self._fd < 0:
             raise closed(self.path)
-        done = 0
-        while done < len(buffer):
-            n = os.preadv(self._fd, [buffer[done:]], self.base + offset + done) if hasattr(os, "preadv") else 0
-            if n == 0:  # its end, or a system without preadv
-                buffer[done:] = self.read(offset + done, len(buffer) - done)
-                return
-            done += n
+        view = memoryview(buffer)[:length]
+        have = 0
+        while have < length:
+            try:
+                n = os.preadv(self._fd, [view[have:]], self.base + offset + have)
+            except OSError as e:
+                e.filename = self.path
+                raise
+            if not n:
+                break
+            have += n
+        return view[:have]
 
     def view(self) -> memoryview | None:
         if not self.mapped:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..errors import PthError
 from ..source import Source
 from . import bare, legacy, strangers, tar, zip
 from .base import Container
@@ -41,8 +42,20 @@ def container(source: Source, limits: Any) -> Container:
     return strangers.container(source, limits)
 
 
-def read(source: Source, limits: Any) -> Container:
+# Errors of files that end too early, or whose directory is lost, though other parts of them may be whole.
+SALVAGEABLE = frozenset(
+    ("zip-end", "zip-end64", "zip-directory", "zip-header", "zip-prefix", "legacy-extent", "tar-extent")
+)
+
+
+def read(source: Source, limits: Any, salvage: bool = False) -> Container:
     """Opens whatever it is; PthError if it is nothing that can be read."""
     box = container(source, limits)
-    box.load()
+    box.salvage = salvage
+    try:
+        box.load()
+    except PthError as e:
+        if e.code in SALVAGEABLE and not salvage:
+            e.message += "; `pthparse verify` tells what is whole, open(..., salvage=True) reads that"
+        raise
     return box

@@ -107,9 +107,18 @@ class Container:
         Members that hold code: filled by `remains()`.
     registered : Mapping or None
         TorchScript: class -> names of its parameters and buffers; other tensors are no part of state_dict().
+    salvage : bool
+        Set before `load()`: what is whole in a file that is not is read too.
+    missing : int or None
+        Bytes of tensor data that a file lacks that is not whole; None: nothing had to be salvaged.
+    cut : bool
+        Does the file end too early? Else only its directory is lost.
     """
 
     format = ""
+    salvage = False
+    missing: int | None = None
+    cut = False
     byteorder = "little"
 
     def __init__(self, source: Source, limits: Any) -> None:
@@ -127,6 +136,11 @@ class Container:
         self.code: list[str] = []
         self.tensors: Any = None
         self.closed = False
+
+    @property
+    def salvaged(self) -> bool:
+        """Was it read in spite of not being whole?"""
+        return self.missing is not None
 
     def load(self) -> None:
         """Reads everything but data. Raises PthError; what was read before the error stays."""

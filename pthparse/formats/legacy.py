@@ -43,7 +43,11 @@ class LegacyContainer(Container):
         if error is not None:
             raise error
         self.pickles.insert(0, self.pickles.pop(OBJECT))
-        self.store, end = legacy.store(size)
+        self.store, end = legacy.store((1 << 64) - 1 if self.salvage else size)
+        if end > size:
+            self.store.cut(size)
+            self.missing, self.cut = end - size, True
+            self.find("salvaged", None, None, f"the storages would end at byte {end}, the file ends at {size}")
         self._check_headers()
         self.end = end
         self.tensors = self.read_tensors(self.pickles[0].graph, self.store)
@@ -60,7 +64,10 @@ class LegacyContainer(Container):
         """Each storage's count of elements stands before it. Windows make small neighbours cheap."""
         following = 0
         while following < len(self.store):
-            at = self.store.span(following)[1] - 8
+            _, offset, _, _, code = self.store.span(following)
+            if code:  # the file ends before it does
+                break
+            at = offset - 8
             window = self.source.window(at, 1 << 16)
             if len(window) < 8:
                 self.source.read(at, 8)

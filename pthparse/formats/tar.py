@@ -49,6 +49,7 @@ def container(source: Source, limits: Any) -> Container:
 class TarContainer(Container):
     format = "tar"
     behind: int | None = None
+    ended = False  # is there the block of zeros at its end?
 
     def read(self) -> None:
         self.entries: dict[bytes, tuple[int, int]] = {}
@@ -57,15 +58,23 @@ class TarContainer(Container):
         self.records: list[int] = []
         self._read_entries()
         if not all(name in self.entries for name in WANTED):
+            if not self.ended and any(name in self.entries for name in WANTED):
+                raise TruncatedError("tar-cut", "the file ends before the archive does", offset=self.source.size)
             raise FormatError(
                 "not-a-checkpoint",
                 "a tar archive that torch did not write: unpack it and open the checkpoint inside",
                 path=self.source.path,
             )
         tar = _core.Tar(self.arena, self.c_limits)
-        self._read_storages(tar)
+        try:
+            self._read_storages(tar)
+        except TruncatedError:
+            if not self.salvaged:  # else the file ends within a record, or before the list of views behind them
+                raise
         tar.tensors(self.source.read(*self._span(b"tensors")))
         self.store = tar.finish()
+        if self.salvaged:
+            self.store.cut(self.source.size)
         offset, size = self._span(b"pickle")
         graph = self.parse(self.source.read(offset, size), "pickle", offset)
         self.tensors = self.read_tensors(graph, self.store)
@@ -80,6 +89,7 @@ class TarContainer(Container):
             block = self.source.read(at, BLOCK)
             header = _core.tar_header(block)
             if header is None:
+                self.ended = True
                 self._look_behind(at)
                 break
             name, length, kind = header
@@ -88,11 +98,11 @@ class TarContainer(Container):
             if self._is_odd(bytes(block), kind, at + BLOCK, length):
                 self.odd.append((name.decode("utf-8", "backslashreplace"), at))
             if at + BLOCK + length > size:
-                raise TruncatedError(
-                    "tar-extent",
-                    f"the member would end at byte {at + BLOCK + length}, the file ends at {size}",
-                    offset=at,
-                )
+                told = f"the member would end at byte {at + BLOCK + length}, the file ends at {size}"
+                if not self.salvage or kind not in FILES or name in entries:
+                    raise TruncatedError("tar-extent", told, offset=at)
+                self.missing, self.cut = at + BLOCK + length - size, True
+                self.find("salvaged", name.decode("utf-8", "backslashreplace"), at, told)
             if kind in FILES and name in entries:
                 self.doubled.append((name, at + BLOCK, length))
             elif kind in FILES:

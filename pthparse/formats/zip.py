@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import _core
-from ..errors import FormatError, LimitError, PthError, UnsupportedError
+from ..errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
 from ..source import MemorySource, Source
 from . import zip_rest
 from .base import Container, Extent, Member, Pickle, Remain
@@ -47,6 +47,10 @@ class ZipContainer(Container):
         What stands behind them.
     code : list of str
         Members that hold Python code.
+    unsummed : set of int
+        Of an archive without directory: entries whose checksum is cut off.
+    cut_name : str or None
+        The member that the end of the file cuts.
     """
 
     format = "zip"
@@ -60,9 +64,18 @@ class ZipContainer(Container):
         self.claims: list[tuple[Pickle, Any]] = []
         self.pickled: set[int] = set()
         self.rests: list[Remain] = []
+        self.unsummed: set[int] = set()
+        self.cut_name: str | None = None
 
     def read(self) -> None:
-        self._read_directory()
+        try:
+            self._read_directory()
+        except FormatError as e:
+            if not self.salvage:
+                raise
+            from . import zip_salvage
+
+            zip_salvage.salvage(self, e)
         self._find_root()
         self._read_marks()
         if self.root is None:
@@ -83,6 +96,13 @@ class ZipContainer(Container):
             torchscript.read_code(self, constants)
 
     # ---- the directory ----
+
+    def adopt(self, records: bytes, at: int) -> None:
+        """Takes a directory that was made for an archive that has none, as if it stood behind the file at byte `at`."""
+        archive = _core.Zip(self.arena)
+        end = archive.find(records, at, at + len(records))
+        archive.read(records[: end.dir_len], self.c_limits)
+        self.zip, self.end = archive, end
 
     def _read_directory(self) -> None:
         source = self.source
@@ -130,6 +150,8 @@ class ZipContainer(Container):
             if not found[0].startswith(first) or "/" not in self.zip.name(0):
                 self.find("zip-folder", found[0], None)
         elif self.member("model.json") is None:
+            if self.salvaged:
+                raise TruncatedError("zip-cut", "what names the tensors (data.pkl) is not in what is left of the file")
             raise self._stranger()
 
     def _stranger(self) -> PthError:
@@ -219,7 +241,11 @@ class ZipContainer(Container):
         _, csize, _, _, crc, _ = self.zip.entry(entry)
         name = self.zip.name(entry)
         # torch can be told to compute no checksums: it writes zeros then, of every member.
-        if zlib.crc32(data) != crc and (crc or any(self.zip.entry(i)[4] for i in range(len(self.zip)))):
+        if (
+            zlib.crc32(data) != crc
+            and entry not in self.unsummed
+            and (crc or any(self.zip.entry(i)[4] for i in range(len(self.zip))))
+        ):
             self.find("zip-crc", name, None)
         self.pickled.add(entry)
         graph = self.parse(data, name, offset, csize if offset is None else None)
@@ -248,13 +274,18 @@ class ZipContainer(Container):
         }
 
     def _store(self, folder: str) -> Any:
-        big = self.byteorder == "big"
-        store = self.zip.store(self.raw_prefix + folder.encode(), big)
+        store = self._store_below(folder)
         if len(store) == 0 and folder == "data/":  # 1.4 had another name for it
-            old = self.zip.store(self.raw_prefix + b"tensors/", big)
+            old = self._store_below("tensors/")
             self.folder = "tensors/" if len(old) else "data/"
             return old if len(old) else store
         self.folder = folder
+        return store
+
+    def _store_below(self, folder: str) -> Any:
+        store = self.zip.store(self.raw_prefix + folder.encode(), self.byteorder == "big")
+        if self.salvaged:
+            store.cut(self.source.size)
         return store
 
     def extent(self, store: Any, span: int) -> Extent:
@@ -287,6 +318,8 @@ class ZipContainer(Container):
         data, constants = self.prefix + getattr(self, "folder", "tensors/"), self.prefix + "constants/"
         for i, name in enumerate(self.zip.names()):
             lho, csize, usize, _, _, _ = self.zip.entry(i)
+            if self.salvaged and lho > self.source.size:  # known from the pickle alone
+                continue
             if name.startswith((data, constants)):
                 role = "storage"
             elif name.endswith(".pkl"):

@@ -67,7 +67,7 @@ def test_a_missing_member_is_no_checkpoint(member: str) -> None:
             archive(n_storages=3),
             ("tar-storage", "pickle-truncated", "pickle-line", "pickle-opcode", "pickle-underflow"),
         ),
-        (archive()[:2000], ("tar-extent", "not-a-checkpoint")),
+        (archive()[:2000], ("tar-extent", "not-a-checkpoint", "tar-cut")),
         (tars.archive(ROOT, STORAGES, TENSORS, view_rows=tars.views([(103, 101, -1, 4)])), "tar-storage"),
     ],
     ids=["twice", "count", "cut", "negative view"],
