@@ -123,6 +123,8 @@ def crc32s(
                     thread.join(TICK)
                     if progress is not None:
                         progress(sum(work.done), work.total)
+            if progress is not None:
+                progress(sum(work.done), work.total)
         finally:
             work.stopped = True
             for thread in team:

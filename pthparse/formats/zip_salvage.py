@@ -8,6 +8,7 @@ passed by in one step, and which are not there: those get a place behind the end
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -132,26 +133,33 @@ def _end(reader: _Reader, m: Found, sizes: dict[bytes, int]) -> tuple[int, Found
             return min(end, size), m._replace(stored=known, inflated=inflated, crc=crc, whole=end <= size)
     pos = reader.find(DESCRIPTOR, m.begin)
     while pos is not None:
-        read = _descriptor(reader, m, pos)
+        read = _descriptor(reader, m, pos, lossy=known >= 0)
         if read is not None:
             return pos + read[2], m._replace(crc=read[0], stored=pos - m.begin, inflated=read[1])
         pos = reader.find(DESCRIPTOR, pos + 1)
     return size, m._replace(crc=None, stored=max(known, size - m.begin), inflated=-1, whole=False)
 
 
-def _descriptor(reader: _Reader, m: Found, at: int) -> tuple[int, int, int] | None:
-    """(CRC, bytes, length) of the data descriptor of a member whose data end here, if there is one."""
+def _descriptor(reader: _Reader, m: Found, at: int, lossy: bool = False) -> tuple[int, int, int] | None:
+    """(CRC, bytes, length) of the data descriptor of a member whose data end here, if there is one.
+
+    lossy: also one that does not say how many bytes stand before it, if another header follows: bytes were lost.
+    """
     raw = reader.get(at, LONGEST_DESCRIPTOR + len(LOCAL))
     if not raw.startswith(DESCRIPTOR):
         return None
     fits = []
     for layout in ("<4xIQQ", "<4xIII"):
         length = struct.calcsize(layout)
-        if len(raw) >= length:
-            crc, stored, inflated = struct.unpack_from(layout, raw)
-            if stored == at - m.begin and (m.method != STORED or inflated == stored):
-                follows = raw[length : length + 4]
-                fits.append((not (LOCAL.startswith(follows) or ENTRY.startswith(follows)), crc, inflated, length))
+        if len(raw) < length:
+            continue
+        crc, stored, inflated = struct.unpack_from(layout, raw)
+        follows = raw[length : length + 4]
+        exact = stored == at - m.begin and (m.method != STORED or inflated == stored)
+        if exact:
+            fits.append((not (LOCAL.startswith(follows) or ENTRY.startswith(follows)), crc, inflated, length))
+        elif lossy and follows in (LOCAL, ENTRY):
+            fits.append((True, crc, at - m.begin, length))
     return min(fits)[1:] if fits else None
 
 
@@ -198,10 +206,8 @@ def salvage(box: ZipContainer, lost: PthError) -> None:
     announced = cut is not None and any(m.name == cut.name for m in absent)
     box.adopt(directory(whole + absent, at), at)
     box.missing = nbytes - (min(there, sizes[cut.name]) if cut is not None and announced else 0)
-    last = whole[-1]
     box.unsummed = {i for i, m in enumerate(whole) if m.crc is None}
-    behind = bytes(box.source.window(last.begin + last.stored, LONGEST_DESCRIPTOR + 4))
-    box.cut = cut is not None or bool(absent) or ENTRY not in behind
+    box.cut = cut is not None or bool(absent) or lost.code == "zip-end"
     box.cut_name = None if cut is None else cut.name.decode("utf-8", "replace")
     box.find("salvaged", None, None, f"{lost.message}; {len(whole)} members were found by their headers")
 
@@ -223,9 +229,19 @@ def _absent(whole: list[Found], sizes: dict[bytes, int], folder: bytes | None, a
 
 def _storages(box: ZipContainer, root: Found, folder: bytes) -> dict[bytes, int]:
     """Name and size of every storage that a pickle refers to; none if it cannot be read."""
-    if root.method != STORED or root.stored > box.limits.max_pickle_bytes:
+    limits = box.limits
+    if root.stored > limits.max_pickle_bytes:
         return {}
-    graph, error = _core.read_pickle(box.source.read(root.begin, root.stored), _core.Arena(box.c_limits), box.c_limits)
+    data = box.source.read(root.begin, root.stored)
+    if root.method != STORED:
+        most = min(
+            max(1 << 20, root.stored * limits.max_inflate_ratio), limits.max_inflate_bytes, limits.max_pickle_bytes
+        )
+        try:
+            data = zlib.decompressobj(-15).decompress(data, most)
+        except zlib.error:
+            return {}
+    graph, error = _core.read_pickle(data, _core.Arena(box.c_limits), box.c_limits)
     if error is not None:
         return {}
     try:

@@ -38,7 +38,9 @@ def archive(
     skip: str | None = None,
     n_storages: int | None = None,
     twice: str | None = None,
+    last: str | None = None,
 ) -> bytes:
+    """`last`: the member that stands at the end."""
     parts: Mapping[str, bytes] = {
         "sys_info": legacy.SYS_INFO,
         "pickle": p.pickle(root),
@@ -49,7 +51,8 @@ def archive(
     }
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:", format=tarfile.PAX_FORMAT) as tar:
-        for name, data in [*parts.items(), *((n, d) for n, d in parts.items() if n == twice)]:
+        ordered = sorted(parts.items(), key=lambda part: part[0] == last)
+        for name, data in [*ordered, *((n, d) for n, d in parts.items() if n == twice)]:
             if name == skip:
                 continue
             info = tarfile.TarInfo(name)

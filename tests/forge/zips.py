@@ -6,7 +6,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import pickles as p
 
@@ -138,6 +138,17 @@ def build(
 def checkpoint(data_pkl: bytes, storages: Mapping[str, bytes], *, prefix: str = "archive/", **how: object) -> bytes:
     """A zip as torch.save lays one out."""
     return build(members(data_pkl, storages, prefix=prefix), **how)  # type: ignore[arg-type]
+
+
+def described(entry: Entry, *, large: bool = False, crc: int | None = None) -> Entry:
+    """The same as torch writes it: sizes and checksum in a data descriptor behind the data, where `crc` is another."""
+    if not entry.data:
+        return entry
+    stored, held = len(entry.packed()), len(entry.data)
+    layout = "<4sIQQ" if large else "<4sIII"
+    said = zlib.crc32(entry.data) if crc is None else crc
+    after = struct.pack(layout, b"PK\x07\x08", said, stored, held)
+    return replace(entry, flags=0x0808, local_crc=0, local_csize=0, local_usize=0, after=after)
 
 
 def torchscript(constants: bytes, data_pkl: bytes = p.pickle(p.NONE), **code: bytes) -> list[Entry]:
