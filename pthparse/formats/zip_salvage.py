@@ -7,6 +7,7 @@ passed by in one step, and which are not there: those get a place behind the end
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -21,11 +22,18 @@ if TYPE_CHECKING:
 
 STORED = 0
 LOCAL, ENTRY, DESCRIPTOR = b"PK\x03\x04", b"PK\x01\x02", b"PK\x07\x08"
+A_HEADER = re.compile(re.escape(LOCAL))
+# What looks like a descriptor, of either length, and has a header behind it or the end of what is there.
+A_DESCRIPTOR = re.compile(rb"PK\x07\x08(?=.{12}(?:.{8})?(?:PK|.?\Z))", re.DOTALL)
+OVERLAP = 24 + 1  # bytes of a window that a match in the next one may begin with
 HAS_DESCRIPTOR = 0x8
 LONGEST_DESCRIPTOR = 24
 ALL_ONES = 0xFFFFFFFF
 WINDOW = 1 << 20
 MOST_NBYTES = 1 << 61  # of all members that are not there
+LONGEST_KEY = 4096  # of a storage
+NAME_BYTES = 1 << 20  # of members that are known from the pickle, beside 16 times its size
+WITHOUT_MEMBER = _core.STORAGE_FLAGS["META"] | _core.STORAGE_FLAGS["IN_PICKLE"]
 
 
 class Found(NamedTuple):
@@ -58,15 +66,21 @@ class _Reader:
             self.at, self.data = at, bytes(self.source.window(at, max(length, WINDOW)))
         return self.data[at - self.at : at - self.at + length]
 
-    def find(self, signature: bytes, at: int) -> int | None:
-        """Where it stands next."""
-        while at + len(signature) <= self.source.size:
-            if len(self.get(at, len(signature))) < len(signature):  # the file was cut meanwhile
+    def peek(self, at: int, length: int) -> bytes:
+        """The same, and the window stays where it is: what stands far ahead may not be what is looked for."""
+        if self.at <= at and at + length <= self.at + len(self.data):
+            return self.data[at - self.at : at - self.at + length]
+        return bytes(self.source.window(at, length))
+
+    def find(self, pattern: re.Pattern[bytes], at: int) -> int | None:
+        """Where it matches next."""
+        while at + len(LOCAL) <= self.source.size:
+            if len(self.get(at, len(LOCAL))) < len(LOCAL):  # the file was cut meanwhile
                 return None
-            found = self.data.find(signature, at - self.at)
-            if found >= 0:
-                return self.at + found
-            at = max(at + 1, self.at + len(self.data) - len(signature) + 1)
+            found = pattern.search(self.data, at - self.at)
+            if found is not None:
+                return self.at + found.start()
+            at = max(at + 1, self.at + len(self.data) - OVERLAP)
         return None
 
 
@@ -75,7 +89,7 @@ def walk(source: Source, limits: Any, sizes: dict[bytes, int]) -> Iterator[Found
     reader = _Reader(source)
     at: int | None = 0
     n = names = 0
-    while at is not None and (at := reader.find(LOCAL, at)) is not None:
+    while at is not None and (at := reader.find(A_HEADER, at)) is not None:
         head = reader.get(at, _core.ZIP_LOCAL)
         if len(head) < _core.ZIP_LOCAL:
             return
@@ -131,12 +145,12 @@ def _end(reader: _Reader, m: Found, sizes: dict[bytes, int]) -> tuple[int, Found
             inflated = m.inflated if m.inflated >= 0 else known
             crc = None if lost and known else m.crc
             return min(end, size), m._replace(stored=known, inflated=inflated, crc=crc, whole=end <= size)
-    pos = reader.find(DESCRIPTOR, m.begin)
+    pos = reader.find(A_DESCRIPTOR, m.begin)
     while pos is not None:
         read = _descriptor(reader, m, pos, lossy=known >= 0)
         if read is not None:
             return pos + read[2], m._replace(crc=read[0], stored=pos - m.begin, inflated=read[1])
-        pos = reader.find(DESCRIPTOR, pos + 1)
+        pos = reader.find(A_DESCRIPTOR, pos + 1)
     return size, m._replace(crc=None, stored=max(known, size - m.begin), inflated=-1, whole=False)
 
 
@@ -145,7 +159,7 @@ def _descriptor(reader: _Reader, m: Found, at: int, lossy: bool = False) -> tupl
 
     lossy: also one that does not say how many bytes stand before it, if another header follows: bytes were lost.
     """
-    raw = reader.get(at, LONGEST_DESCRIPTOR + len(LOCAL))
+    raw = reader.peek(at, LONGEST_DESCRIPTOR + len(LOCAL))
     if not raw.startswith(DESCRIPTOR):
         return None
     fits = []
@@ -248,11 +262,14 @@ def _storages(box: ZipContainer, root: Found, folder: bytes) -> dict[bytes, int]
         table = _core.Tensors(graph, None, box.c_limits)
     except PthError:
         return {}
-    found = {}
+    found: dict[bytes, int] = {}
+    left = NAME_BYTES + 16 * len(data)
     for i in range(table.n_storages):
         _, key, _, _, flags, _, nbytes, _ = table.storage(i)
-        if isinstance(key, (str, int)) and not flags & (_core.STORAGE_FLAGS["META"] | _core.STORAGE_FLAGS["IN_PICKLE"]):
-            tail = str(key).encode("utf-8", "surrogatepass")
-            if len(folder) + len(tail) < 60000:
-                found[folder + b"data/" + tail] = found[folder + b"tensors/" + tail] = nbytes
+        if flags & WITHOUT_MEMBER or not isinstance(key, (str, int)):
+            continue
+        tail = str(key).encode("utf-8", "surrogatepass")
+        left -= 2 * (len(folder) + len(tail))
+        if len(tail) <= LONGEST_KEY and left > 0:
+            found[folder + b"data/" + tail] = found[folder + b"tensors/" + tail] = nbytes
     return found
