@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 STORED = 0
 LOCAL, ENTRY, DESCRIPTOR = b"PK\x03\x04", b"PK\x01\x02", b"PK\x07\x08"
 A_HEADER = re.compile(re.escape(LOCAL))
-# What looks like a descriptor, of either length, and has a header behind it or the end of what is there.
-A_DESCRIPTOR = re.compile(rb"PK\x07\x08(?=.{12}(?:.{8})?(?:PK|.?\Z))", re.DOTALL)
-OVERLAP = 24 + 1  # bytes of a window that a match in the next one may begin with
+# A descriptor, with its number of bytes before it; and one that another header follows.
+SIZED = re.compile(rb"PK\x07\x08(?=.{4}(.{4}))", re.DOTALL)
+FOLLOWED = re.compile(rb"PK\x07\x08(?=.{12}(?:.{8})?(?:PK\x03\x04|PK\x01\x02))", re.DOTALL)
+OVERLAP = 24 + 3  # bytes of a window that a match in the next one may begin with
 HAS_DESCRIPTOR = 0x8
 LONGEST_DESCRIPTOR = 24
 ALL_ONES = 0xFFFFFFFF
@@ -72,24 +73,23 @@ class _Reader:
             return self.data[at - self.at : at - self.at + length]
         return bytes(self.source.window(at, length))
 
-    def find(self, pattern: re.Pattern[bytes], at: int) -> int | None:
-        """Where it matches next."""
+    def each(self, pattern: re.Pattern[bytes], at: int) -> Iterator[tuple[int, re.Match[bytes]]]:
+        """Where it matches, from `at` on."""
         while at + len(LOCAL) <= self.source.size:
             if len(self.get(at, len(LOCAL))) < len(LOCAL):  # the file was cut meanwhile
-                return None
-            found = pattern.search(self.data, at - self.at)
-            if found is not None:
-                return self.at + found.start()
-            at = max(at + 1, self.at + len(self.data) - OVERLAP)
-        return None
+                return
+            begin, data = self.at, self.data
+            for match in pattern.finditer(data, at - begin):
+                yield begin + match.start(), match
+                at = begin + match.end()
+            at = max(at + 1, begin + len(data) - OVERLAP)
 
 
 def walk(source: Source, limits: Any, sizes: dict[bytes, int]) -> Iterator[Found]:
     """The members in the order of the file. `sizes`: what is known of them by name; may grow meanwhile."""
     reader = _Reader(source)
-    at: int | None = 0
-    n = names = 0
-    while at is not None and (at := reader.find(A_HEADER, at)) is not None:
+    n = names = at = 0
+    while (at := next(reader.each(A_HEADER, at), (-1, None))[0]) >= 0:
         head = reader.get(at, _core.ZIP_LOCAL)
         if len(head) < _core.ZIP_LOCAL:
             return
@@ -145,12 +145,13 @@ def _end(reader: _Reader, m: Found, sizes: dict[bytes, int]) -> tuple[int, Found
             inflated = m.inflated if m.inflated >= 0 else known
             crc = None if lost and known else m.crc
             return min(end, size), m._replace(stored=known, inflated=inflated, crc=crc, whole=end <= size)
-    pos = reader.find(A_DESCRIPTOR, m.begin)
-    while pos is not None:
-        read = _descriptor(reader, m, pos, lossy=known >= 0)
+    lossy = known >= 0
+    for pos, match in reader.each(FOLLOWED if lossy else SIZED, m.begin):
+        if not lossy and int.from_bytes(match[1], "little") != (pos - m.begin) & ALL_ONES:
+            continue
+        read = _descriptor(reader, m, pos, lossy)
         if read is not None:
             return pos + read[2], m._replace(crc=read[0], stored=pos - m.begin, inflated=read[1])
-        pos = reader.find(A_DESCRIPTOR, pos + 1)
     return size, m._replace(crc=None, stored=max(known, size - m.begin), inflated=-1, whole=False)
 
 

@@ -169,6 +169,15 @@ static int read_legacy(pth_arena *a, pth_bytes f) {
     if (rc == 0) rc = pth_legacy_check(&s, f, 0, &next, &err);
     if (rc == 0) CHECK(next == s.spans.len && end <= f.len);
     if (rc == 0) rc = read_graph(&l.pickles[PTH_LEGACY_OBJECT], &s, f.len);
+    if (rc == 0) {
+      uint64_t half = f.len - (f.len - l.end) / 2; /* of the storages: the file may have been cut there */
+      pth_store_cut(&s, half);
+      for (uint32_t i = 0; i < s.spans.len; i++) {
+        const pth_span *span = &PTH_AT(pth_span, s.spans, i);
+        CHECK((span->code != 0) == (span->off + span->len > half));
+      }
+      rc = read_graph(&l.pickles[PTH_LEGACY_OBJECT], &s, half);
+    }
     pth_store_free(&s);
   }
   pth_legacy_free(&l);

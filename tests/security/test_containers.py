@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from forge import legacy
 from forge import pickles as p
-from forge.zips import DEFLATED, Entry, build, checkpoint, members, model_json, torchscript
+from forge.zips import DEFLATED, Entry, build, checkpoint, described, members, model_json, torchscript
 
 import pthparse
 from pthparse.formats import zip as zip_format
@@ -31,6 +31,44 @@ def refused(data: bytes) -> pthparse.PthError:
     with pytest.raises(pthparse.PthError) as e:
         pthparse.open(data)
     return e.value
+
+
+# ---- archives without a directory ----
+
+HEAD = build([described(e) for e in members(p.pickle(p.dict_of({"w": p.vector("0", 1 << 20)})), {})])
+HEAD = HEAD[: HEAD.index(b"PK\1\2")]
+
+
+def local(name: bytes, flags: int = 8) -> bytes:
+    return b"PK\3\4" + struct.pack("<5H3I2H", 0, flags, 0, 0, 0, 0, 0, 0, len(name), 0) + name
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        local(b"x") + b"PK\7\x08" * (1 << 20),
+        local(b"x") + (b"PK\7\x08" + bytes(12) + b"PK\3\4") * 200_000,
+        (local(b"archive/data/0") + b"PK\7\x08" + bytes(12) + b"PK\3\4") * 50_000 + bytes(5 << 20),
+        (local(b"archive/data/0") + b"PK\7\x08" + b"\1" * 12) * 50_000 + bytes(5 << 20),
+        local(b"x") * 100_000,
+        local(b"x", 0) * 50_000,
+        local(b"x" * 60_000, 0) * 100,
+        local(b"x")[:26] + b"\xff\xff\xff\xff" * 20_000,
+    ],
+    ids=["descriptors", "followed", "far hints", "lost bytes", "headers", "members", "names", "lengths"],
+)
+def test_a_walk_over_headers_is_linear(rest: bytes) -> None:
+    ckpt = pthparse.open(HEAD + rest, salvage=True)
+    assert list(ckpt) == ["w"] and ckpt["w"].error is not None
+    assert not pthparse.verify(HEAD + rest).ok
+
+
+def test_names_that_only_a_pickle_gives_do_not_multiply() -> None:
+    """A folder of 60,000 bytes before each of 20,000 keys."""
+    root = p.pickle(p.dict_of({f"w{i}": p.vector(str(i), 4) for i in range(20_000)}))
+    data = build([described(e) for e in members(root, {}, prefix="f" * 60_000 + "/")])
+    ckpt = pthparse.open(data[: data.index(b"PK\1\2")], salvage=True)
+    assert len(ckpt) == len(ckpt.errors) == 20_000
 
 
 # ---- names of members ----
