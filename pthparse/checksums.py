@@ -110,11 +110,13 @@ def crc32s(
         It cannot be read.
     """
     work = _Work(source, parts)
-    n = 1 if work.total <= FEW_BYTES else max(1, min(threads or _processors(), MOST_THREADS))
     if work.total <= FEW_BYTES:
         work.run()
     else:
-        team = [threading.Thread(target=work.run, daemon=True) for _ in range(n)]
+        team = [
+            threading.Thread(target=work.run, daemon=True)
+            for _ in range(max(1, min(threads or _processors(), MOST_THREADS)))
+        ]
         try:
             for thread in team:
                 thread.start()

@@ -561,16 +561,12 @@ def test_files_and_buffers_of_every_kind(tmp_path: Path) -> None:
     path.write_bytes(b"before" + SOUND)
     report = pthparse.verify(SOUND)
 
-    class Plain(io.BytesIO):
-        """Without the shortcut that a BytesIO has."""
-
-        def fileno(self) -> int:
-            raise OSError
-
     with path.open("rb") as file:
         file.seek(6)
         assert replace_path(pthparse.verify(file)) == report
     assert pthparse.verify(io.BytesIO(SOUND)) == report
+    with zipfile.ZipFile(io.BytesIO(build([Entry("x", SOUND)]))) as archive, archive.open("x") as stream:
+        assert pthparse.verify(stream) == report  # seekable, and without a descriptor
     assert MemorySource(SOUND).fill(bytearray(4), 0, 4) == SOUND[:4]
 
 
