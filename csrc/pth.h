@@ -11,6 +11,7 @@
  * Rooms          err, arena, cursor, hash: the ground. pickle: bytes -> graph. graph: walks over it.
  *                zip, legacy, tar: containers -> pth_store. tensor, names: graph + store -> checked tensors and what they are called.
  *                audit: what a graph names and calls, by refs (its names), shape (its calls), parts (of tensors) and numpy (its dtypes).
+ *                ledger: whose each byte of a file is.
  *                finding: what can be odd about a file.
  *                defs/: each table once. */
 #ifndef PTH_H
@@ -22,6 +23,7 @@
 #include "err.h"
 #include "finding.h"
 #include "graph.h"
+#include "ledger.h"
 #include "legacy.h"
 #include "names.h"
 #include "numpy.h"

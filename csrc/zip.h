@@ -14,8 +14,12 @@
 #include "store.h"
 
 #define PTH_ZIP_EOCD 22u
-#define PTH_ZIP_TAIL (65535u + PTH_ZIP_EOCD + 20u + 56u) /* what can hold the end records */
+#define PTH_ZIP_END64 56u
+#define PTH_ZIP_LOCATOR 20u
+#define PTH_ZIP_TAIL (65535u + PTH_ZIP_EOCD + PTH_ZIP_LOCATOR + PTH_ZIP_END64) /* what can hold the end records */
 #define PTH_ZIP_LOCAL 30u
+#define PTH_ZIP_SIG_LOCAL 0x04034b50u
+#define PTH_ZIP_DESCRIBED 0x8u /* a flag: sizes and checksum stand behind the data */
 #define PTH_ZIP_STORED 0
 #define PTH_ZIP_DEFLATED 8
 

@@ -5,7 +5,7 @@ from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 cimport cython
 
@@ -43,6 +43,12 @@ cdef extern from *:
     static const seam_danger SEAM_DANGERS[] = {
     #define X(module, name, severity, reason) {module, name, #severity, reason},
     #include "defs/dangers.def"
+    #undef X
+    };
+    typedef struct { const char *kind, *text; } seam_kind;
+    static const seam_kind SEAM_LEDGER[] = {
+    #define X(NAME, kind, text) {kind, text},
+    #include "defs/ledger.def"
     #undef X
     };
     #define SEAM_N_DANGERS ((int)(sizeof SEAM_DANGERS / sizeof SEAM_DANGERS[0]))
@@ -107,6 +113,10 @@ cdef extern from *:
     const seam_danger SEAM_DANGERS[]
     int SEAM_N_DANGERS
     const char *SEAM_MEANINGS[]
+    ctypedef struct seam_kind:
+        const char *kind
+        const char *text
+    const seam_kind SEAM_LEDGER[]
     ctypedef struct seam_global:
         const char *module
         const char *name
@@ -140,6 +150,10 @@ FINDINGS = {
     _s(SEAM_FINDINGS[i].code): (_s(SEAM_FINDINGS[i].severity).lower(), _s(SEAM_FINDINGS[i].text))
     for i in range(PTH_N_FINDINGS - 1)
 }
+
+# What a byte of a file is for, in the order of their claims: kind -> sentence
+LEDGER = {_s(SEAM_LEDGER[i].kind): _s(SEAM_LEDGER[i].text) for i in range(PTH_N_LEDGER)}
+cdef dict _KIND_OF = {kind: i for i, kind in enumerate(LEDGER)}
 
 
 def dangers():
@@ -752,6 +766,19 @@ cdef class Zip:
         cdef uint32_t i
         return [i for i in range(self.c.entries.len) if (<const pth_zip_entry *>self.c.entries.data)[i].code]
 
+    def kinds(self, named):
+        """The kind of each entry's data, for a ledger: the last one of [(prefix of the name, kind)] that fits, else 'other members'."""
+        cdef uint32_t i
+        cdef pth_bytes name
+        cdef object out = bytearray([_KIND_OF["other members"]]) * (self.c.entries.len + 1)
+        cdef uint8_t[::1] at = out
+        for prefix, kind in named:
+            for i in range(self.c.entries.len):
+                name = pth_zip_name(&self.c, i)
+                if name.len >= <uint64_t>len(prefix) and memcmp(name.data, PyBytes_AsString(prefix), len(prefix)) == 0:
+                    at[i] = _KIND_OF[kind]
+        return out
+
     def check(self, uint32_t i):
         """Raises what keeps an entry from being read."""
         cdef pth_err err
@@ -1097,6 +1124,62 @@ cdef class Tensors:
     def n_storages(self):
         return self.c.storages.len
 
+    def same_elements(self):
+        """A column of u32: the first tensor that is the same elements of the same storage as this one, or itself."""
+        cdef bytes out = bytes(4 * (self.c.tensors.len + 1))  # one more: never without a first item
+        cdef pth_err err
+        cdef int rc
+        cdef uint32_t *at = <uint32_t *>PyBytes_AsString(out)
+        with nogil:
+            rc = pth_same_elements(&self.c, at, &err)
+        if rc:
+            raise_err(&err)
+        return out
+
+    def numels(self):
+        """A column of u64: elements of each tensor."""
+        cdef bytes out = bytes(8 * self.c.tensors.len)
+        cdef uint64_t *at = <uint64_t *>PyBytes_AsString(out)
+        cdef uint32_t i
+        for i in range(self.c.tensors.len):
+            at[i] = self.row(i).numel
+        return out
+
+    def facts(self):
+        """(dtype, kind, flags, made of others?) of each tensor: four columns of u8."""
+        cdef bytes dtypes = bytes(self.c.tensors.len), kinds = bytes(self.c.tensors.len)
+        cdef bytes parameters = bytes(self.c.tensors.len), parts = bytes(self.c.tensors.len)
+        cdef uint8_t *d = <uint8_t *>PyBytes_AsString(dtypes)
+        cdef uint8_t *k = <uint8_t *>PyBytes_AsString(kinds)
+        cdef uint8_t *p = <uint8_t *>PyBytes_AsString(parameters)
+        cdef uint8_t *m = <uint8_t *>PyBytes_AsString(parts)
+        cdef const pth_tensor *t
+        cdef uint32_t i
+        for i in range(self.c.tensors.len):
+            t = self.row(i)
+            d[i] = t.dtype if t.cast == PTH_DT_UNTYPED else t.cast
+            k[i] = t.kind
+            p[i] = (t.flags & PTH_F_PARAMETER) != 0
+            m[i] = t.part != PTH_NONE
+        return dtypes, kinds, parameters, parts
+
+    def places(self):
+        """A column of i64: equal for tensors that look at the same storage of the file; -1: at none."""
+        cdef bytes out = bytes(8 * self.c.tensors.len)
+        cdef int64_t *at = <int64_t *>PyBytes_AsString(out)
+        cdef uint32_t i, storage
+        for i in range(self.c.tensors.len):
+            storage = self.row(i).storage
+            at[i] = -1 if storage == PTH_NONE else self.place(storage)
+        return out
+
+    def place(self, uint32_t storage):
+        """The same of a storage."""
+        if storage >= self.c.storages.len:
+            raise IndexError(storage)
+        cdef const pth_storage *s = &(<const pth_storage *>self.c.storages.data)[storage]
+        return <int64_t>s.span if s.span != PTH_NONE else <int64_t>storage << 32
+
     def error_of_row(self, uint32_t i):
         """What is wrong with a tensor, or None."""
         cdef const pth_tensor *t = self.row(i)
@@ -1363,3 +1446,166 @@ def unclaimed(Zip z, pairs):
     finally:
         free(used)
         free(claimed)
+
+
+# ---- ledger ----
+
+@cython.no_gc_clear
+cdef class Ledger:
+    """Whose each byte of a file is: claims in, sums out. Kinds are those of LEDGER."""
+    cdef pth_ledger c
+    cdef readonly Arena arena
+
+    def __cinit__(self, Arena arena, uint64_t size):
+        self.arena = arena
+        pth_ledger_init(&self.c, &arena.c, size)
+
+    def __dealloc__(self):
+        if self.arena is not None:
+            pth_ledger_free(&self.c)
+
+    def claim(self, uint64_t begin, uint64_t end, str kind, bint counted=True):
+        """Bytes begin..end of the file. Not counted: they belong to a part that was."""
+        cdef pth_err err
+        if pth_ledger_claim(&self.c, begin, end, _KIND_OF[kind], counted, &err):
+            raise_err(&err)
+
+    def spans(self, Store store, uint64_t header):
+        """The storages of a container that is no zip, each with a header before it."""
+        cdef pth_err err
+        if pth_ledger_spans(&self.c, store.c, header, &err):
+            raise_err(&err)
+
+    def members(self, Zip z, const uint8_t[::1] kinds, window, uint64_t window_off):
+        """A zip's members inside of a window, their data of the kind that `kinds` says; where the next window must begin, or None."""
+        cdef Buffer buffer = Buffer(window)
+        cdef pth_err err
+        cdef uint64_t want = 0
+        cdef c_bool more = False
+        cdef int rc
+        if kinds.shape[0] <= <Py_ssize_t>z.c.entries.len:
+            raise ValueError("a kind for each entry, and one more byte")
+        with nogil:
+            rc = pth_ledger_zip(&self.c, &z.c, &kinds[0], buffer.bytes, window_off, z.ending.dir_off, &want, &more, &err)
+        if rc:
+            raise_err(&err)
+        return want if more else None
+
+    def ending(self, Zip z):
+        """A zip's directory and end records."""
+        cdef pth_err err
+        if pth_ledger_zip_end(&self.c, &z.ending, &err):
+            raise_err(&err)
+
+    def tensors(self, Tensors tensors, Zip z, pickle_off, uint8_t table):
+        """The elements of a table of tensors, the `table`-th. pickle_off: where its pickle lies in the file; None: it was deflated."""
+        cdef const uint32_t[::1] first = memoryview(tensors.same_elements()).cast("I")
+        cdef uint64_t off = PTH_INFLATED if pickle_off is None else pickle_off
+        cdef pth_err err
+        cdef int rc
+        with nogil:
+            rc = pth_ledger_tensors(&self.c, &tensors.c, &z.c if z is not None else NULL, &first[0], off, table, &err)
+        if rc:
+            raise_err(&err)
+
+    def settle(self):
+        """[(kind, bytes, parts)]: the sum of the bytes is the file's size. Once, at last."""
+        cdef pth_err err
+        cdef int rc
+        with nogil:
+            rc = pth_ledger_settle(&self.c, &err)
+        if rc:
+            raise_err(&err)
+        return [(kind, self.c.nbytes[i], self.c.n_claims[i]) for i, kind in enumerate(LEDGER)]
+
+    def credits(self, uint8_t table, Tensors tensors):
+        """A column of u64: bytes of the file that each tensor of a table is credited with."""
+        cdef bytes out = bytes(8 * tensors.c.tensors.len)
+        cdef uint64_t *at = <uint64_t *>PyBytes_AsString(out)
+        cdef const pth_claim *claims = <const pth_claim *>self.c.claims.data
+        cdef uint32_t i
+        for i in range(self.c.claims.len):
+            if claims[i].kind == PTH_L_TENSOR and claims[i].table == table and claims[i].row < tensors.c.tensors.len:
+                at[claims[i].row] += claims[i].nbytes
+        return out
+
+
+BY_CONTAINER, BY_LAST = 0, -1
+
+
+def group_names(list names, int depth):
+    """(a column of u32: the group of each name, [what a group's names have in common]).
+
+    depth n: the first n components of the module that a tensor belongs to, or its own name if that is none; BY_CONTAINER: all that
+    stands before the last '/', and the first component behind it; BY_LAST: the last component.
+    """
+    cdef dict ids = {}
+    cdef bytes out = bytes(4 * len(names))
+    cdef uint32_t *at = <uint32_t *>PyBytes_AsString(out)
+    cdef Py_ssize_t i, k, n, first, last, seps
+    cdef str name
+    cdef Py_UCS4 c
+    for i in range(len(names)):
+        name = <str>names[i]
+        n = len(name)
+        first = last = -1
+        seps = 0
+        if depth == BY_CONTAINER:
+            last = name.rfind("/")
+            first = name.find(".", last + 1)
+            key = name if first < 0 else name[:first]
+            if first < 0 and last >= 0:
+                key = name[: last + 1]
+        else:
+            last = max(name.rfind("."), name.rfind("/"))
+            if depth == BY_LAST:
+                key = name[last + 1 :]
+            else:
+                first = last
+                for k in range(max(last, 0)):
+                    c = name[k]
+                    if c == u"." or c == u"/":
+                        seps += 1
+                        if seps == depth:
+                            first = k
+                            break
+                key = name if last < 0 else name[:first]
+        found = ids.get(key)
+        if found is None:
+            found = ids[key] = len(ids)
+        at[i] = <uint32_t>found
+    return out, list(ids)
+
+
+def sums(groups, columns, uint32_t n):
+    """For each of n groups [how many, sum of the first column, ...]: the groups are a column of u32, the columns of u64."""
+    cdef const uint32_t[::1] group = memoryview(groups).cast("B").cast("I")
+    cdef const uint64_t[::1] column
+    cdef uint32_t i, k, m = <uint32_t>group.shape[0]
+    cdef uint64_t *low = <uint64_t *>calloc(n + 1, sizeof(uint64_t))
+    cdef uint64_t *high = <uint64_t *>calloc(n + 1, sizeof(uint64_t))
+    cdef list out
+    try:
+        if low == NULL or high == NULL:
+            raise MemoryError
+        for i in range(m):
+            if group[i] >= n:
+                raise IndexError(group[i])
+            low[group[i]] += 1
+        out = [[low[k]] for k in range(n)]
+        for data in columns:
+            column = memoryview(data).cast("B").cast("Q")
+            if column.shape[0] != group.shape[0]:
+                raise ValueError("columns of one length")
+            for k in range(n):
+                low[k] = high[k] = 0
+            for i in range(m):
+                low[group[i]] += column[i]
+                high[group[i]] += low[group[i]] < column[i]
+            for k in range(n):
+                top = <object>high[k]
+                out[k].append(top << 64 | low[k])
+        return out
+    finally:
+        free(low)
+        free(high)

@@ -355,3 +355,35 @@ cdef extern from "pth.h" nogil:
     int pth_audit_graph(pth_audit *a, const pth_graph *g, const pth_tensors *t, bint legacy, const pth_limits *lim, pth_err *err)
     void pth_audit_free(pth_audit *a)
     void pth_audit_spans(const pth_graph *g, const pth_store *s, uint8_t *used)
+
+    # ledger
+    const uint64_t PTH_INFLATED
+    enum:
+        PTH_N_LEDGER
+        PTH_L_TENSOR
+
+    ctypedef struct pth_claim:
+        uint64_t begin
+        uint64_t end
+        uint64_t nbytes
+        uint32_t row
+        uint8_t kind
+        uint8_t table
+
+    ctypedef struct pth_ledger:
+        pth_arena *arena
+        pth_pool claims
+        uint64_t *nbytes
+        uint64_t *n_claims
+
+    void pth_ledger_init(pth_ledger *l, pth_arena *a, uint64_t size)
+    void pth_ledger_free(pth_ledger *l)
+    int pth_ledger_claim(pth_ledger *l, uint64_t begin, uint64_t end, int kind, bint counted, pth_err *err)
+    int pth_ledger_spans(pth_ledger *l, const pth_store *s, uint64_t header, pth_err *err)
+    int pth_ledger_zip(pth_ledger *l, pth_zip *z, const uint8_t *kinds, pth_bytes window, uint64_t window_off, uint64_t dir_off,
+                       uint64_t *want, c_bool *more, pth_err *err)
+    int pth_ledger_zip_end(pth_ledger *l, const pth_zip_end *end, pth_err *err)
+    int pth_ledger_tensors(pth_ledger *l, const pth_tensors *t, const pth_zip *z, const uint32_t *first, uint64_t pickle_off,
+                           uint8_t table, pth_err *err)
+    int pth_ledger_settle(pth_ledger *l, pth_err *err)
+    int pth_same_elements(const pth_tensors *t, uint32_t *first, pth_err *err)

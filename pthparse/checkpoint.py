@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO, Self
 
     from .auditor import AuditReport
+    from .capacity import Capacity
     from .formats.base import Container
     from .stats import StatsTable
     from .verifier import VerifyReport
@@ -441,6 +442,21 @@ class Checkpoint(_Names):
         from .metadata import plain_values
 
         return MappingProxyType(plain_values(self.root, self.pickle_nbytes))
+
+    def capacity(self) -> Capacity:
+        """Where parameters and bytes are: by module, dtype and role, what is shared and wasted, and the ledger.
+
+        Raises
+        ------
+        PthError
+            The checkpoint is closed, or the file was cut meanwhile.
+        """
+        from .capacity import capacity_of
+
+        try:
+            return capacity_of(self)
+        except PthError as e:
+            raise e.at(self.path) from None
 
     def audit(self) -> AuditReport:
         """What the file would do to a loader: see `pthparse.audit`. PthError: the checkpoint is closed."""

@@ -36,7 +36,7 @@ class RecordType(type):
 
 
 class Record(metaclass=RecordType):
-    """A frozen dataclass."""
+    """A frozen dataclass. What its methods need beside what it tells has a name that begins with `_`."""
 
     __match_args__: ClassVar[tuple[str, ...]] = ()
     __dataclass_fields__ = _Fields()

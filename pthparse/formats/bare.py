@@ -55,6 +55,9 @@ class BareContainer(Container):
         end = self.pickles[0].graph.end
         return (Member("pickle", 0, end, end, "pickle"),)
 
+    def claim(self, ledger: _core.Ledger) -> None:
+        self.claim_pickle(ledger, self.pickles[0])
+
     def writer(self) -> str:
         self.evidence.append("a bare pickle: pickle.dump, not torch.save")
         return "pickle"

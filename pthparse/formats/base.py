@@ -120,6 +120,7 @@ class Container:
     missing: int | None = None
     cut = False
     byteorder = "little"
+    zip: Any = None  # the directory, where the file is one
 
     def __init__(self, source: Source, limits: Any) -> None:
         self.source = source
@@ -198,6 +199,15 @@ class Container:
     def members(self) -> tuple[Member, ...]:
         """All parts of the file that have a name or a place."""
         return ()
+
+    def claim(self, ledger: _core.Ledger) -> None:
+        """Claims all bytes of the file that are for something, but those of tensors: each with its kind of `_core.LEDGER`."""
+        raise AssertionError("abstract")
+
+    def claim_pickle(self, ledger: _core.Ledger, pickle: Pickle) -> None:
+        """The same of a pickle that lies in the file as it is."""
+        if pickle.offset is not None:
+            ledger.claim(pickle.offset, pickle.offset + pickle.graph.end, "pickle")
 
     def writer(self) -> str:
         """The torch that wrote it, as far as the file shows."""

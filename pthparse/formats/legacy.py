@@ -18,6 +18,7 @@ MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 MAGIC_TEXT = b"L119547037146038801333356L\n."  # the same number by protocols 0 and 1
 PICKLES = ("magic", "version", "sys_info", "object", "storage_keys")
 OBJECT = 3
+COUNT = 8  # bytes before each storage
 
 
 def probe(head: bytes) -> bool:
@@ -67,10 +68,10 @@ class LegacyContainer(Container):
             _, offset, _, _, code = self.store.span(following)
             if code:  # the file ends before it does
                 break
-            at = offset - 8
+            at = offset - COUNT
             window = self.source.window(at, 1 << 16)
-            if len(window) < 8:
-                self.source.read(at, 8)
+            if len(window) < COUNT:
+                self.source.read(at, COUNT)
             following = _core.legacy_check(self.store, window, at, following)
 
     def remains(self) -> Iterator[Remain]:
@@ -83,8 +84,13 @@ class LegacyContainer(Container):
         rows.sort(key=lambda m: m.offset)
         for i in range(len(self.store)):
             key, offset, nbytes, _, _ = self.store.span(i)
-            rows.append(Member(f"storage {key}", offset - 8, nbytes, nbytes + 8, "storage"))
+            rows.append(Member(f"storage {key}", offset - COUNT, nbytes, nbytes + COUNT, "storage"))
         return tuple(rows)
+
+    def claim(self, ledger: _core.Ledger) -> None:
+        for pickle in self.pickles[: len(PICKLES)]:
+            self.claim_pickle(ledger, pickle)
+        ledger.spans(self.store, COUNT)
 
     def writer(self) -> str:
         self.evidence.append("the legacy stream: the default of 0.1.10 to 1.5")

@@ -50,6 +50,7 @@ class TarContainer(Container):
     format = "tar"
     behind: int | None = None
     ended = False  # is there the block of zeros at its end?
+    end = 0  # of the members
 
     def read(self) -> None:
         self.entries: dict[bytes, tuple[int, int]] = {}
@@ -108,6 +109,7 @@ class TarContainer(Container):
             elif kind in FILES:
                 entries[name] = (at + BLOCK, length)
             at += BLOCK + -(-length // BLOCK) * BLOCK
+        self.end = at
 
         if self.doubled:
             name, offset, _ = self.doubled[0]
@@ -241,6 +243,21 @@ class TarContainer(Container):
             Member(name.decode("utf-8", "backslashreplace"), offset, size, size, roles.get(name, "other"))
             for name, (offset, size) in self.entries.items()
         )
+
+    def claim(self, ledger: _core.Ledger) -> None:
+        kinds = {b"pickle": "pickle", b"sys_info": "pickle", b"tensors": "names and headers"}
+        reach = 0
+        for name, (offset, size) in sorted(self.entries.items(), key=lambda entry: entry[1]):
+            ledger.claim(reach, offset, "names and headers")  # with those that say more of it
+            reach = offset + -(-size // BLOCK) * BLOCK
+            if name == b"storages":
+                ledger.spans(self.store, 0)
+                ledger.claim(offset, offset + size, "names and headers", False)
+            else:
+                ledger.claim(offset, offset + size, kinds.get(name, "other members"))
+            ledger.claim(offset + size, reach, "alignment padding")
+        ledger.claim(reach, self.end, "names and headers")
+        ledger.claim(self.end, self.source.size if self.behind is None else self.behind, "alignment padding")
 
     def writer(self) -> str:
         self.evidence.append("a tar with members storages and tensors: the format before 0.1.10")

@@ -54,7 +54,6 @@ class ZipContainer(Container):
     """
 
     format = "zip"
-    zip: Any = None
     end: Any = None
     root: int | None = None
     prefix = ""
@@ -312,6 +311,9 @@ class ZipContainer(Container):
 
     def remains(self) -> Iterator[Remain]:
         return zip_rest.carved(self) if self.zip is None else zip_rest.remains(self)
+
+    def claim(self, ledger: _core.Ledger) -> None:
+        zip_rest.claim(self, ledger)
 
     def members(self) -> tuple[Member, ...]:
         rows = []

@@ -5,8 +5,8 @@ Every byte before the directory is accounted for, and every member that nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from ..errors import PthError, TruncatedError
@@ -62,14 +62,44 @@ def inspect(box: ZipContainer) -> None:
         box.find("two-formats", None, 0)
 
 
+def claim(box: ZipContainer, ledger: _core.Ledger) -> None:
+    """What each byte of the archive is for."""
+    script = box.format == "torchscript"
+    folders = [b"tensors/"] if box.root is None else [box.folder.encode(), *([b"constants/"] if script else [])]
+    kinds = [(box.raw_prefix + folder, "unused storage") for folder in folders]  # what tensors look at is theirs
+    if script:
+        kinds.append((box.raw_prefix + b"code/", "code"))
+    found = box.zip.kinds(kinds)
+    order = [*_core.LEDGER]
+    pickles = {p.member: p for p, _ in box.claims}
+    for name, entry in box.named.items():
+        if name.endswith(".pkl") and found[entry] == order.index("other members"):
+            pickle = pickles.get(name)
+            # Bytes behind a pickle are in no part of the file.
+            ends = pickle is not None and pickle.offset is not None and pickle.graph.end < box.zip.entry(entry)[1]
+            found[entry] = order.index("trailing" if ends else "pickle")
+            if ends:
+                box.claim_pickle(ledger, pickle)
+    windows(box, lambda window, at: ledger.members(box.zip, found, window, at))
+    ledger.ending(box.zip)
+
+
 def sweep(box: ZipContainer) -> None:
-    """Every byte before the directory, by windows: many small members at once, of large ones the headers."""
+    """Accounts for every byte before the directory."""
+    windows(box, box.zip.sweep)
+
+
+def windows(box: ZipContainer, step: Callable[[Any, int], int | None]) -> None:
+    """All before the directory, by windows: many small members at once, of large ones the headers.
+
+    `step` is given a window and its offset, and says where the next one must begin; None: all is done.
+    """
     end = box.end.dir_off
     usual = 1 << 20 if end < NEAR * len(box.zip) else 4096
     at: int | None = 0
     length = usual
     while at is not None:
-        following = box.zip.sweep(box.source.read(at, min(length, max(0, end - at))), at)
+        following = step(box.source.read(at, min(length, max(0, end - at))), at)
         stuck = following == at
         if stuck and length >= _core.ZIP_WINDOW:
             raise TruncatedError("file-changed", "the file was cut while it was read", offset=at)
