@@ -159,10 +159,11 @@ static int claim_tensor(pth_ledger *l, const pth_tensors *t, const pth_zip *z, u
   }
   c.begin += from;
   c.end += from;
-  if (s->span != PTH_NONE && !(s->flags & PTH_S_IN_PICKLE) && !place_in_span(l, z, &PTH_AT(pth_span, t->store->spans, s->span), &c)) return 0;
+  if (s->span != PTH_NONE && !(s->flags & PTH_S_IN_PICKLE) && !place_in_span(l, z, &PTH_AT(pth_span, t->store->spans, s->span), &c))
+    return 0;
   if (c.begin < ELSEWHERE && c.end > l->size) c.end = l->size;
   if (c.begin < c.end && c.nbytes > c.end - c.begin) c.nbytes = c.end - c.begin;
-  if (c.begin < c.end) l->n_claims[PTH_L_TENSOR]++;
+  if (c.begin < c.end && !again) l->n_claims[PTH_L_TENSOR]++;
   return push(l, c, err);
 }
 
@@ -299,7 +300,8 @@ int pth_ledger_settle(pth_ledger *l, pth_err *err) {
 
 static bool same(const pth_tensor *a, const pth_tensor *b) {
   return a->storage == b->storage && a->offset == b->offset && a->n_dims == b->n_dims &&
-         (a->n_dims == 0 || (a->sizes == b->sizes && a->strides == b->strides)) && a->dtype == b->dtype && ((a->flags ^ b->flags) & (PTH_F_CONJ | PTH_F_NEG)) == 0;
+         (a->n_dims == 0 || (a->sizes == b->sizes && a->strides == b->strides)) && a->dtype == b->dtype &&
+         ((a->flags ^ b->flags) & (PTH_F_CONJ | PTH_F_NEG)) == 0;
 }
 
 int pth_same_elements(const pth_tensors *t, uint32_t *first, pth_err *err) {

@@ -32,7 +32,7 @@ typedef struct pth_claim {
 typedef struct pth_ledger {
   pth_arena *arena;
   pth_pool claims;
-  pth_pool starts; /* uint64_t: where a zip's entries begin; 0: cannot be read */
+  pth_pool starts;     /* uint64_t: where a zip's entries begin; 0: cannot be read */
   uint64_t size;       /* of the file */
   uint64_t decoded;    /* bytes of storages that lie in the pickles in another form */
   uint32_t next_entry; /* of pth_ledger_zip */

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .auditor import AuditedGlobal, AuditReport
     from .audits import audit
+    from .capacity import Capacity, CapacityGroup, LedgerEntry
     from .checkpoint import Checkpoint, open
     from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
     from .formats.base import Finding
     from .info import build_info
     from .limits import Limits
+    from .plan import Plan
     from .stats import Stats, StatsTable
     from .tensor import Storage, Tensor
     from .values import GlobalName, Opaque
@@ -29,14 +31,18 @@ __version__ = "0.1.0"
 _HOMES = {
     "AuditReport": "auditor",
     "AuditedGlobal": "auditor",
+    "Capacity": "capacity",
+    "CapacityGroup": "capacity",
     "Checkpoint": "checkpoint",
     "DamagedTensor": "verifier",
     "FormatError": "errors",
     "GlobalName": "values",
     "Finding": "formats.base",
+    "LedgerEntry": "capacity",
     "LimitError": "errors",
     "Limits": "limits",
     "Opaque": "values",
+    "Plan": "plan",
     "PthError": "errors",
     "Stats": "stats",
     "StatsTable": "stats",
@@ -55,14 +61,18 @@ _HOMES = {
 __all__ = [
     "AuditReport",
     "AuditedGlobal",
+    "Capacity",
+    "CapacityGroup",
     "Checkpoint",
     "DamagedTensor",
     "Finding",
     "FormatError",
     "GlobalName",
+    "LedgerEntry",
     "LimitError",
     "Limits",
     "Opaque",
+    "Plan",
     "PthError",
     "Stats",
     "StatsTable",

@@ -1542,12 +1542,11 @@ def group_names(list names, int depth):
     cdef dict ids = {}
     cdef bytes out = bytes(4 * len(names))
     cdef uint32_t *at = <uint32_t *>PyBytes_AsString(out)
-    cdef Py_ssize_t i, k, n, first, last, seps
+    cdef Py_ssize_t i, k, first, last, seps
     cdef str name
     cdef Py_UCS4 c
     for i in range(len(names)):
         name = <str>names[i]
-        n = len(name)
         first = last = -1
         seps = 0
         if depth == BY_CONTAINER:

@@ -1,4 +1,4 @@
-"""Where a checkpoint's parameters and bytes are: by module, by dtype, by role; what is shared, what is wasted; the ledger.
+"""Where a checkpoint's parameters and bytes are: by module, dtype and role; what is shared or wasted; the ledger.
 
 Nothing of the data is read. All sums are made by the core over columns of the tensor table.
 """
@@ -64,7 +64,7 @@ class CapacityGroup(Record):
 
 
 class SharedStorage(Record):
-    """Tensors that look at one storage. `tied`: they are the same elements under several names. `nbytes`: of the file."""
+    """Tensors that look at one storage, and its bytes. `tied`: they are the same elements under several names."""
 
     names: tuple[str, ...]
     nbytes: int
@@ -90,7 +90,7 @@ class Reason(Record):
 
 
 class _Columns(NamedTuple):
-    """A row for each name: its role, dtype, elements and bytes; those that were counted under an earlier name have 0."""
+    """A row for each name: its role, dtype, elements and bytes; what was counted under an earlier name is 0."""
 
     names: list[str]
     roles: array[int]
@@ -245,13 +245,13 @@ def capacity_of(ckpt: Checkpoint) -> Capacity:
 
 def _columns(ckpt: Checkpoint, credited: bytes) -> _Columns:
     table, names, rows = ckpt._table, ckpt._list, ckpt._rows
-    first, numels, credits = (
-        memoryview(column).cast(code)
-        for column, code in ((table.same_elements(), "I"), (table.numels(), "Q"), (credited, "Q"))
-    )
+    first = memoryview(table.same_elements()).cast("I")
+    numels, credits = (memoryview(column).cast("Q") for column in (table.numels(), credited))
     dtypes, kinds, parameter, parts = table.facts()
     roles = _roles(ckpt, rows, parameter)
-    if isinstance(rows, range) and not any(parts) and first[:-1].tobytes() == array("I", rows).tobytes():  # each its own
+    if (
+        isinstance(rows, range) and not any(parts) and first[:-1].tobytes() == array("I", rows).tobytes()
+    ):  # each its own
         elements, nbytes, of = array("Q", numels.tobytes()), array("Q", credited), array("I", [*dtypes])
     else:
         of = array("I", [dtypes[row] for row in rows])
@@ -295,10 +295,7 @@ def _roles(ckpt: Checkpoint, rows: Sequence[int], parameter: bytes) -> array[int
     numbers, heads = _core.group_names(ckpt._list, _core.BY_CONTAINER)
     of_head = [_role(head, prefix) for head in heads]
     out = array("I", numbers)
-    if any(of_head):
-        out = array("I", [of_head[number] for number in out])
-    else:
-        out = array("I", bytes(4 * len(out)))
+    out = array("I", [of_head[number] for number in out] if any(of_head) else bytes(4 * len(out)))
     known = any(parameter)
     numbers, last = _core.group_names(ckpt._list, _core.BY_LAST)
     if known:
@@ -392,7 +389,9 @@ def _reasons(size: int, of_kind: dict[str, int], columns: _Columns, by_role: lis
     for role, (n, elements, nbytes) in zip(ROLES, by_role, strict=True):
         if not n:
             continue
-        text = f"{elements:,} {'parameters' if role == PARAMETERS else 'elements'} in {n:,} tensors"
+        text = (
+            f"{elements:,} {'parameters' if role == PARAMETERS else 'elements'} in {n:,} tensor{'' if n == 1 else 's'}"
+        )
         if role == PARAMETERS and elements:
             text += f", {nbytes / elements:.3g} bytes each"
         elif parameters and role in (OPTIMIZER, EMA):
@@ -410,7 +409,8 @@ def _reasons(size: int, of_kind: dict[str, int], columns: _Columns, by_role: lis
     yield from sorted(told, key=lambda r: -r.nbytes)
     rest = size - of_kind["tensor data"] - unused
     largest = max((k for k in of_kind if k not in ("tensor data", "unused storage")), key=lambda k: of_kind[k])
-    yield Reason("structure", rest, _share(rest, size), f"all that is no tensor data, most of it {largest}")
+    text = f"all that is no tensor data; the largest part of it: {largest}, {of_kind[largest]:,}"
+    yield Reason("structure", rest, _share(rest, size), text)
 
 
 def _moments(columns: _Columns) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .auditor import AuditReport
     from .capacity import Capacity
     from .formats.base import Container
+    from .plan import Plan
     from .stats import StatsTable
     from .verifier import VerifyReport
 
@@ -457,6 +458,26 @@ class Checkpoint(_Names):
             return capacity_of(self)
         except PthError as e:
             raise e.at(self.path) from None
+
+    def plan(self, tokens: int | None = None, batch: int = 1) -> Plan:
+        """What the model takes: its size at each precision, memory to run and to train it, with formulas and sources.
+
+        A `config.json` beside the file is read, if there is one.
+
+        Parameters
+        ----------
+        tokens, batch : int
+            Length and number of the sequences that a KV cache is for; by default the longest that the config allows,
+            or 2048.
+
+        Raises
+        ------
+        PthError
+            The checkpoint is closed, or the file was cut meanwhile.
+        """
+        from .plan import plan_of
+
+        return plan_of(self, tokens, batch)
 
     def audit(self) -> AuditReport:
         """What the file would do to a loader: see `pthparse.audit`. PthError: the checkpoint is closed."""

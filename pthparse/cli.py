@@ -56,12 +56,26 @@ def _verify() -> Verb:
     return verify.VERB
 
 
+def _capacity() -> Verb:
+    from .report import capacity
+
+    return capacity.VERB
+
+
+def _plan() -> Verb:
+    from .report import plan
+
+    return plan.VERB
+
+
 # A new verb is a module of report/, a function and a word here. Only the one that is asked for is imported.
 VERBS: dict[str, Callable[[], Verb]] = {
     "info": _info,
     "ls": _ls,
     "show": _show,
     "stats": _stats,
+    "capacity": _capacity,
+    "plan": _plan,
     "audit": _audit,
     "verify": _verify,
 }

@@ -201,7 +201,7 @@ class Container:
         return ()
 
     def claim(self, ledger: _core.Ledger) -> None:
-        """Claims all bytes of the file that are for something, but those of tensors: each with its kind of `_core.LEDGER`."""
+        """Claims what is for something, but for the elements of tensors: each byte with its kind of `_core.LEDGER`."""
         raise AssertionError("abstract")
 
     def claim_pickle(self, ledger: _core.Ledger, pickle: Pickle) -> None:

@@ -75,10 +75,9 @@ def claim(box: ZipContainer, ledger: _core.Ledger) -> None:
     for name, entry in box.named.items():
         if name.endswith(".pkl") and found[entry] == order.index("other members"):
             pickle = pickles.get(name)
-            # Bytes behind a pickle are in no part of the file.
-            ends = pickle is not None and pickle.offset is not None and pickle.graph.end < box.zip.entry(entry)[1]
-            found[entry] = order.index("trailing" if ends else "pickle")
-            if ends:
+            found[entry] = order.index("pickle")
+            if pickle is not None and pickle.offset is not None and pickle.graph.end < box.zip.entry(entry)[1]:
+                found[entry] = order.index("trailing")  # what stands behind a pickle is in no part of the file
                 box.claim_pickle(ledger, pickle)
     windows(box, lambda window, at: ledger.members(box.zip, found, window, at))
     ledger.ending(box.zip)

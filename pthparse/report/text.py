@@ -46,6 +46,8 @@ def share(part: int, whole: int) -> str:
     if whole <= 0:
         return "-"
     percent = 100 * part / whole
+    if 0 < percent < 0.0001:
+        return "< 0.0001 %"
     return f"{percent:.2f} %" if percent >= 0.01 or part == 0 else f"{percent:.2g} %"
 
 

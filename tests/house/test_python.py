@@ -41,6 +41,8 @@ FLOORS = {
     "literal": 5,
     "sarif": 5,
     "auditor": 6,
+    "capacity": 6,
+    "plan": 6,
     "checkpoint": 7,
     "folders": 7,
     "verifier": 7,
