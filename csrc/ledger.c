@@ -167,8 +167,8 @@ static int claim_tensor(pth_ledger *l, const pth_tensors *t, const pth_zip *z, u
   return push(l, c, err);
 }
 
-int pth_ledger_tensors(pth_ledger *l, const pth_tensors *t, const pth_zip *z, const uint32_t *first, uint64_t pickle_off, uint8_t table,
-                       pth_err *err) {
+int pth_ledger_tensors(pth_ledger *l, const pth_tensors *t, const pth_zip *z, const uint32_t *order, const uint32_t *first,
+                       uint64_t pickle_off, uint8_t table, pth_err *err) {
   int rc = 0;
   for (uint32_t i = 0; i < t->storages.len && rc == 0; i++) {
     const pth_storage *s = &PTH_AT(pth_storage, t->storages, i);
@@ -179,7 +179,10 @@ int pth_ledger_tensors(pth_ledger *l, const pth_tensors *t, const pth_zip *z, co
       rc = pth_ledger_claim(l, pickle_off + s->base, pickle_off + s->base + s->nbytes, PTH_L_UNUSED, true, err);
     }
   }
-  for (uint32_t i = 0; i < t->tensors.len && rc == 0; i++) rc = claim_tensor(l, t, z, pickle_off, table, i, first[i] != i, err);
+  for (uint32_t i = 0; i < t->tensors.len && rc == 0; i++) {
+    uint32_t row = order[i];
+    if (row < t->tensors.len) rc = claim_tensor(l, t, z, pickle_off, table, row, first[row] != row, err);
+  }
   return rc;
 }
 
@@ -304,16 +307,18 @@ static bool same(const pth_tensor *a, const pth_tensor *b) {
          ((a->flags ^ b->flags) & (PTH_F_CONJ | PTH_F_NEG)) == 0;
 }
 
-int pth_same_elements(const pth_tensors *t, uint32_t *first, pth_err *err) {
+int pth_same_elements(const pth_tensors *t, const uint32_t *order, uint32_t *first, pth_err *err) {
   pth_pool slots = PTH_POOL(uint32_t);
   uint64_t size = 64;
   while (size < (uint64_t)t->tensors.len * 2) size *= 2;
   int rc = pth_pool_reserve(t->arena, &slots, size, err);
   if (rc) return rc;
   memset(slots.data, 0xff, (size_t)size * sizeof(uint32_t));
+  for (uint32_t i = 0; i < t->tensors.len; i++) first[i] = i;
   for (uint32_t i = 0; i < t->tensors.len; i++) {
-    const pth_tensor *r = &PTH_AT(pth_tensor, t->tensors, i);
-    first[i] = i;
+    uint32_t row = order[i];
+    if (row >= t->tensors.len) continue;
+    const pth_tensor *r = &PTH_AT(pth_tensor, t->tensors, row);
     if (r->storage == PTH_NONE || r->numel == 0) continue;
     pth_sip s = pth_sip_of(t->arena->seed);
     pth_sip_word(&s, (uint64_t)r->storage << 32 | r->n_dims);
@@ -322,9 +327,9 @@ int pth_same_elements(const pth_tensors *t, uint32_t *first, pth_err *err) {
     uint64_t at = pth_sip_end(&s) & (size - 1);
     for (;; at = (at + 1) & (size - 1)) {
       uint32_t *slot = &PTH_AT(uint32_t, slots, at);
-      if (*slot == PTH_NONE) *slot = i;
+      if (*slot == PTH_NONE) *slot = row;
       if (same(&PTH_AT(pth_tensor, t->tensors, *slot), r)) {
-        first[i] = *slot;
+        first[row] = *slot;
         break;
       }
     }

@@ -55,15 +55,15 @@ int pth_ledger_zip(pth_ledger *l, pth_zip *z, const uint8_t *kinds, pth_bytes wi
 int pth_ledger_zip_end(pth_ledger *l, const pth_zip_end *end, pth_err *err);
 
 /* The elements of a table's tensors. z: whose members its store means, after pth_ledger_zip(); NULL: the spans lie in the file as they are.
- * first: of pth_same_elements(). pickle_off: where the table's pickle begins in the file; PTH_INFLATED: it was deflated. `table`: its number, below 256. */
+ * order: all rows, in the order in which they are credited; first: of pth_same_elements(). pickle_off: where the table's pickle begins in the file; PTH_INFLATED: it was deflated. `table`: its number, below 256. */
 #define PTH_INFLATED UINT64_MAX
-int pth_ledger_tensors(pth_ledger *l, const pth_tensors *t, const pth_zip *z, const uint32_t *first, uint64_t pickle_off, uint8_t table,
-                       pth_err *err);
+int pth_ledger_tensors(pth_ledger *l, const pth_tensors *t, const pth_zip *z, const uint32_t *order, const uint32_t *first,
+                       uint64_t pickle_off, uint8_t table, pth_err *err);
 
 /* Fills nbytes and n_claims, and the credits of tensors. Once, at last. */
 int pth_ledger_settle(pth_ledger *l, pth_err *err);
 
-/* For each row of a table the first one that is the same elements of the same storage; itself where there is none before it. */
-int pth_same_elements(const pth_tensors *t, uint32_t *first, pth_err *err);
+/* For each row of a table the first one, in this order of all rows, that is the same elements of the same storage: itself, often. */
+int pth_same_elements(const pth_tensors *t, const uint32_t *order, uint32_t *first, pth_err *err);
 
 #endif

@@ -1124,14 +1124,22 @@ cdef class Tensors:
     def n_storages(self):
         return self.c.storages.len
 
-    def same_elements(self):
-        """A column of u32: the first tensor that is the same elements of the same storage as this one, or itself."""
-        cdef bytes out = bytes(4 * (self.c.tensors.len + 1))  # one more: never without a first item
+    cdef const uint32_t[::1] rows_of(self, order):
+        """A column of u32, of as many rows as there are; one more, so that it has a first item."""
+        cdef const uint32_t[::1] rows = memoryview(bytes(order) + bytes(4)).cast("I")
+        if rows.shape[0] != <Py_ssize_t>self.c.tensors.len + 1:
+            raise ValueError("all rows")
+        return rows
+
+    def same_elements(self, order):
+        """A column of u32: the first tensor, in this order of all rows, that is the same elements of the same storage; or itself."""
+        cdef bytes out = bytes(4 * (self.c.tensors.len + 1))  # as rows_of()
+        cdef const uint32_t[::1] rows = self.rows_of(order)
         cdef pth_err err
         cdef int rc
         cdef uint32_t *at = <uint32_t *>PyBytes_AsString(out)
         with nogil:
-            rc = pth_same_elements(&self.c, at, &err)
+            rc = pth_same_elements(&self.c, &rows[0], at, &err)
         if rc:
             raise_err(&err)
         return out
@@ -1497,14 +1505,18 @@ cdef class Ledger:
         if pth_ledger_zip_end(&self.c, &z.ending, &err):
             raise_err(&err)
 
-    def tensors(self, Tensors tensors, Zip z, pickle_off, uint8_t table):
-        """The elements of a table of tensors, the `table`-th. pickle_off: where its pickle lies in the file; None: it was deflated."""
-        cdef const uint32_t[::1] first = memoryview(tensors.same_elements()).cast("I")
+    def tensors(self, Tensors tensors, Zip z, pickle_off, uint8_t table, order):
+        """The elements of a table of tensors, the `table`-th, credited in this order of all rows.
+
+        pickle_off: where its pickle lies in the file; None: it was deflated.
+        """
+        cdef const uint32_t[::1] rows = tensors.rows_of(order)
+        cdef const uint32_t[::1] first = memoryview(tensors.same_elements(order)).cast("I")
         cdef uint64_t off = PTH_INFLATED if pickle_off is None else pickle_off
         cdef pth_err err
         cdef int rc
         with nogil:
-            rc = pth_ledger_tensors(&self.c, &tensors.c, &z.c if z is not None else NULL, &first[0], off, table, &err)
+            rc = pth_ledger_tensors(&self.c, &tensors.c, &z.c if z is not None else NULL, &rows[0], &first[0], off, table, &err)
         if rc:
             raise_err(&err)
 

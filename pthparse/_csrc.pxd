@@ -383,7 +383,7 @@ cdef extern from "pth.h" nogil:
     int pth_ledger_zip(pth_ledger *l, pth_zip *z, const uint8_t *kinds, pth_bytes window, uint64_t window_off, uint64_t dir_off,
                        uint64_t *want, c_bool *more, pth_err *err)
     int pth_ledger_zip_end(pth_ledger *l, const pth_zip_end *end, pth_err *err)
-    int pth_ledger_tensors(pth_ledger *l, const pth_tensors *t, const pth_zip *z, const uint32_t *first, uint64_t pickle_off,
-                           uint8_t table, pth_err *err)
+    int pth_ledger_tensors(pth_ledger *l, const pth_tensors *t, const pth_zip *z, const uint32_t *order, const uint32_t *first,
+                           uint64_t pickle_off, uint8_t table, pth_err *err)
     int pth_ledger_settle(pth_ledger *l, pth_err *err)
-    int pth_same_elements(const pth_tensors *t, uint32_t *first, pth_err *err)
+    int pth_same_elements(const pth_tensors *t, const uint32_t *order, uint32_t *first, pth_err *err)

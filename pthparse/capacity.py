@@ -149,6 +149,11 @@ class Capacity(Record):
         """Every byte of the file, in exactly one entry: their sum is `file_bytes`."""
         return self._ledger
 
+    def each(self) -> Iterator[tuple[str, str, int, int]]:
+        """Name, role, elements and bytes of each tensor; of what an earlier one was credited with there are none."""
+        c = self._columns
+        return zip(c.names, (ROLES[role] for role in c.roles), c.elements, c.nbytes, strict=True)
+
     def groups(self, by: str = "module", depth: int | None = None) -> tuple[CapacityGroup, ...]:
         """The tensors in groups, the largest first.
 
@@ -214,11 +219,14 @@ def capacity_of(ckpt: Checkpoint) -> Capacity:
     ledger = _core.Ledger(box.arena, box.source.size)
     box.claim(ledger)
     tables = [(ckpt._table, box.pickles[0] if box.pickles else None), *ckpt._parts.values()]
+    order = _order(ckpt)
     for i, (table, pickle) in enumerate(tables):
-        ledger.tensors(table, box.zip, pickle.offset if pickle else None, i)
+        rows = order if i == 0 else array("I", range(len(table)))
+        ledger.tensors(table, box.zip, pickle.offset if pickle else None, i, rows)
     settled = ledger.settle()
     of_kind = {kind: nbytes for kind, nbytes, _ in settled}
-    columns = _columns(ckpt, ledger.credits(0, ckpt._table))
+    first = memoryview(ckpt._table.same_elements(order)).cast("I")
+    columns = _columns(ckpt, ledger.credits(0, ckpt._table), first)
     wasted = of_kind["unused storage"]
     by_role = _core.sums(columns.roles, (columns.elements, columns.nbytes), len(ROLES))
     unused: list[UnusedStorage] = []
@@ -233,7 +241,7 @@ def capacity_of(ckpt: Checkpoint) -> Capacity:
         parameters=by_role[0][1],
         buffers=by_role[1][1],
         unnamed_bytes=of_kind["tensor data"] - sum(row[2] for row in by_role),
-        shared=_shared(ckpt, columns),
+        shared=_shared(ckpt, columns, first),
         wasted=wasted,
         unused=tuple(unused),
         clean_bytes=ckpt.nbytes - wasted,
@@ -243,9 +251,24 @@ def capacity_of(ckpt: Checkpoint) -> Capacity:
     )
 
 
-def _columns(ckpt: Checkpoint, credited: bytes) -> _Columns:
+def _order(ckpt: Checkpoint) -> array[int]:
+    """All rows: those of the names in their order, with what they are made of; then the others."""
+    rows, table = ckpt._rows, ckpt._table
+    parts = table.facts()[3]
+    named: Iterable[int] = rows
+    if any(parts):
+        named = (
+            r
+            for name, row in zip(ckpt._list, rows, strict=True)
+            for r in (row, *(_leaves(table.make(_tensor(), name, row)) if parts[row] else ()))
+        )
+    elif isinstance(rows, range) and len(rows) == len(table):
+        return array("I", rows)
+    return array("I", dict.fromkeys((*named, *range(len(table)))))
+
+
+def _columns(ckpt: Checkpoint, credited: bytes, first: memoryview[int]) -> _Columns:
     table, names, rows = ckpt._table, ckpt._list, ckpt._rows
-    first = memoryview(table.same_elements()).cast("I")
     numels, credits = (memoryview(column).cast("Q") for column in (table.numels(), credited))
     dtypes, kinds, parameter, parts = table.facts()
     roles = _roles(ckpt, rows, parameter)
@@ -296,9 +319,9 @@ def _roles(ckpt: Checkpoint, rows: Sequence[int], parameter: bytes) -> array[int
     of_head = [_role(head, prefix) for head in heads]
     out = array("I", numbers)
     out = array("I", [of_head[number] for number in out] if any(of_head) else bytes(4 * len(out)))
-    known = any(parameter)
+    known = any(parameter) or ckpt.whole_module
     numbers, last = _core.group_names(ckpt._list, _core.BY_LAST)
-    if known:
+    if known and not ckpt.whole_module:
         known = any(parameter[row] for row, role in zip(rows, out, strict=True) if role == 0)
     if known:  # where some of the model are saved as parameters, the file itself says which are
         for i, row in enumerate(rows):
@@ -327,11 +350,10 @@ def _role(head: str, prefix: str) -> int:
 # ---- shared and unused ----
 
 
-def _shared(ckpt: Checkpoint, columns: _Columns) -> tuple[SharedStorage, ...]:
+def _shared(ckpt: Checkpoint, columns: _Columns, first: memoryview[int]) -> tuple[SharedStorage, ...]:
     places = memoryview(ckpt._table.places()).cast("q")
     if len({*places}) == len(ckpt._list):
         return ()
-    first = memoryview(ckpt._table.same_elements()).cast("I")
     out = []
     for found in _sharers(ckpt, places).values():
         if len(found) < 2:

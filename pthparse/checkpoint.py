@@ -373,39 +373,6 @@ class Checkpoint(_Names):
         """The storages that tensors refer to, in the order of their first tensor."""
         return tuple(self._home.storage(self._table, i) for i in range(self._table.n_storages))
 
-    @cached_property
-    def ledger(self) -> Mapping[str, int]:
-        """Where the file's bytes go: storages (each once), pickles, and the container round them."""
-        held = pickled = 0
-        for table in (self._table, *(table for table, _ in self._parts.values())):
-            in_members, in_pickles = self._storage_nbytes(table)
-            held, pickled = held + in_members, pickled + in_pickles
-        stored = sum(p.stored_nbytes for p in self._box.pickles)
-        pickled = min(pickled, stored)  # a deflated pickle is smaller than what is in it
-        rest = {"pickles": stored - pickled, "container": self.nbytes - held - stored}
-        return MappingProxyType({"data": held + pickled, **rest})
-
-    def _storage_nbytes(self, table: _core.Tensors) -> tuple[int, int]:
-        """Bytes of a table's storages: as they lie in members of their own, and inside of the pickle."""
-        held = pickled = 0
-        seen: set[tuple[int | None, int | None]] = set()
-        for i in range(table.n_storages):
-            span, _, _, _, flags, base, nbytes, code = table.storage(i)
-            place = (span, base if span is None else None)
-            if code or flags & _core.STORAGE_FLAGS["META"] or place in seen:
-                continue
-            seen.add(place)
-            if span is None:
-                pickled += nbytes
-            else:
-                held += self._box.stored_nbytes(table.store, span)
-        return held, pickled
-
-    @property
-    def constants_nbytes(self) -> int:
-        """TorchScript: bytes of the storages of its constants."""
-        return sum(sum(self._storage_nbytes(table)) for table, _ in self._parts.values())
-
     @property
     def errors(self) -> Mapping[str, PthError]:
         """Names of tensors that cannot be read, each with the reason."""

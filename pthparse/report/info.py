@@ -74,14 +74,14 @@ def print_info(facts: dict[str, Any]) -> None:
     ]
     rows = group_rows(counts, total)
     ledger = facts["ledger"]
-    if facts["constants_nbytes"]:
-        rows.append(group_row("(constants of the code)", 1, "", "", facts["constants_nbytes"], total))
-    if facts["unseen_nbytes"]:
-        rows.append(group_row("(in storages, seen by no tensor)", 1, "", "", facts["unseen_nbytes"], total))
-    rows.append(group_row("(not tensor data)", 1, "", "", total - ledger["data"], total))
+    unused = ledger["unused storage"]
+    if facts["unnamed_nbytes"]:
+        rows.append(group_row("(constants of the code)", 1, "", "", facts["unnamed_nbytes"], total))
+    if unused:
+        rows.append(group_row("(in storages, seen by no tensor)", 1, "", "", unused, total))
+    rows.append(group_row("(not tensor data)", 1, "", "", total - ledger["tensor data"] - unused, total))
     table(columns("group"), rows, sys.stdout)
-    parts = (f"{ledger['data']:,} tensor data", f"{ledger['pickles']:,} pickles", f"{ledger['container']:,} container")
-    line(f"ledger: {total:,} B = {' + '.join(parts)}")
+    line(f"ledger: {total:,} B = {' + '.join(f'{n:,} {kind}' for kind, n in ledger.items() if n)}")
     for f in facts["findings"][:FEW]:
         line(f"note: {f['member'] + ': ' if f['member'] else ''}{f['message']} [{f['code']}]")
     if len(facts["findings"]) > FEW:

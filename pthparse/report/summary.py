@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PthError
@@ -68,72 +68,31 @@ def stored_nbytes(t: Tensor) -> int:
     return sum(n for _, _, _, n in extents(t))
 
 
-def credit(tensors: Iterable[Tensor]) -> list[int]:
-    """Bytes of the file that hold each tensor's elements; bytes that several look at are the first one's of them."""
-    by_place: dict[Any, list[tuple[int, int, int, int]]] = {}
-    n = 0
-    for i, t in enumerate(tensors):
-        n += 1
-        for place, begin, end, nbytes in extents(t):
-            by_place.setdefault(place, []).append((begin, end, i, nbytes))
-    out = [0] * n
-    for rows in by_place.values():
-        for covered, run in runs(rows):
-            for _, _, i, nbytes in sorted(run, key=lambda row: row[2]):
-                given = min(nbytes, covered)
-                out[i] += given
-                covered -= given
-    return out
-
-
-def runs(rows: list[tuple[int, int, int, int]]) -> Iterator[tuple[int, list[tuple[int, int, int, int]]]]:
-    """Extents that touch, together, each run with the bytes that it covers."""
-    rows.sort()
-    run: list[tuple[int, int, int, int]] = []
-    start = reach = -1
-    for row in rows:
-        if row[0] >= reach and run:
-            yield reach - start, run
-            run = []
-        if not run:
-            start = reach = row[0]
-        run.append(row)
-        reach = max(reach, row[1])
-    if run:
-        yield reach - start, run
-
-
 def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
     """Everything that `info` shows."""
     model = ckpt.state_dict()
     prefix = model.prefix
     is_model = ckpt.whole_module or not any("/" in n for n in model)
+    capacity = ckpt.capacity()
     seen: dict[Any, str] = {}
     shared: list[dict[str, str]] = []
-    total, parameters, buffers, n_shared, left = Count(), 0, 0, 0, SHARED_TEXT
+    total, n_shared, left = Count(), 0, SHARED_TEXT
     dtypes: dict[str, Count] = {}
     sections: dict[str, Count] = {}
     rows: dict[str, list[tuple[str, Any, int, int]]] = {}
     errors: list[dict[str, str]] = []
     without_data = 0
-    for (name, t), nbytes in zip(ckpt.items(), credit(ckpt.values()), strict=True):
+    for t, (name, _, elements, nbytes) in zip(ckpt.values(), capacity.each(), strict=True):
         error = t.error if t._code else None
         if error is not None:
             errors.append({"name": name, "error": error.message})
-        key, elements = identity(t), t.numel
-        if elements and key in seen:
+        key = identity(t)
+        if seen.setdefault(key, name) != name and t.numel:
             n_shared += 1
             left -= len(name) + len(seen[key])
             if left > 0:
                 shared.append({"name": name, "same_as": seen[key]})
-            elements = 0
-        seen.setdefault(key, name)
         without_data += t.kind in ("meta", "uninitialized")
-        if name.startswith(prefix):
-            if ckpt.whole_module and not t.parameter:
-                buffers += elements
-            else:
-                parameters += elements
         section, _, rest = name.rpartition("/") if "/" not in name else name.partition("/")
         for count in (total, dtypes.setdefault(t.dtype, Count()), sections.setdefault(section, Count())):
             count.add(elements, nbytes)
@@ -150,12 +109,11 @@ def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
         "pickle_nbytes": ckpt.pickle_nbytes,
         "tensors": total.tensors,
         "elements": total.elements,
-        "parameters": parameters if is_model else None,
-        "buffers": buffers if ckpt.whole_module else None,
+        "parameters": capacity.parameters if is_model else None,
+        "buffers": capacity.buffers if is_model else None,
         "model": prefix.rstrip("/"),
-        "ledger": dict(ckpt.ledger),
-        "constants_nbytes": ckpt.constants_nbytes,
-        "unseen_nbytes": max(0, ckpt.ledger["data"] - ckpt.constants_nbytes - total.nbytes),
+        "ledger": {e.kind: e.nbytes for e in capacity.ledger()},
+        "unnamed_nbytes": capacity.unnamed_bytes,
         "without_data": without_data,
         "dtypes": {k: vars(v) for k, v in dtypes.items()},
         "sections": {k: vars(v) for k, v in sections.items()},

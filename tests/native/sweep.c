@@ -83,6 +83,43 @@ static int audit(const pth_graph *g, const pth_tensors *t) {
   return rc;
 }
 
+/* Whoever claims what, every byte is somebody's. */
+static int settle(pth_ledger *l) {
+  pth_err err = {0};
+  uint64_t sum = 0;
+  int rc = pth_ledger_settle(l, &err);
+  CHECK(rc == err.code);
+  for (int i = 0; i < PTH_N_LEDGER && rc == 0; i++) {
+    CHECK(l->nbytes[i] <= l->size);
+    sum += l->nbytes[i];
+  }
+  CHECK(rc || sum == l->size);
+  for (uint32_t i = 0; i < l->claims.len && rc == 0; i++) CHECK(PTH_AT(pth_claim, l->claims, i).nbytes <= l->size);
+  pth_ledger_free(l);
+  return rc;
+}
+
+/* The last tensor first. */
+static int claim_tensors(const pth_tensors *t, const pth_store *s, uint64_t file_len) {
+  pth_ledger l;
+  pth_err err = {0};
+  uint32_t n = t->tensors.len, *order = malloc((n + 1) * sizeof *order), *first = malloc((n + 1) * sizeof *first);
+  CHECK(order != NULL && first != NULL);
+  for (uint32_t i = 0; i < n; i++) order[i] = n - 1 - i;
+  pth_ledger_init(&l, t->arena, file_len);
+  int rc = pth_same_elements(t, order, first, &err);
+  if (rc == 0 && s != NULL) rc = pth_ledger_spans(&l, s, 8, &err);
+  if (rc == 0) rc = pth_ledger_tensors(&l, t, NULL, order, first, n & 1 ? PTH_INFLATED : 0, 7, &err);
+  for (uint32_t i = 0; i < n && rc == 0; i++) CHECK(first[i] < n && first[first[i]] == first[i]);
+  if (rc)
+    pth_ledger_free(&l);
+  else
+    rc = settle(&l);
+  free(order);
+  free(first);
+  return rc;
+}
+
 static int read_graph(const pth_graph *g, const pth_store *s, uint64_t file_len) {
   pth_tensors t;
   pth_err err = {0};
@@ -90,6 +127,7 @@ static int read_graph(const pth_graph *g, const pth_store *s, uint64_t file_len)
   CHECK(rc == err.code);
   if (rc == 0) check_tensors(&t, file_len, g->in.len);
   if (rc == 0) rc = audit(g, &t);
+  if (rc == 0) rc = claim_tensors(&t, s, file_len);
   pth_tensors_free(&t);
   return rc;
 }
@@ -123,6 +161,26 @@ static int account(pth_zip *z, pth_bytes f, uint64_t dir_off) {
   return 0;
 }
 
+static int claim_members(pth_zip *z, pth_bytes f, const pth_zip_end *end) {
+  pth_ledger l;
+  pth_err err = {0};
+  uint8_t *kinds = calloc(z->entries.len + 1u, 1);
+  CHECK(kinds != NULL);
+  bool more = true;
+  int rc = 0;
+  pth_ledger_init(&l, z->arena, f.len);
+  for (uint64_t at = 0, want = 0; more && rc == 0; at = want) {
+    uint64_t len = end->dir_off - at < PTH_ZIP_WINDOW ? end->dir_off - at : PTH_ZIP_WINDOW;
+    rc = pth_ledger_zip(&l, z, kinds, (pth_bytes){f.data + at, len}, at, end->dir_off, &want, &more, &err);
+    CHECK(rc || !more || (want > at && want <= end->dir_off));
+  }
+  if (rc == 0) rc = pth_ledger_zip_end(&l, end, &err);
+  free(kinds);
+  if (rc == 0) return settle(&l);
+  pth_ledger_free(&l);
+  return rc;
+}
+
 static int read_zip(pth_arena *a, pth_bytes f) {
   pth_zip z = {.arena = a};
   pth_zip_end end;
@@ -152,6 +210,7 @@ static int read_zip(pth_arena *a, pth_bytes f) {
     if (rc == 0) rc = read_pickle(a, (pth_bytes){f.data + off, e.csize}, &s, f.len);
     pth_store_free(&s);
   }
+  if (rc == 0) rc = claim_members(&z, f, &end);
   if (rc == 0) rc = account(&z, f, end.dir_off);
   pth_zip_free(&z);
   return rc;
