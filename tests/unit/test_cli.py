@@ -82,10 +82,7 @@ def test_info(run: Any) -> None:
 
 def test_info_of_a_training_checkpoint(run: Any) -> None:
     _, out, _ = run(TRAINING)
-    assert (
-        "model: 658 parameters and 9 elements of buffers\n6,806 elements in 55 tensors   float32 x 51, uint8 x 1, int64 x 3"
-        in out
-    )
+    assert "model: 658 parameters and 9 elements of buffers\n6,806 elements in 55 tensors   float32 x 51, " in out
     assert "values: epoch = 7, loss = 0.125\n" in out
     assert "shared, counted once: model/head.weight = model/embed.weight" in out
 
