@@ -1138,8 +1138,7 @@ cdef class Tensors:
         cdef pth_err err
         cdef int rc
         cdef uint32_t *at = <uint32_t *>PyBytes_AsString(out)
-        with nogil:
-            rc = pth_same_elements(&self.c, &rows[0], at, &err)
+        rc = pth_same_elements(&self.c, &rows[0], at, &err)  # under the GIL, which guards the arena of an open file
         if rc:
             raise_err(&err)
         return out
@@ -1186,7 +1185,7 @@ cdef class Tensors:
         if storage >= self.c.storages.len:
             raise IndexError(storage)
         cdef const pth_storage *s = &(<const pth_storage *>self.c.storages.data)[storage]
-        return <int64_t>s.span if s.span != PTH_NONE else <int64_t>storage << 32
+        return <int64_t>s.span if s.span != PTH_NONE else (<int64_t>storage + 1) << 32
 
     def error_of_row(self, uint32_t i):
         """What is wrong with a tensor, or None."""
@@ -1493,8 +1492,7 @@ cdef class Ledger:
         cdef int rc
         if kinds.shape[0] <= <Py_ssize_t>z.c.entries.len:
             raise ValueError("a kind for each entry, and one more byte")
-        with nogil:
-            rc = pth_ledger_zip(&self.c, &z.c, &kinds[0], buffer.bytes, window_off, z.ending.dir_off, &want, &more, &err)
+        rc = pth_ledger_zip(&self.c, &z.c, &kinds[0], buffer.bytes, window_off, z.ending.dir_off, &want, &more, &err)
         if rc:
             raise_err(&err)
         return want if more else None

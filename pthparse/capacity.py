@@ -216,7 +216,7 @@ def capacity_of(ckpt: Checkpoint) -> Capacity:
     box = ckpt._box
     if box.closed:
         raise closed(ckpt.path)
-    ledger = _core.Ledger(box.arena, box.source.size)
+    ledger = _core.Ledger(_core.Arena(box.c_limits), box.source.size)
     box.claim(ledger)
     tables = [(ckpt._table, box.pickles[0] if box.pickles else None), *ckpt._parts.values()]
     order = _order(ckpt)
@@ -231,7 +231,7 @@ def capacity_of(ckpt: Checkpoint) -> Capacity:
     by_role = _core.sums(columns.roles, (columns.elements, columns.nbytes), len(ROLES))
     unused: list[UnusedStorage] = []
     if wasted:
-        unused = sorted(_unused(ckpt, ledger, [table for table, _ in tables]), key=lambda u: -u.unused)
+        unused = sorted(_unused(ckpt, ledger, [table for table, _ in tables], wasted), key=lambda u: -u.unused)
     counts = {"unused storage": len(unused)}
     return Capacity(
         file_bytes=ckpt.nbytes,
@@ -373,7 +373,7 @@ def _sharers(ckpt: Checkpoint, places: memoryview[int]) -> dict[int, list[int]]:
     return found
 
 
-def _unused(ckpt: Checkpoint, ledger: _core.Ledger, tables: Sequence[Any]) -> Iterator[UnusedStorage]:
+def _unused(ckpt: Checkpoint, ledger: _core.Ledger, tables: Sequence[Any], wasted: int) -> Iterator[UnusedStorage]:
     """Storages with bytes that no tensor looks at, and those that nothing refers to."""
     box, referred = ckpt._box, set()
     for number, table in enumerate(tables):
@@ -393,9 +393,10 @@ def _unused(ckpt: Checkpoint, ledger: _core.Ledger, tables: Sequence[Any]) -> It
                 nbytes = box.stored_nbytes(table.store, span)
             left = nbytes - used.get(place, 0)
             if left > 0:
+                wasted -= left
                 names = tuple(ckpt._list[i] for i in sharers.get(place, ()))
                 yield UnusedStorage("" if key is None else str(key), nbytes, left, names)
-    if box.zip is not None:
+    if box.zip is not None and wasted > 0:
         for i, member in enumerate(box.members()):
             if member.role == "storage" and i not in referred and member.stored_nbytes:
                 yield UnusedStorage(member.name, member.stored_nbytes, member.stored_nbytes, ())

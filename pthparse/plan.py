@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
-from .capacity import OPTIMIZER, PARAMETERS, ROLES
+from .capacity import BUFFERS, OPTIMIZER, PARAMETERS, ROLES
 from .errors import PthError
 from .record import Record
 from .source import open_source
@@ -140,8 +140,8 @@ def plan_of(ckpt: Checkpoint, tokens: int | None = None, batch: int = 1) -> Plan
     source = "asked for" if tokens else "config.json: its longest sequence" if most else "an example"
     tokens = tokens or most or TOKENS
     by_role = {g.name: g for g in capacity.groups("role")}
-    buffers = _buffer_bytes(ckpt, capacity)
-    weights = tuple(_weights(capacity, m, buffers, _saved_bytes(ckpt, capacity)))
+    buffers = _nbytes(_by_dtype(capacity, BUFFERS))
+    weights = tuple(_weights(capacity, m, buffers, _nbytes(_by_dtype(capacity, PARAMETERS))))
     if integers := _integers(capacity):
         packed = "where several weights are packed in one, the model has more of them"
         notes.append(f"{integers:,} elements of the model are integers: {packed}")
@@ -216,14 +216,6 @@ def _by_dtype(capacity: Capacity, role: str) -> dict[str, int]:
 def _nbytes(elements: Mapping[str, int]) -> int:
     rows = {row[0]: row for row in _core.DTYPES}
     return sum(-(-n // rows[dtype][3]) * rows[dtype][2] for dtype, n in elements.items())
-
-
-def _buffer_bytes(ckpt: Checkpoint, capacity: Capacity) -> int:
-    return _nbytes(_by_dtype(capacity, "buffers"))
-
-
-def _saved_bytes(ckpt: Checkpoint, capacity: Capacity) -> int:
-    return _nbytes(_by_dtype(capacity, PARAMETERS))
 
 
 def _integers(capacity: Capacity) -> int:
