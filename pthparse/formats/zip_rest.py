@@ -98,7 +98,11 @@ def windows(box: ZipContainer, step: Callable[[Any, int], int | None]) -> None:
     at: int | None = 0
     length = usual
     while at is not None:
-        following = step(box.source.read(at, min(length, max(0, end - at))), at)
+        wanted = min(length, max(0, end - at))
+        window: Any = box.source.window(at, wanted)
+        if len(window) < wanted and box.salvaged:  # parts that were cut off have places behind the end of the file
+            window = bytes(window).ljust(wanted, b"\0")
+        following = step(window if len(window) == wanted else box.source.read(at, wanted), at)
         stuck = following == at
         if stuck and length >= _core.ZIP_WINDOW:
             raise TruncatedError("file-changed", "the file was cut while it was read", offset=at)
