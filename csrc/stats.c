@@ -434,7 +434,7 @@ static void codes_piece(const pth_codes *c, const uint8_t *data, uint32_t n, pth
 static void numbers_piece(const pth_kernel *k, const pth_piece *p, enum pth_number kind, const uint8_t *data, pth_stats *out,
                           uint64_t *bins) {
   const uint64_t width = width_of((enum pth_reading)kind);
-  bool aligned = (uintptr_t)data % width == 0, wide = p->wide || kind != PTH_N_F32;
+  bool aligned = (uintptr_t)data % width == 0, wide = kind != PTH_N_F32;
   double copy[PTH_RUN]; /* old files put numbers anywhere */
   exponents seen;
   if (bins) seen = (exponents){{{0}}};
@@ -450,7 +450,6 @@ static void numbers_piece(const pth_kernel *k, const pth_piece *p, enum pth_numb
     if (bins && has_exponents(kind)) count_exponents(kind, x, n, &seen);
     if (bins && (run.subnormal || !has_exponents(kind))) magnitudes_of(k, kind, x, n, bins);
   }
-  if (p->wide && kind == PTH_N_F32) out->flags |= PTH_STATS_WIDE;
   if (bins && has_exponents(kind)) keep_exponents(kind, &seen, bins);
 }
 

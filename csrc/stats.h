@@ -42,7 +42,7 @@ typedef struct pth_piece {
   uint32_t n;    /* elements, PTH_PIECE at most */
   int32_t zero;  /* what is taken from each integer: the zero point of a quantized tensor */
   uint32_t type; /* enum pth_dtype_id */
-  uint32_t wide; /* 1: known to have been wide before; it is not looked for */
+  uint32_t last; /* 1: the last one of its tensor. For the caller: here it means nothing */
 } pth_piece;
 
 enum pth_reading pth_reading_of(uint32_t dtype);

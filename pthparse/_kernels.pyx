@@ -3,6 +3,7 @@
 
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 cdef extern from *:
@@ -10,7 +11,30 @@ cdef extern from *:
     #include "_seam.h"
     #include "stats.h"
     #include "tensor.h"
+
+    /* All bytes of a part of a file, or how many there are; -1: it cannot be read here. */
+    #ifdef _WIN32
+    static long long seam_read(int fd, void *to, unsigned long long n, unsigned long long off) {
+      (void)fd, (void)to, (void)n, (void)off;
+      return -1;
+    }
+    #else
+    #include <errno.h>
+    #include <unistd.h>
+    static long long seam_read(int fd, void *to, unsigned long long n, unsigned long long off) {
+      unsigned long long done = 0;
+      while (done < n) {
+        ssize_t now = pread(fd, (char *)to + done, (size_t)(n - done), (off_t)(off + done));
+        if (now < 0 && errno == EINTR) continue;
+        if (now < 0) return -1;
+        if (now == 0) break;
+        done += (unsigned long long)now;
+      }
+      return (long long)done;
+    }
+    #endif
     """
+    long long seam_read(int fd, void *to, unsigned long long n, unsigned long long off) nogil
 
 cdef extern from "stats.h" nogil:
     ctypedef struct pth_kernel:
@@ -24,7 +48,7 @@ cdef extern from "stats.h" nogil:
         uint32_t n
         int32_t zero
         uint32_t type
-        uint32_t wide
+        uint32_t last
     int PTH_N_ISAS, PTH_R_CODES, PTH_R_C32, PTH_R_C64, PTH_R_C128, PTH_R_NONE, PTH_N_DTYPES, PTH_STATS_WIDE
     enum: PTH_PIECE
     enum: PTH_MAGNITUDES
@@ -43,8 +67,9 @@ cdef extern from "stats.h" nogil:
 
 PIECE = PTH_PIECE
 WIDE = PTH_STATS_WIDE
-# Layouts of struct: pth_piece and pth_stats.
+# Layouts of struct: pth_piece and pth_stats; and of a read: offset in the file, bytes, how many of the pieces lie in them.
 PIECE_LAYOUT = "=QIiII"
+READ_LAYOUT = "=QQQ"
 STATS_LAYOUT = "=8Q8d2Q"
 assert sizeof(pth_piece) == 24 and sizeof(pth_stats) == 144
 
@@ -58,50 +83,129 @@ def parts(int dtype):
     return 0 if r == PTH_R_NONE else 3 if r in (PTH_R_C32, PTH_R_C64, PTH_R_C128) else 1
 
 
+cdef const pth_piece *_checked(int isa, const uint8_t[::1] pieces) except? NULL:
+    if not 0 <= isa < len(ISAS):
+        raise ValueError(f"no instruction set {isa}")
+    if pieces.shape[0] % <Py_ssize_t>sizeof(pth_piece):
+        raise ValueError("a piece is cut")
+    cdef const pth_piece *p = <const pth_piece *>&pieces[0] if pieces.shape[0] else NULL
+    cdef Py_ssize_t i
+    for i in range(pieces.shape[0] // <Py_ssize_t>sizeof(pth_piece)):
+        if p[i].type >= <uint32_t>PTH_N_DTYPES or p[i].n > PTH_PIECE or pth_reading_of(p[i].type) == PTH_R_NONE:
+            raise ValueError("no such piece")
+    return p
+
+
+cdef int _inside(const pth_piece *p, Py_ssize_t n, uint64_t size) except -1:
+    cdef Py_ssize_t i
+    cdef uint64_t need
+    for i in range(n):
+        need = pth_piece_bytes(&p[i])
+        if p[i].off > size or need > size - p[i].off:
+            raise ValueError("a piece lies outside of the data")
+    return 0
+
+
+cdef struct known_codes:
+    pth_codes codes
+    uint32_t type
+    int32_t zero
+
+
+cdef pth_stats *_measure(
+    const pth_kernel *k, const pth_piece *p, const uint8_t *data, known_codes *known, pth_stats *out, uint64_t *bins
+) noexcept nogil:
+    """One piece; gives the place of the next record."""
+    cdef int reading = pth_reading_of(p.type)
+    if reading == PTH_R_CODES and (known.type != p.type or known.zero != p.zero):
+        known.type, known.zero = p.type, p.zero
+        pth_codes_of(&known.codes, p.type, p.zero)
+    pth_stats_piece(k, p, data + p.off, &known.codes, out, bins)
+    return out + (3 if reading in (PTH_R_C32, PTH_R_C64, PTH_R_C128) else 1)
+
+
+cdef Py_ssize_t _n_records(const pth_piece *p, Py_ssize_t n):
+    cdef Py_ssize_t i, total = 0
+    for i in range(n):
+        total += parts(p[i].type)
+    return total
+
+
 def measure(int isa, const uint8_t[::1] data, const uint8_t[::1] pieces, bint histogram=False):
     """The records of pieces of `data`, one behind the other; and of all of them together how many have which magnitude.
 
     isa: index into ISAS. pieces: PIECE_LAYOUT each. Magnitudes: (e, n) for n elements of 2**e <= abs(x) < 2**(e + 1).
     """
-    if not 0 <= isa < len(ISAS):
-        raise ValueError(f"no instruction set {isa}")
-    if pieces.shape[0] % sizeof(pth_piece):
-        raise ValueError("a piece is cut")
-    cdef Py_ssize_t n = pieces.shape[0] // <Py_ssize_t>sizeof(pth_piece), i, n_records = 0
-    if n == 0:
-        return b"", ()
-    cdef const pth_piece *p = <const pth_piece *>&pieces[0]
-    cdef uint64_t size = <uint64_t>data.shape[0], need
-    for i in range(n):
-        if p[i].type >= <uint32_t>PTH_N_DTYPES or p[i].n > PTH_PIECE or pth_reading_of(p[i].type) == PTH_R_NONE:
-            raise ValueError("no such piece")
-        need = pth_piece_bytes(&p[i])
-        if p[i].off > size or need > size - p[i].off:
-            raise ValueError("a piece lies outside of the data")
-        n_records += parts(p[i].type)
-    cdef bytes records = PyBytes_FromStringAndSize(NULL, n_records * <Py_ssize_t>sizeof(pth_stats))
+    cdef const pth_piece *p = _checked(isa, pieces)
+    cdef Py_ssize_t n = pieces.shape[0] // <Py_ssize_t>sizeof(pth_piece), i
+    _inside(p, n, <uint64_t>data.shape[0])
+    cdef bytes records = PyBytes_FromStringAndSize(NULL, _n_records(p, n) * <Py_ssize_t>sizeof(pth_stats))
     cdef pth_stats *out = <pth_stats *>PyBytes_AsString(records)
-    cdef uint64_t bins[PTH_MAGNITUDES]
-    cdef uint64_t *counts = bins if histogram else NULL
-    cdef const uint8_t *base = &data[0] if size else NULL
+    cdef const uint8_t *base = &data[0] if data.shape[0] else NULL
     cdef const pth_kernel *k = pth_kernel_of(isa)
-    cdef pth_codes codes
-    cdef uint32_t known = 0xffffffff
-    cdef int32_t zero = 0
-    cdef int reading
+    cdef uint64_t bins[PTH_MAGNITUDES]
+    cdef known_codes known
+    known.type = 0xffffffff
     with nogil:
-        if counts != NULL:
-            memset(counts, 0, PTH_MAGNITUDES * 8)
+        if histogram:
+            memset(bins, 0, sizeof(bins))
         for i in range(n):
-            reading = pth_reading_of(p[i].type)
-            if reading == PTH_R_CODES and (known != p[i].type or zero != p[i].zero):
-                known, zero = p[i].type, p[i].zero
-                pth_codes_of(&codes, known, zero)
-            pth_stats_piece(k, &p[i], base + p[i].off, &codes, out, counts)
-            out += 3 if reading in (PTH_R_C32, PTH_R_C64, PTH_R_C128) else 1
-    if not histogram:
-        return records, ()
-    return records, _present(bins)
+            out = _measure(k, &p[i], base, &known, out, bins if histogram else NULL)
+    return records, _present(bins) if histogram else ()
+
+
+def measure_file(
+    int isa, int fd, uint64_t base, const uint8_t[::1] reads, const uint8_t[::1] pieces, bint histogram=False
+):
+    """The same of pieces that are read from a file, without the GIL from the first to the last.
+
+    reads: READ_LAYOUT each, offsets counted from `base`; the offsets of their pieces count from theirs. Gives how many
+    reads were whole, the records of their pieces, and, if asked, the magnitudes of all up to each `last` piece.
+    """
+    cdef const pth_piece *p = _checked(isa, pieces)
+    cdef Py_ssize_t n = pieces.shape[0] // <Py_ssize_t>sizeof(pth_piece), i, r, done = 0, made = 0
+    cdef Py_ssize_t n_reads = reads.shape[0] // 24
+    if reads.shape[0] % 24:
+        raise ValueError("a read is cut")
+    cdef const uint64_t *row = <const uint64_t *>&reads[0] if n_reads else NULL
+    cdef uint64_t longest = 0
+    for r in range(n_reads):
+        if row[3 * r + 2] > <uint64_t>(n - made) or row[3 * r + 1] > <uint64_t>1 << 40:
+            raise ValueError("a read has no such pieces")
+        _inside(p + made, <Py_ssize_t>row[3 * r + 2], row[3 * r + 1])
+        made += <Py_ssize_t>row[3 * r + 2]
+        longest = max(longest, row[3 * r + 1])
+    cdef bytes records = PyBytes_FromStringAndSize(NULL, _n_records(p, made) * <Py_ssize_t>sizeof(pth_stats))
+    cdef pth_stats *first = <pth_stats *>PyBytes_AsString(records)
+    cdef pth_stats *out = first
+    cdef const pth_kernel *k = pth_kernel_of(isa)
+    cdef uint64_t bins[PTH_MAGNITUDES]
+    cdef known_codes known
+    cdef list magnitudes = []
+    cdef uint8_t *buffer = <uint8_t *>malloc(longest + 128)
+    cdef uint8_t *at
+    if buffer == NULL:
+        raise MemoryError
+    known.type = 0xffffffff
+    made = 0
+    with nogil:
+        if histogram:
+            memset(bins, 0, sizeof(bins))
+        for r in range(n_reads):
+            # As far from a multiple of 64 as in the file: what is aligned there is aligned here.
+            at = buffer + ((row[3 * r] - <uint64_t>buffer) & 63)
+            if seam_read(fd, at, row[3 * r + 1], base + row[3 * r]) != <long long>row[3 * r + 1]:
+                break
+            for i in range(made, made + <Py_ssize_t>row[3 * r + 2]):
+                out = _measure(k, &p[i], at, &known, out, bins if histogram else NULL)
+                if histogram and p[i].last:
+                    with gil:
+                        magnitudes.append(_present(bins))
+                    memset(bins, 0, sizeof(bins))
+            made += <Py_ssize_t>row[3 * r + 2]
+            done += 1
+    free(buffer)
+    return done, records[:(out - first) * <Py_ssize_t>sizeof(pth_stats)], magnitudes
 
 
 cdef tuple _present(const uint64_t *bins):

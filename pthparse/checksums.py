@@ -5,7 +5,6 @@ Data are read into one buffer a thread, small enough to stay in the processor's 
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -13,12 +12,11 @@ from typing import Any, NamedTuple
 
 from .errors import FormatError, PthError, TruncatedError
 from .source import Source
+from .team import together
 
 BUFFER = 1 << 19
 PIECE = 1 << 24  # of a large part: what a thread takes at once
 FEW_BYTES = 1 << 22  # not worth a thread
-MOST_THREADS = 64
-TICK = 0.1  # seconds between two calls of `progress`
 POLYNOMIAL = 0xEDB88320  # of zip, its lowest bit the highest power
 
 
@@ -113,30 +111,9 @@ def crc32s(
     if work.total <= FEW_BYTES:
         work.run()
     else:
-        team = [
-            threading.Thread(target=work.run, daemon=True)
-            for _ in range(max(1, min(threads or _processors(), MOST_THREADS)))
-        ]
-        try:
-            for thread in team:
-                thread.start()
-            for thread in team:
-                while thread.is_alive():
-                    thread.join(TICK)
-                    if progress is not None:
-                        progress(sum(work.done), work.total)
-            if progress is not None:
-                progress(sum(work.done), work.total)
-        finally:
-            work.stopped = True
-            for thread in team:
-                if thread.ident is not None:
-                    thread.join()
+        tick = None if progress is None else lambda: progress(sum(work.done), work.total)
+        together(work.run, work.stop, threads, tick)
     return work.result()
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Work:
@@ -150,7 +127,6 @@ class _Work:
         self.sums: list[list[tuple[int, int, int, int]]] = []  # of each thread: part, offset, length, CRC
         self.failed: dict[int, PthError] = {}
         self.done: list[int] = []  # bytes of each thread
-        self.error: BaseException | None = None
         self.stopped = False
 
     def _pieces(self) -> Iterator[list[_Piece]]:
@@ -175,23 +151,23 @@ class _Work:
             yield together
 
     def run(self) -> None:
-        """One thread: takes pieces until none is left, or something failed."""
+        """One thread: takes pieces until none is left."""
         buffer = bytearray(BUFFER)
         sums: list[tuple[int, int, int, int]] = []
         with self.lock:
             me = len(self.done)
             self.done.append(0)
             self.sums.append(sums)
-        try:
-            while not self.stopped:
-                with self.lock:
-                    pieces = next(self.pieces, None)
-                if pieces is None:
-                    return
-                for piece, crc in self._sum(pieces, buffer, me):
-                    sums.append((piece.part, piece.offset, piece.length, crc))
-        except BaseException as e:  # it is raised again where the work was asked for
-            self.error, self.stopped = self.error or e, True
+        while not self.stopped:
+            with self.lock:
+                pieces = next(self.pieces, None)
+            if pieces is None:
+                return
+            for piece, crc in self._sum(pieces, buffer, me):
+                sums.append((piece.part, piece.offset, piece.length, crc))
+
+    def stop(self) -> None:
+        self.stopped = True
 
     def _sum(self, pieces: list[_Piece], buffer: bytearray, me: int) -> Iterator[tuple[_Piece, int]]:
         first, last = pieces[0], pieces[-1]
@@ -258,8 +234,6 @@ class _Work:
         return int(crc)
 
     def result(self) -> list[int | PthError]:
-        if self.error is not None:
-            raise self.error
         out: list[int | PthError] = [0] * len(self.parts)
         for part, _, length, crc in sorted(row for rows in self.sums for row in rows):
             before = out[part]

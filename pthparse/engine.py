@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,7 @@ from . import _core, _kernels
 from .errors import PthError, TruncatedError, UnsupportedError, guard
 from .source import FileSource, MemorySource, SliceSource, Source, open_source
 from .stats import STATE, Row, Stats, StatsTable, figures
+from .team import processors, together
 from .walks import READ, Walk, blocks, leaves, place_of, same, walk_of
 
 if TYPE_CHECKING:
@@ -26,10 +28,11 @@ if TYPE_CHECKING:
     from .tensor import Tensor
 
 GAP = 1 << 14  # bytes between two tensors that are read along rather than by another call
-TASK = 1 << 24  # bytes of a task for a thread
+TASK = 1 << 22  # bytes of a task for a thread
 ALONE = 1 << 22  # bytes below which threads are not worth their start
 PIECE = _kernels.PIECE
 _PIECE = struct.Struct(_kernels.PIECE_LAYOUT)
+_READ = struct.Struct(_kernels.READ_LAYOUT)
 _DTYPES = {row[0]: i for i, row in enumerate(_core.DTYPES)}
 ISA = len(_kernels.ISAS) - 1  # the best that there is
 
@@ -65,8 +68,12 @@ def run(job: Job, source: Source) -> list[Found]:
         except PthError as e:
             return [(who, b"", (), e)]
     out: list[Found] = []
-    buffer = bytearray(max((read.nbytes for read in job.reads), default=0))
-    for read in job.reads:
+    reads = job.reads
+    if isinstance(source, FileSource):
+        done = _read_file(job, source, out)
+        reads = reads[done:]
+    buffer = bytearray(max((read.nbytes for read in reads), default=0))
+    for read in reads:
         try:
             out += _read(job, read, source, buffer)
         except PthError as e:
@@ -77,6 +84,34 @@ def run(job: Job, source: Source) -> list[Found]:
                 alone = Read(read.offset + at, _bytes_of(job.dtypes[who], n), [(who, 0, n)])
                 out += run(job._replace(reads=[alone]), source)
     return out
+
+
+def _read_file(job: Job, source: FileSource, out: list[Found]) -> int:
+    """All of the work in one call that needs no GIL. How many reads were whole: the rest must say why they are not."""
+    order = [(who, at, n) for read in job.reads for who, at, n in read.pieces]
+    ends = [i + 1 == len(order) or order[i + 1][0] != who for i, (who, _, _) in enumerate(order)]
+    pieces = b"".join(
+        _PIECE.pack(at, n, 0, job.dtypes[who], last) for (who, at, n), last in zip(order, ends, strict=True)
+    )
+    reads = b"".join(_READ.pack(read.offset, read.nbytes, len(read.pieces)) for read in job.reads)
+    try:
+        fd = source.duplicate()
+    except (PthError, OSError):
+        return 0
+    try:
+        done, records, magnitudes = _kernels.measure_file(job.isa, fd, source.base, reads, pieces, job.histogram)
+    finally:
+        os.close(fd)
+    n = sum(len(read.pieces) for read in job.reads[:done])
+    if job.histogram and n and not ends[n - 1]:  # a part of its magnitudes is known, and cannot be told from the rest
+        n, records = 0, b""
+        done = 0
+    at, found = 0, iter(magnitudes)
+    for (who, _, _), last in zip(order[:n], ends, strict=False):
+        end = at + STATE.size * _kernels.parts(job.dtypes[who])
+        out.append((who, records[at:end], next(found) if last and job.histogram else (), None))
+        at = end
+    return done
 
 
 def _bytes_of(dtype: int, n: int) -> int:
@@ -261,8 +296,7 @@ class Plan:
         source = self.source
         if source is None:
             return
-        work = list(self.jobs())
-        total = sum(size for _, size in work)
+        total = sum(w.nbytes for w in self.walks if isinstance(w, Walk))
         done = 0
 
         def told(found: list[Any], size: int) -> None:
@@ -270,40 +304,50 @@ class Plan:
             self._keep(found)
             done += size
             if progress is not None:
-                progress(done, total)
+                progress(min(done, total), total)
 
-        threads = threads or len(
-            os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-        )
-        if executor is None and (threads == 1 or total < ALONE or len(work) == 1):
-            for job, size in work:
+        if executor is not None:
+            self._submit(executor, source, 4 * (threads or processors()), told)
+        elif threads == 1 or total < ALONE:
+            for job, size in self.jobs():
                 told(run(job, source), size)
-        elif executor is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            with ThreadPoolExecutor(threads) as pool:
-                self._submit(pool, work, source, 2 * threads, told)
         else:
-            self._submit(executor, work, source, 4 * threads, told)
+            self._team(source, threads, None if progress is None else lambda n: progress(min(n, total), total))
+        if progress is not None:
+            progress(total, total)
         for slot, make in enumerate(self.walks):
             if not isinstance(make, Walk):
                 self._keep([self._make(slot, make)])
 
-    def _submit(
-        self,
-        executor: Executor,
-        work: list[tuple[Job, int]],
-        source: Source,
-        most: int,
-        told: Callable[[list[Any], int], None],
-    ) -> None:
+    def _team(self, source: Source, threads: int | None, progress: Callable[[int], None] | None) -> None:
+        """By threads of this process, each of which takes the next job as soon as it can."""
+        lock = threading.Lock()
+        jobs = enumerate(self.jobs())
+        found: dict[int, list[Found]] = {}
+        sizes: list[int] = []
+        stopped = threading.Event()
+
+        def work() -> None:
+            while not stopped.is_set():
+                with lock:
+                    number, (job, size) = next(jobs, (-1, (None, 0)))
+                if job is None:
+                    return
+                found[number] = run(job, source)
+                sizes.append(size)
+
+        together(work, stopped.set, threads, None if progress is None else lambda: progress(sum(sizes)))
+        for number in sorted(found):  # the pieces of a tensor in their order
+            self._keep(found[number])
+
+    def _submit(self, executor: Executor, source: Source, most: int, told: Callable[[list[Any], int], None]) -> None:
         """Some tasks at a time: what they give back, and what some are sent, takes memory."""
         from collections import deque
         from concurrent.futures import ThreadPoolExecutor
 
         near = isinstance(executor, ThreadPoolExecutor)
         waiting: deque[Any] = deque()
-        for job, size in work:
+        for job, size in self.jobs():
             if len(waiting) >= most:
                 future, n = waiting.popleft()
                 told(future.result(), n)

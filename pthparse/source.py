@@ -131,6 +131,13 @@ class FileSource(Source):
             length -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def duplicate(self) -> int:
+        """A descriptor of one's own, to be closed: it reads this file whoever closes the source meanwhile."""
+        with self._lock:
+            if self._fd < 0:
+                raise closed(self.path)
+            return os.dup(self._fd)
+
     def fill(self, buffer: bytearray, offset: int, length: int) -> bytes | memoryview:
         if not hasattr(os, "preadv"):
             return self.window(offset, length)
