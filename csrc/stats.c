@@ -238,40 +238,59 @@ static void magnitude(double x, uint64_t count, uint64_t *bins) {
   bins[bin] += count;
 }
 
-/* Numbers of 16 or 32 bits by their exponents, of a whole piece: four tables, so that equal neighbours do not wait for each other. */
+/* Numbers of 16 or 32 bits by their exponents, of a whole piece: four tables, so that equal neighbours do not wait for each other. Half
+ * precision has subnormal numbers everywhere: each code of these has a place of its own, behind those of the exponents. */
+enum { EXPONENTS = 256, SMALL_HALVES = 1024 };
 typedef struct exponents {
-  uint32_t table[4][256];
+  uint32_t table[4][EXPONENTS + SMALL_HALVES];
 } exponents;
 
 static bool has_exponents(enum pth_number kind) { return kind == PTH_N_F32 || kind == PTH_N_F16 || kind == PTH_N_BF16; }
 
-#define COUNT_EXPONENTS(type, shift, mask)                                                           \
-  for (uint32_t i = 0; i < whole; i += 4) {                                                          \
-    for (uint32_t k = 0; k < 4; k++) e->table[k][((const type *)data)[i + k] >> (shift) & (mask)]++; \
-  }                                                                                                  \
-  for (uint32_t i = whole; i < n; i++) e->table[0][((const type *)data)[i] >> (shift) & (mask)]++;   \
+static uint32_t place_of_float(uint32_t code) { return code >> 23 & 255; }
+
+static uint32_t place_of_brain(uint16_t code) { return code >> 7 & 255u; }
+
+static uint32_t place_of_half(uint16_t code) {
+  uint32_t exponent = code >> 10 & 31u;
+  return exponent ? exponent : EXPONENTS + (code & (SMALL_HALVES - 1u));
+}
+
+#define COUNT_EXPONENTS(type, place)                                                    \
+  for (uint32_t i = 0; i < (n & ~3u); i += 4) {                                         \
+    const type *x = (const type *)data + i;                                             \
+    e->table[0][place(x[0])]++;                                                         \
+    e->table[1][place(x[1])]++;                                                         \
+    e->table[2][place(x[2])]++;                                                         \
+    e->table[3][place(x[3])]++;                                                         \
+  }                                                                                     \
+  for (uint32_t i = n & ~3u; i < n; i++) e->table[0][place(((const type *)data)[i])]++; \
   break
 
 static void count_exponents(enum pth_number kind, const void *data, uint32_t n, exponents *e) {
-  uint32_t whole = n & ~3u;
   switch (kind) {
     case PTH_N_F32:
-      COUNT_EXPONENTS(uint32_t, 23, 255);
+      COUNT_EXPONENTS(uint32_t, place_of_float);
     case PTH_N_F16:
-      COUNT_EXPONENTS(uint16_t, 10, 31);
+      COUNT_EXPONENTS(uint16_t, place_of_half);
     default:
-      COUNT_EXPONENTS(uint16_t, 7, 255);
+      COUNT_EXPONENTS(uint16_t, place_of_brain);
   }
 }
 #undef COUNT_EXPONENTS
 
-/* Those that are subnormal have no exponent of their own, and are counted one by one. */
-static void keep_exponents(enum pth_number kind, const exponents *e, uint64_t *bins) {
-  uint32_t most = kind == PTH_N_F16 ? 31 : 255, first = PTH_LEAST_POWER - (kind == PTH_N_F16 ? 15 : 127);
-  for (uint32_t x = 1; x < most; x++) bins[x + first] += (uint64_t)e->table[0][x] + e->table[1][x] + e->table[2][x] + e->table[3][x];
+static uint64_t counted(const exponents *e, uint32_t place) {
+  return (uint64_t)e->table[0][place] + e->table[1][place] + e->table[2][place] + e->table[3][place];
 }
 
-/* Of a run: of all, or of the subnormal ones alone. */
+static void keep_exponents(enum pth_number kind, const exponents *e, uint64_t *bins) {
+  uint32_t most = kind == PTH_N_F16 ? 31 : 255, first = PTH_LEAST_POWER - (kind == PTH_N_F16 ? 15 : 127);
+  for (uint32_t x = 1; x < most; x++) bins[x + first] += counted(e, x);
+  for (uint32_t code = 1; kind == PTH_N_F16 && code < SMALL_HALVES; code++)
+    magnitude((double)pth_half((uint16_t)code), counted(e, EXPONENTS + code), bins);
+}
+
+/* Of a run: of all, or of the subnormal ones alone, which have no exponents. */
 static void magnitudes_of(const pth_kernel *k, enum pth_number kind, const void *data, uint32_t n, uint64_t *bins) {
   double wide[PTH_RUN];
   bool alone = has_exponents(kind);
@@ -448,7 +467,7 @@ static void numbers_piece(const pth_kernel *k, const pth_piece *p, enum pth_numb
     if (!wide && is_wide(x, n)) wide = true, run.flags = PTH_STATS_WIDE;
     pth_stats_fold(out, &run, kind == PTH_N_I64);
     if (bins && has_exponents(kind)) count_exponents(kind, x, n, &seen);
-    if (bins && (run.subnormal || !has_exponents(kind))) magnitudes_of(k, kind, x, n, bins);
+    if (bins && ((run.subnormal && kind != PTH_N_F16) || !has_exponents(kind))) magnitudes_of(k, kind, x, n, bins);
   }
   if (bins && has_exponents(kind)) keep_exponents(kind, &seen, bins);
 }

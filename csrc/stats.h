@@ -13,7 +13,7 @@
 
 #include "kernel.h"
 
-#define PTH_PIECE (1u << 17)
+#define PTH_PIECE (1u << 18)
 #define PTH_NOWHERE UINT64_MAX
 #define PTH_LEAST_POWER 1074
 #define PTH_MAGNITUDES 2098u /* bin b: finite ones other than zero of 2^e <= |x| < 2^(e + 1), where e = b - PTH_LEAST_POWER */

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .tensor import Tensor
 
 GAP = 1 << 14  # bytes between two tensors that are read along rather than by another call
-TASK = 1 << 22  # bytes of a task for a thread
+TASK = 1 << 23  # bytes of a task for a thread
 ALONE = 1 << 22  # bytes below which threads are not worth their start
 PIECE = _kernels.PIECE
 _PIECE = struct.Struct(_kernels.PIECE_LAYOUT)
