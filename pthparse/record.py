@@ -45,15 +45,15 @@ class Record(metaclass=RecordType):
 
         def __init__(self, *values, **named):
             names = self.__match_args__
-            if len(values) != len(names) or self._kw_only:
+            if not values and named.keys() == {*names}:
+                values = [named[n] for n in names]
+            elif named or len(values) != len(names) or self._kw_only:
                 given = {**dict(zip(names, values, strict=False)), **named}
                 whole = {**self._defaults, **given}
                 twice = len(given) < len(values) + len(named)
                 if twice or whole.keys() != {*names} or (values and self._kw_only):
                     raise TypeError(self._misuse(len(values), named))
                 values = [whole[n] for n in names]
-            elif named:
-                raise TypeError(self._misuse(len(values), named))
             for put, value in zip(self._setters, values, strict=True):
                 put(self, value)
 
