@@ -18,6 +18,7 @@ from .values import class_of
 
 if TYPE_CHECKING:
     import os
+    from concurrent.futures import Executor
     from typing import BinaryIO, Self
 
     from .auditor import AuditReport
@@ -157,15 +158,38 @@ class _Names(Mapping[str, Tensor]):
         """Path -> plain value, of everything that is no tensor: 'epoch', 'optimizer/param_groups/0/lr'."""
         raise AssertionError("abstract")
 
-    def stats(self, names: Iterable[str] | None = None, **how: Any) -> StatsTable:
+    def stats(
+        self,
+        names: Iterable[str] | None = None,
+        executor: Executor | None = None,
+        *,
+        histogram: bool = False,
+        bins: int | None = None,
+        quantiles: Sequence[float] = (),
+        threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        isa: str | None = None,
+    ) -> StatsTable:
         """Statistics of the tensors, in one pass over their data; see `pthparse.Stats`.
 
         Parameters
         ----------
         names : iterable of str, optional
             Of these alone.
-        **how
-            histogram, executor, threads, progress, isa: as of `pthparse.engine.measure`.
+        executor : concurrent.futures.Executor, optional
+            What runs the tasks: threads, processes, a cluster's. The default: threads of this process.
+        histogram : bool
+            Count magnitudes by power of two, in the same pass.
+        bins : int, optional
+            Count values as well, in so many bins of equal width between min and max: another pass.
+        quantiles : sequence of float
+            Find these, between 0 and 1: some passes more.
+        threads : int, optional
+            The default: as many as there are processors.
+        progress : callable, optional
+            Is called with the bytes done and the bytes in all.
+        isa : str, optional
+            One of `build_info()["instruction_sets"]`; the default: the best. All give the same bits.
 
         Raises
         ------
@@ -174,7 +198,16 @@ class _Names(Mapping[str, Tensor]):
         """
         from .engine import measure
 
-        return measure(self._tensors() if names is None else [self[n] for n in names], **how)
+        return measure(
+            self._tensors() if names is None else [self[n] for n in names],
+            executor=executor,
+            histogram=histogram,
+            bins=bins,
+            quantiles=quantiles,
+            threads=threads,
+            progress=progress,
+            isa=isa,
+        )
 
     def state_dict(self) -> _Names:
         """The tensors of the model itself: these, or those of the branch 'state_dict', 'model', ..."""

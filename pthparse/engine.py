@@ -542,25 +542,7 @@ def measure(
     bins: int | None = None,
     quantiles: Sequence[float] = (),
 ) -> StatsTable:
-    """The statistics of tensors, in their order.
-
-    Parameters
-    ----------
-    histogram : bool
-        Count magnitudes by power of two, in the same pass.
-    executor : concurrent.futures.Executor, optional
-        What runs the tasks: threads, processes, a cluster's. The default: threads of this process.
-    threads : int, optional
-        How many of these; the default: as many as there are processors.
-    progress : callable, optional
-        Is called with the bytes done and the bytes in all.
-    isa : str, optional
-        One of `build_info()["instruction_sets"]`; the default: the best. All give the same bits.
-    bins : int, optional
-        Count values as well, in so many bins of equal width between min and max: another pass.
-    quantiles : sequence of float
-        Find these, between 0 and 1: some passes more.
-    """
+    """The statistics of tensors of one checkpoint, in their order; what each argument means: `Checkpoint.stats`."""
     plan = Plan(histogram, _kernels.ISAS.index(isa) if isa else ISA)
     for t in tensors:
         plan.add(t)

@@ -6,6 +6,7 @@ import math
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core, _kernels
@@ -218,16 +219,20 @@ class StatsTable:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @cached_property
+    def _index(self) -> dict[str, Stats]:
+        return {s.name: s for s in self._rows}
+
     def __contains__(self, name: object) -> bool:
-        return any(s.name == name for s in self._rows)
+        return name in self._index
 
     def __getitem__(self, name: str) -> Stats:
-        for s in self._rows:
-            if s.name == name:
-                return s
-        if name in self.errors:
+        found = self._index.get(name)
+        if found is None and name in self.errors:
             raise self.errors[name]
-        raise KeyError(name)
+        if found is None:
+            raise KeyError(name)
+        return found
 
     def __repr__(self) -> str:
         return f"<StatsTable of {len(self)} tensors>"

@@ -405,17 +405,17 @@ class Tensor(_core.TensorRow):
         except PthError as e:
             raise self._place(e) from None
 
-    def stats(self, **how: Any) -> Stats:
-        """Its statistics; of one that is made of several with data of their own, use `Checkpoint.stats`.
+    def stats(self, *, histogram: bool = False, bins: int | None = None, quantiles: Sequence[float] = ()) -> Stats:
+        """Its statistics, as `Checkpoint.stats` has them of many.
 
         Raises
         ------
         PthError
-            It has no elements that can be read.
+            It has no elements that can be read, or is made of several tensors with elements of their own.
         """
         from .engine import measure
 
-        found = measure([self], **how)
+        found = measure([self], histogram=histogram, bins=bins, quantiles=quantiles)
         for error in found.errors.values():
             raise error
         if len(found) != 1:

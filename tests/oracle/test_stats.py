@@ -244,6 +244,7 @@ def test_the_same_bits_whoever_runs_it(file: Path) -> None:
             assert ckpt.stats(histogram=True, isa=isa).to_dict() == first
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             assert ckpt.stats(histogram=True, executor=pool).to_dict() == first
+            assert ckpt.stats(["big"], pool)["big"].mean == first["tensors"][0]["mean"]
         with concurrent.futures.ProcessPoolExecutor(2) as pool:
             assert ckpt.stats(histogram=True, executor=pool).to_dict() == first
             with pthparse.open(file.read_bytes()) as memory:
