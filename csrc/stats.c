@@ -415,7 +415,8 @@ static void count_codes(const uint8_t *data, uint32_t n, uint32_t bits, uint32_t
 static uint64_t first_special(const uint8_t *data, uint32_t n, const pth_codes *c) {
   uint32_t per_byte = 8 / c->bits;
   for (uint32_t i = 0; i < n; i++) {
-    if (c->kind[data[i / per_byte] >> i % per_byte * c->bits & ((1u << c->bits) - 1)] >= PTH_C_NAN) return i;
+    uint32_t code = (uint32_t)data[i / per_byte] >> i % per_byte * c->bits & ((1u << c->bits) - 1);
+    if (c->kind[code] >= PTH_C_NAN) return i;
   }
   return PTH_NOWHERE;
 }

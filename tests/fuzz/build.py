@@ -44,7 +44,7 @@ def compile_all(compiler: str, flags: list[str], sources: Iterable[Path], folder
 
 
 def link(compiler: str, flags: list[str], objects: Iterable[Path], out: Path) -> Path:
-    subprocess.run([compiler, *flags, *map(str, objects), "-o", str(out)], check=True)
+    subprocess.run([compiler, *flags, *map(str, objects), "-lm", "-o", str(out)], check=True)
     return out
 
 

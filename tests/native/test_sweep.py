@@ -46,7 +46,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("native") / "sweep"
     compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
     code = str(Path(__file__).with_name("sweep.c"))
-    subprocess.run([compiler, "-std=c11", *SANITIZED, f"-I{CSRC}", code, *sources(), "-o", str(out)], check=True)
+    subprocess.run([compiler, "-std=c11", *SANITIZED, f"-I{CSRC}", code, *sources(), "-lm", "-o", str(out)], check=True)
     return out
 
 
@@ -90,9 +90,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return out + [f for f in sorted(ZOO.glob("*/*.pth")) if f.stat().st_size < 30_000]
 
 
-# Cases grow with the square of the length: up to where a mode takes a minute or two. Only single bytes are left out of
-# the longer half of the zoo.
-LARGEST = {"truncate": 30_000, "bytes": 7_000, "alloc": 30_000, "budget": 30_000}
+# Cases grow with the square of the length: up to where a mode takes a minute. Single bytes are left out of more than half
+# of the zoo, the others of its longer quarter.
+LARGEST = {"truncate": 9_000, "bytes": 5_000, "alloc": 9_000, "budget": 9_000}
 
 
 def swept(sweep: Path, mode: str, files: list[Path]) -> tuple[int, int]:
@@ -112,7 +112,7 @@ def swept(sweep: Path, mode: str, files: list[Path]) -> tuple[int, int]:
 @pytest.mark.parametrize("mode", LARGEST)
 def test_sweep(sweep: Path, files: list[Path], mode: str) -> None:
     chosen = [f for f in files if ALL or f.stat().st_size <= LARGEST[mode]]
-    assert len(chosen) >= 60
+    assert len(chosen) >= 50
     cases, read = swept(sweep, mode, chosen)
     assert cases > 100 and (read > 0 or mode == "truncate")
 
