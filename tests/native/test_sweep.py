@@ -90,8 +90,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return out + [f for f in sorted(ZOO.glob("*/*.pth")) if f.stat().st_size < 30_000]
 
 
-# Cases grow with the square of the length: up to where a mode takes a minute. Single bytes are left out of more than half
-# of the zoo, the others of its longer quarter.
+# Cases grow with the square of the length: up to where a mode takes a minute. Single bytes are left out of more than
+# half of the zoo, the others of its longer quarter.
 LARGEST = {"truncate": 9_000, "bytes": 5_000, "alloc": 9_000, "budget": 9_000}
 
 
