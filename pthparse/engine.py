@@ -176,7 +176,7 @@ def _gather(job: Job, who: int, walk: Walk, source: Source) -> Found:
     whole: list[bytes] = []
     counts: Counter[int] = Counter()
     pending = bytearray()
-    full = PIECE * walk.itemsize
+    full = PIECE * walk.itemsize // walk.packed
 
     def measure(data: Any) -> None:
         unit = data if walk.swap == 1 else np.frombuffer(data, f"u{walk.swap}").byteswap().tobytes()

@@ -49,6 +49,21 @@ def test_deflated() -> None:
     assert (s.numel, s.min, s.max, s.l1) == (300_000, 0, 299_999, 299_999 * 150_000)
 
 
+def test_numbers_of_half_a_byte() -> None:
+    """Each code as often as the others, in more than one piece; stored and deflated."""
+    data = bytes(range(256)) * 1200
+    root = p.pickle(p.dict_of({"w": p.typed("float4_e2m1fn_x2", [len(data)], [1], len(data))}))
+    found = []
+    for method in (zips.STORED, zips.DEFLATED):
+        entries = zips.members(root, {"0": data})
+        entries[2].method = method
+        (s,) = pthparse.open(zips.build(entries)).stats(histogram=True)
+        found.append(s)
+        assert (s.numel, s.zeros, s.min, s.max, s.mean) == (614_400, 76_800, -6, 6, 0)
+        assert s.subnormal == 76_800 and s.histogram == ((-1, 76_800), (0, 153_600), (1, 153_600), (2, 153_600))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("shift", range(1, 9))
 def test_numbers_anywhere_in_the_file(shift: int, tmp_path: Path) -> None:
     values = np.random.default_rng(1).standard_normal(5000).astype(np.float32)
