@@ -1,5 +1,6 @@
 #include "audit.h"
 
+#include "gadget.h"
 #include "legacy.h"
 #include "numpy.h"
 #include "parts.h"
@@ -138,6 +139,10 @@ static int check_call(pth_audit *a, pth_facts *f, const pth_tensors *t, uint32_t
   const pth_ext *ext = pth_ext_of(g, call);
   if (m == PTH_G_GETATTR && !names_a_member(f, call)) return note(a, id, ref, PTH_F_ATTRIBUTE, err);
   if (m == PTH_G_GRAPH_MODULE) return pth_push_u32(a->arena, &a->traced, id, err);
+  if (pth_is_gadget(m)) {
+    r->misused = r->misused || !pth_gadget_call_fits(f, id, m);
+    return 0;
+  }
   if (!known->handled) return 0; /* whatever it does with them, it is not known */
   bool fine = pth_is_tensor_meaning(m) ? tensor_call_fits(f, t, id, m) : pth_call_fits(f, call, known->calls);
   bool encodes = m == PTH_G_CODECS_ENCODE || (m == PTH_G_BYTEARRAY && pth_n_items(g, pth_args_of(call)) == 2);
@@ -197,24 +202,32 @@ static int check_nested(pth_audit *a, const pth_graph *g, uint32_t call, const p
   return pth_push_u32(a->arena, &a->nested, arg, err);
 }
 
-/* Is the function that loads bytes given away, to be called by who knows whom? */
+/* Is the function that loads bytes given away, to be called by who knows whom, or one of gadget.h? */
 static int check_given_away(pth_audit *a, const pth_graph *g, pth_err *err) {
-  int rc = 0;
+  pth_pool places = PTH_POOL(uint8_t);
+  int rc = pth_gadget_places(g, &places, err);
   for (uint32_t i = 0; i < g->kids.len && !rc; i++) {
     uint32_t id = PTH_AT(uint32_t, g->kids, i);
-    if (pth_node_at(g, id)->kind == PTH_NODE_GLOBAL && pth_meaning_of_node(g, id, NULL) == PTH_G_LOAD_FROM_BYTES)
-      rc = note(a, id, PTH_AT(uint32_t, a->ref_of, pth_node_at(g, id)->a), PTH_F_NESTED_ELSEWHERE, err);
+    if (pth_node_at(g, id)->kind != PTH_NODE_GLOBAL) continue;
+    enum pth_meaning m = pth_meaning_of_node(g, id, NULL);
+    uint32_t ref = PTH_AT(uint32_t, a->ref_of, pth_node_at(g, id)->a);
+    if (m == PTH_G_LOAD_FROM_BYTES) rc = note(a, id, ref, PTH_F_NESTED_ELSEWHERE, err);
+    if (pth_is_gadget(m) && !(PTH_AT(uint8_t, places, i / 8) >> i % 8 & 1)) PTH_AT(pth_ref, a->refs, ref).misused = true;
   }
+  pth_pool_free(a->arena, &places);
   return rc;
 }
 
 static int check_nodes(pth_audit *a, const pth_graph *g, const pth_tensors *t, bool legacy, const pth_limits *lim, pth_err *err) {
   pth_facts f;
   pth_pool seen = PTH_POOL(uint8_t);
-  bool loads = false;
+  bool loads = false, gadgets = false;
   int rc = pth_facts_learn(&f, g, err);
-  for (uint32_t i = 0; i < a->refs.len; i++)
-    loads = loads || global_at(g, PTH_AT(pth_ref, a->refs, i).row)->meaning == PTH_G_LOAD_FROM_BYTES;
+  for (uint32_t i = 0; i < a->refs.len; i++) {
+    enum pth_meaning m = (enum pth_meaning)global_at(g, PTH_AT(pth_ref, a->refs, i).row)->meaning;
+    loads = loads || m == PTH_G_LOAD_FROM_BYTES;
+    gadgets = gadgets || pth_is_gadget(m);
+  }
   if (rc == 0 && loads && (rc = pth_pool_reserve(a->arena, &seen, g->nodes.len / 8 + 1, err)) == 0)
     memset(seen.data, 0, g->nodes.len / 8 + 1);
   for (uint32_t id = PTH_N_FIXED; id < g->nodes.len && !rc; id++) {
@@ -227,7 +240,7 @@ static int check_nodes(pth_audit *a, const pth_graph *g, const pth_tensors *t, b
   }
   pth_pool_free(a->arena, &seen);
   pth_facts_free(&f);
-  return rc || !loads ? rc : check_given_away(a, g, err);
+  return rc || !(loads || gadgets) ? rc : check_given_away(a, g, err);
 }
 
 int pth_audit_graph(pth_audit *a, const pth_graph *g, const pth_tensors *t, bool legacy, const pth_limits *lim, pth_err *err) {

@@ -106,7 +106,7 @@ static bool reconstructs(const pth_graph *g, uint32_t id, uint32_t args) {
   int64_t zero = 1;
   enum pth_meaning cls = pth_meaning_of_node(g, pth_item(g, args, 0), NULL);
   uint32_t shape = pth_item(g, args, 1), code = pth_item(g, args, 2), state = pth_last_state(g, id);
-  if (cls != PTH_G_NUMPY_ARRAY && cls != PTH_G_UNKNOWN) return false;
+  if (cls != PTH_G_NUMPY_ARRAY && cls != PTH_G_MEMMAP && cls != PTH_G_UNKNOWN) return false;
   if (pth_n_items(g, shape) != 1 || !pth_as_i64(g, pth_item(g, shape, 0), &zero) || zero != 0) return false;
   uint8_t k = pth_node_at(g, code)->kind;
   if ((k != PTH_NODE_BYTES && k != PTH_NODE_STR && k != PTH_NODE_STR8) ||

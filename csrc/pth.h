@@ -22,6 +22,7 @@
 #include "cursor.h"
 #include "err.h"
 #include "finding.h"
+#include "gadget.h"
 #include "graph.h"
 #include "ledger.h"
 #include "legacy.h"

@@ -11,6 +11,7 @@ typedef struct pth_ref {
   uint32_t uses;  /* opcodes that name it */
   uint32_t call;  /* node of its first call, or PTH_NONE */
   uint32_t calls; /* all of them */
+  bool misused;   /* a function of gadget.h, in no way of honest writers */
 } pth_ref;
 
 /* refs: a pth_ref each, in the order of the file, not called yet. ref_of: for each row of graph.globals, a uint32_t, which of them. */

@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .auditor import AuditedGlobal, AuditReport
     from .audits import audit
     from .capacity import Capacity, CapacityGroup, LedgerEntry

@@ -1391,8 +1391,8 @@ cdef class Audit:
         return self.c.refs.len
 
     def refs(self, uint32_t first, uint32_t last):
-        """[(module, name, meaning, uses, byte of the first opcode, its opcode, node of the first call or None)] of the globals
-        from `first` on, up to `last`."""
+        """[(module, name, meaning, uses, byte of the first opcode, its opcode, node of the first call or None, is it misused?)]
+        of the globals from `first` on, up to `last`."""
         cdef const pth_ref *r
         cdef const pth_global *row
         cdef uint32_t i
@@ -1403,7 +1403,7 @@ cdef class Audit:
             row = &(<const pth_global *>g.c.globals.data)[r.row]
             out.append((
                 g.shared(pth_global_module(g.c, row)), g.shared(pth_global_name(g.c, row)), MEANINGS[row.meaning], r.uses,
-                row.at, _OPCODE_NAMES[row.op], None if r.call == PTH_NONE else r.call,
+                row.at, _OPCODE_NAMES[row.op], None if r.call == PTH_NONE else r.call, r.misused,
             ))
         return out
 

@@ -335,6 +335,7 @@ cdef extern from "pth.h" nogil:
         uint32_t uses
         uint32_t call
         uint32_t calls
+        bint misused
 
     ctypedef struct pth_odd:
         uint32_t node

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 from . import _core, formats
 from .dangers import Judge, suspicious
 from .errors import LimitError, PthError, UnsupportedError, guard
-from .formats import strangers, zip_rest
+from .formats import zip_rest
 from .formats.base import MOST_FINDINGS, Container, Finding, Pickle, Remain, finding_of, names_globals
 from .literal import literal
 from .record import Record
 from .source import MemorySource, SliceSource, Source
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .checkpoint import Checkpoint
 
 # From good to bad; the worst of all findings and globals is the verdict.
@@ -257,6 +259,8 @@ class Auditor:
 
     def look(self, remain: Remain, where: str, depth: int) -> None:
         """What is this part? A container or a pickle is looked through; anything else is passed by."""
+        from .formats import strangers  # most files have no such part
+
         source, zeros = behind_zeros(remain.source)
         head = bytes(source.window(0, formats.HEAD))
         array = strangers.behind_header(head)
@@ -341,12 +345,14 @@ class Auditor:
             self.blame(
                 LimitError("max_globals", f"{n} globals, {self.limits.max_globals} are looked at (max_globals)"), member
             )
-        for module, name, meaning, uses, at, opcode, call in seen.refs(0, min(n, self.limits.max_globals)):
+        for module, name, meaning, uses, at, opcode, call, misused in seen.refs(0, min(n, self.limits.max_globals)):
             row = self.rows.get((module, name))
             if row is not None:
                 row[0] += uses
-                continue
-            status, reason, python3 = self.judge(module, name, meaning)
+                if not misused or row[4] == "dangerous":
+                    continue
+                uses = row[0]
+            status, reason, python3 = self.judge(module, name, "UNKNOWN" if misused else meaning)
             if python3 is not None and seen.graph.proto >= 3 and status in ("handled", "harmless"):
                 status, reason = "unknown", "a name of Python 2, which loaders know in its own protocols alone"
             shown = None

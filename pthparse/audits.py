@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import BinaryIO
 
 from .auditor import INDEX, AuditReport, audit_source, refused
 from .errors import PthError
 from .limits import Limits
 from .source import open_source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 
 def audit(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits | None = None) -> AuditReport:  # type: ignore[valid-type]

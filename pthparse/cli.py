@@ -11,11 +11,14 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
 
 from . import __version__
 from .errors import PthError, escape
 from .report.verb import CANNOT_SAY, Verb, complain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 EXIT_CODES = "exit codes: 0 fine; 1 the answer is no; 2 cannot say (unreadable, unsupported, bad usage)"
 

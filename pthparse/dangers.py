@@ -5,6 +5,8 @@ The table is csrc/defs/dangers.def. It explains; what is in no table is unknown,
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from . import _core
 
 HARMLESS = frozenset(
@@ -30,6 +32,10 @@ OWN = {
     "SCRIPT": "a class of TorchScript code",
     "SCRIPT_OBJECT": "an object of TorchScript, made by code of its own",
     "GRAPH_MODULE": "holds Python source that torch runs to make it again",
+    "FOLD": "joins types, as `int | str` is pickled",
+    "MAP": "calls what it is given, later on",
+    "MEMMAP": "an array that lay in a file of its own; its bytes are in the pickle",
+    "OR": "joins two values",
 }
 # Words of Python source that a traced module has no use for.
 FOREIGN = (
@@ -49,9 +55,19 @@ class Judge:
 
         self._modules: dict[str, str] = IMPORT_MAPPING
         self._names: dict[tuple[str, str], tuple[str, str]] = NAME_MAPPING
-        self._dangers: dict[tuple[str, str], tuple[str, str]] = _core.dangers()
-        self._wholes = {module for module, name in self._dangers if name == "*"}
-        self._tops = {module.partition(".")[0] for module, _ in self._dangers} | {_core.COMPUTED}
+
+    # Most files name nothing that has to be looked up here.
+    @cached_property
+    def _dangers(self) -> dict[tuple[str, str], tuple[str, str]]:
+        return _core.dangers()
+
+    @cached_property
+    def _wholes(self) -> set[str]:
+        return {module for module, name in self._dangers if name == "*"}
+
+    @cached_property
+    def _tops(self) -> set[str]:
+        return {module.partition(".")[0] for module, _ in self._dangers} | {_core.COMPUTED}
 
     def __call__(self, module: str, name: str, meaning: str) -> tuple[str, str, str | None]:
         """(status, reason, what Python 3 makes of it if that is something else)"""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
 class PthError(ValueError):
@@ -75,17 +76,24 @@ class UnsupportedError(PthError):
     """Understood, but not read here."""
 
 
-@contextmanager
-def guard(what: str) -> Iterator[None]:
+class guard:
     """The last net: whatever Python or numpy say to the values of a file becomes a PthError."""
-    try:
-        yield
-    except PthError:
-        raise
-    except (MemoryError, RecursionError) as e:
-        raise LimitError("too-much", f"{what}: {type(e).__name__}") from e
-    except (ArithmeticError, AttributeError, LookupError, SystemError, TypeError, ValueError) as e:
-        raise FormatError("value-refused", f"{what}: {escape(str(e))[:200]}") from e
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(e, PthError):
+            return
+        if isinstance(e, (MemoryError, RecursionError)):
+            raise LimitError("too-much", f"{self.what}: {type(e).__name__}") from e
+        if isinstance(e, (ArithmeticError, AttributeError, LookupError, SystemError, TypeError, ValueError)):
+            raise FormatError("value-refused", f"{self.what}: {escape(str(e))[:200]}") from e
 
 
 def escape(text: str) -> str:

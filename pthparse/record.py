@@ -7,7 +7,13 @@ classes are made here, and dataclasses is imported for them when somebody asks i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, dataclass_transform
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, NoReturn, dataclass_transform
+else:
+
+    def dataclass_transform(**_):
+        return lambda cls: cls
 
 
 class _Fields:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import io
 import os
 import stat
-import threading
-from typing import Any, BinaryIO
+from _thread import allocate_lock as Lock  # threading itself takes longer to import
 
 from .errors import FormatError, PthError, TruncatedError, UnsupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
 
 
 class Source:
@@ -105,7 +108,7 @@ class FileSource(Source):
         self._fd = fd
         self.base = base
         self._map: memoryview | None = None
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.path = path
         self.opened = _state(fd)
         self.size = max(0, self.opened[0] - base)
@@ -189,7 +192,7 @@ class StreamSource(Source):
     def __init__(self, file: BinaryIO, base: int) -> None:
         self._file = file
         self.base = base
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.size = max(0, file.seek(0, os.SEEK_END) - base)
         file.seek(base)
 

@@ -5,15 +5,14 @@ A new format is a new file and one word here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from ..errors import PthError
 from ..source import Source
-from . import bare, legacy, strangers, tar, zip
 from .base import Container
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
+    from collections.abc import Iterator
+    from typing import Any, Protocol
 
     class Format(Protocol):
         """A module of this package: `probe` is cheap and never raises; `container` is one that is not read yet."""
@@ -23,22 +22,44 @@ if TYPE_CHECKING:
         def container(self, source: Source, limits: Any) -> Container: ...
 
 
-FORMATS: tuple[Format, ...] = (zip, tar, legacy, strangers, bare)
-
 HEAD = 4096
 
 
+def archives() -> Iterator[Format]:
+    """Formats that cannot be mistaken for a text or for numbers. Each is imported when those before it were not it."""
+    from . import zip
+
+    yield zip
+    from . import tar
+
+    yield tar
+    from . import legacy
+
+    yield legacy
+
+
+def others() -> Iterator[Format]:
+    from . import strangers
+
+    yield strangers
+    from . import bare
+
+    yield bare
+
+
 def is_archive(head: bytes) -> bool:
-    """A format that cannot be mistaken for a text or for numbers?"""
-    return any(fmt.probe(head) for fmt in (zip, tar, legacy))
+    return any(fmt.probe(head) for fmt in archives())
 
 
 def container(source: Source, limits: Any) -> Container:
     """Whatever it is, not read yet."""
     head = bytes(source.window(0, HEAD))
-    for fmt in FORMATS:
-        if fmt.probe(head):
-            return fmt.container(source, limits)
+    for formats in (archives, others):
+        for fmt in formats():
+            if fmt.probe(head):
+                return fmt.container(source, limits)
+    from . import strangers
+
     return strangers.container(source, limits)
 
 

@@ -6,13 +6,16 @@ A tensor's storage is then a whole legacy stream inside (`_load_from_bytes`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from .. import _core
 from ..errors import PthError
 from ..source import SliceSource, Source
 from . import strangers
 from .base import OPCODES, Container, Member, Remain, growing, names_globals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def probe(head: bytes) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 from .. import _core
 from ..errors import LimitError, PthError
 from ..record import Record
 from ..source import Source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # Errors that say which sound format it is that is not read here.
 NOT_READ = frozenset(
@@ -53,7 +56,7 @@ class Member(Record):
     role: str
 
 
-class Extent(NamedTuple):
+class Extent(Record):
     """Bytes of a storage: at `offset` of the file, or, where they had to be inflated, in `data`."""
 
     offset: int | None
@@ -61,7 +64,7 @@ class Extent(NamedTuple):
     data: Any = None
 
 
-class Remain(NamedTuple):
+class Remain(Record):
     """A part of the file that was not read: its name, its place in the file (None: inflated), its bytes.
 
     expected: a pickle belongs there.
@@ -73,7 +76,7 @@ class Remain(NamedTuple):
     expected: bool = False
 
 
-class Pickle(NamedTuple):
+class Pickle(Record):
     """A pickle: its member, where it begins in the file (None: inflated), its graph, its bytes there.
 
     After an error the graph holds what was read before it.

@@ -7,12 +7,15 @@ count of elements and the bytes of each (torch/serialization.py, _legacy_save).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from .. import _core
 from ..errors import PthError
 from ..source import SliceSource, Source
 from .base import Container, Member, Pickle, Remain, growing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 MAGIC_TEXT = b"L119547037146038801333356L\n."  # the same number by protocols 0 and 1

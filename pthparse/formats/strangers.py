@@ -6,11 +6,14 @@ Knowing them is a courtesy, so first bytes are enough.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NoReturn
 
 from ..errors import FormatError, PthError, UnsupportedError, escape
 from ..source import Source
 from .base import Container, Remain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 NUMPY = b"\x93NUMPY"
 PACKED = (

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from .. import _core
 from ..errors import FormatError, LimitError, PthError, TruncatedError
 from ..source import SliceSource, Source
 from .base import Container, Member, Pickle, Remain, growing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 BLOCK = 512
 WANTED = (b"sys_info", b"pickle", b"storages", b"tensors")

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import Any
 
 from .. import _core
 from ..errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
 from ..source import MemorySource, Source
 from . import zip_rest
 from .base import Container, Extent, Member, Pickle, Remain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 STORED, DEFLATED = 0, 8
 ROOT = b"data.pkl"

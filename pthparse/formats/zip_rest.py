@@ -6,7 +6,6 @@ Every byte before the directory is accounted for, and every member that nothing 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from ..errors import PthError, TruncatedError
@@ -14,7 +13,10 @@ from ..source import MemorySource, SliceSource, Source
 from . import tar
 from .base import Remain
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .zip import ZipContainer
 
 STORED = 0
@@ -94,12 +96,15 @@ def windows(box: ZipContainer, step: Callable[[Any, int], int | None]) -> None:
     `step` is given a window and its offset, and says where the next one must begin; None: all is done.
     """
     end = box.end.dir_off
-    usual = 1 << 20 if end < NEAR * len(box.zip) else 4096
+    usual = 1 << 18 if end < NEAR * len(box.zip) else 4096
     at: int | None = 0
     length = usual
+    buffer = bytearray(0)
     while at is not None:
         wanted = min(length, max(0, end - at))
-        window: Any = box.source.window(at, wanted)
+        if len(buffer) < wanted:
+            buffer = bytearray(length)
+        window: Any = box.source.fill(buffer, at, wanted)
         if len(window) < wanted and box.salvaged:  # parts that were cut off have places behind the end of the file
             window = bytes(window).ljust(wanted, b"\0")
         following = step(window if len(window) == wanted else box.source.read(at, wanted), at)

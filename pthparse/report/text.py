@@ -6,10 +6,14 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TextIO
 
 from .._core import LongInteger
 from ..errors import LimitError, escape
+from ..record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TextIO
 
 BAR = 24
 PADDED = 120  # columns are padded to at most this
@@ -18,7 +22,7 @@ MOST_VALUES = 1_000_000  # of a JSON value
 SHORT = 300  # characters of what is no plain data in it
 
 
-class Column(NamedTuple):
+class Column(Record):
     """A column: its head; is it numbers (right-aligned), or a name (cut in the middle on a narrow terminal)?"""
 
     head: str

@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from ..errors import escape
+from ..record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 NO = 1
 CANNOT_SAY = 2
 
 
-class Verb(NamedTuple):
+class Verb(Record):
     """What a module of report/ gives to the table of cli.py."""
 
     run: Callable[[argparse.Namespace], int]

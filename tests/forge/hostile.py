@@ -1818,6 +1818,42 @@ for gadget in GADGETS.split("\n"):
             "dangerous",
             found=[(module, name, "dangerous")],
         )
+FOLD, OR = p.glob("functools", "reduce"), p.glob("_operator", "or_")
+MEMMAP, MAP = p.glob("numpy", "memmap"), p.glob("builtins", "map")
+TYPES = p.tuple_of([p.glob("builtins", "int"), p.glob("builtins", "str")])
+FOLDED, MAPPED, ON_DISK = ("functools", "reduce"), ("builtins", "map"), ("numpy", "memmap")
+HELD = (FOLDED, MAPPED, ON_DISK, ("_operator", "or_"), ("functools", "partial"), ("builtins", "getattr"))
+PARTIAL = p.glob("functools", "partial")
+MADE = p.call(ARRAY, MEMMAP, p.ints([0]), p.raw(b"b"))
+# What honest files hold in one way, used in another.
+for told, body, found in (
+    ("a fold by what is not known", p.call(FOLD, p.glob("my.models", "f"), TYPES), FOLDED),
+    ("a fold with a start", p.call(FOLD, OR, TYPES, p.integer(1)), FOLDED),
+    ("a fold of what is made", p.call(FOLD, OR, p.call(p.glob("my.models", "f"))), FOLDED),
+    ("a fold given away", p.call(PARTIAL, FOLD), FOLDED),
+    ("a fold made as an object is", FOLD + p.tuple_of([OR, TYPES]) + p.NEWOBJ, FOLDED),
+    ("a fold beside an honest one", p.list_of([p.call(FOLD, OR, TYPES), p.call(FOLD, PARTIAL, TYPES)]), FOLDED),
+    ("a map of a known function", p.call(MAP, p.glob("builtins", "getattr"), TYPES, TYPES), MAPPED),
+    ("a map of a map", p.call(MAP, MAP, TYPES, TYPES), MAPPED),
+    ("a map of a made function", p.call(MAP, p.call(p.glob("my.models", "f")), TYPES), MAPPED),
+    ("a map of no more than names", p.call(MAP, p.glob("my.models", "f"), p.glob("my.models", "g")), MAPPED),
+    ("a memory map", p.call(MEMMAP, p.text("file")), ON_DISK),
+    ("a memory map given away", p.call(PARTIAL, MEMMAP, p.text("file")), ON_DISK),
+    ("a memory map in a list", p.list_of([MADE, MEMMAP]), ON_DISK),
+    (
+        "arguments of a memory map, shared",
+        p.list_of(
+            [
+                ARRAY + p.tuple_of([MEMMAP, p.ints([0]), p.raw(b"b")]) + p.put(77) + p.REDUCE,
+                PARTIAL + p.get(77) + p.REDUCE,
+            ]
+        ),
+        ON_DISK,
+    ),
+):
+    strangers = [("my.models", name, "unknown") for name in "fg" if p.glob("my.models", name) in body]
+    strangers += [(*gadget, "unknown") for gadget in HELD if gadget != found[:2] and p.glob(*gadget) in body]
+    add(0, told, zipped(body, 4), "dangerous", found=[(*found, "dangerous"), *strangers])
 for gadget in UNKNOWN_GADGETS.split("\n"):
     if gadget:
         module, name = gadget.split()

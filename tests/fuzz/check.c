@@ -430,6 +430,48 @@ uint64_t digest_tensors(const pth_tensors *t) {
   return h;
 }
 
+/* ---- the ledger ---- */
+
+/* Of each byte that somebody claims the first kind that does. Tensors leave what lies between their elements to unused storages. */
+static void first_claims(const pth_ledger *l, uint64_t *sums) {
+  uint8_t *owner = malloc(l->size + 1);
+  CHECK(owner != NULL);
+  memset(owner, PTH_L_TRAILING, l->size + 1);
+  for (uint32_t i = 0; i < l->claims.len; i++) {
+    const pth_claim *c = &PTH_AT(pth_claim, l->claims, i);
+    for (uint64_t at = c->begin; at < c->end && at < l->size; at++)
+      if (c->kind < owner[at]) owner[at] = c->kind;
+  }
+  for (uint64_t at = 0; at < l->size; at++) sums[owner[at]]++;
+  free(owner);
+}
+
+uint64_t check_ledger(pth_ledger *l) {
+  enum { MOST_STEPS = 1 << 20 };
+  uint64_t sums[PTH_N_LEDGER] = {0}, total = 0, h = 1;
+  bool few = (uint64_t)l->claims.len * l->size < MOST_STEPS;
+  pth_err err = {0};
+  if (few) first_claims(l, sums);
+  int rc = pth_ledger_settle(l, &err);
+  check_error(rc, &err, UINT64_MAX);
+  for (int i = 0; i < PTH_N_LEDGER && rc == 0; i++) {
+    total += l->nbytes[i];
+    mix(&h, l->nbytes[i] ^ l->n_claims[i] << 32);
+    if (few && i > PTH_L_PICKLE) CHECK(l->nbytes[i] == sums[i]);
+  }
+  CHECK(rc || total == l->size);
+  if (few && rc == 0 && l->decoded == 0) { /* else tensors have a part of the pickles */
+    CHECK(l->nbytes[PTH_L_PICKLE] == sums[PTH_L_PICKLE] && l->nbytes[PTH_L_TENSOR] <= sums[PTH_L_TENSOR]);
+    CHECK(l->nbytes[PTH_L_TENSOR] + l->nbytes[PTH_L_UNUSED] == sums[PTH_L_TENSOR] + sums[PTH_L_UNUSED]);
+  }
+  for (uint32_t i = 0; i < l->claims.len && rc == 0; i++) {
+    const pth_claim *c = &PTH_AT(pth_claim, l->claims, i);
+    CHECK(c->kind != PTH_L_TENSOR || c->nbytes <= c->end - c->begin);
+  }
+  pth_ledger_free(l);
+  return rc ? 0 : h;
+}
+
 /* ---- the audit ---- */
 
 /* Each global is counted once, by its names; each call of one too. */

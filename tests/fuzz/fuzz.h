@@ -48,6 +48,8 @@ void check_store(const pth_store *s);
 void check_tensors(const pth_tensors *t, const pth_limits *lim);
 /* The audit of a graph, read to its end or not; `t` may be NULL. A number as below. */
 uint64_t check_audit(const pth_graph *g, const pth_tensors *t, bool legacy, const pth_limits *lim);
+/* Settles a ledger, byte by byte as well, and frees it. A number as below; 0: memory is out. */
+uint64_t check_ledger(pth_ledger *l);
 /* All that was answered, as one number: no hash seed and no failing allocation may change it. */
 uint64_t digest_tensors(const pth_tensors *t);
 

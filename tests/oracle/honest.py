@@ -21,6 +21,7 @@ import ipaddress
 import itertools
 import logging
 import operator
+import os
 import pathlib
 import random
 import re
@@ -486,6 +487,13 @@ def states_of_random() -> dict[str, Any]:
 # ---- what is more than tensors and plain values ----
 
 
+def on_disk() -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        array = np.memmap(pathlib.Path(folder, "array"), np.float32, "w+", shape=(2, 3))
+        array[:] = 1
+        return [array, array[:, 1], np.memmap(pathlib.Path(folder, "objects"), "i4", "w+", shape=(1,))]
+
+
 def strangers() -> dict[str, Maker]:
     def fx() -> Any:
         return torch.fx.symbolic_trace(Traceable())
@@ -578,6 +586,10 @@ def strangers() -> dict[str, Maker]:
         "loss": lambda: nn.CrossEntropyLoss(),
         "lambda module names": lambda: [nn.Linear, nn.ReLU, Net],
         "event": lambda: types.SimpleNamespace(net=Net()),
+        "unions": lambda: [int | str, int | None, list[int] | torch.Tensor, Config | None | str],
+        "memory map": on_disk,
+        "maps": lambda: [map(int, ["1"]), map(schedule, range(3)), map(divmod, [3], [2])],
+        "functions of paths": lambda: [os.path.join, functools.partial(os.path.join, "a"), os.path.basename],
         "generic alias": lambda: [list[int], dict[str, int]],
         "typing": lambda: [
             Any,

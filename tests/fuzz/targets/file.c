@@ -1,5 +1,7 @@
 /* A whole file, as pthparse/formats goes about it: chosen by its first bytes, then directory -> store -> pickle -> tensors -> names.
  * Read three times, with another hash seed and with one failing allocation: the answer is the same, or that memory is out. */
+#include <stdlib.h>
+
 #include "fuzz.h"
 
 static pth_limits limits;
@@ -22,7 +24,26 @@ static void check_places(const pth_tensors *t, uint64_t file_len) {
   }
 }
 
-static int read_tensors(reading *r, const pth_graph *g, const pth_store *s) {
+/* z: whose members the store means. The last tensor is credited first. */
+static int claim(reading *r, const pth_tensors *t, pth_ledger *l, const pth_zip *z) {
+  pth_err err = {0};
+  uint32_t n = t->tensors.len, *order = malloc((n + 1) * sizeof *order), *first = malloc((n + 1) * sizeof *first);
+  CHECK(order != NULL && first != NULL);
+  for (uint32_t i = 0; i < n; i++) order[i] = n - 1 - i;
+  int rc = pth_same_elements(t, order, first, &err);
+  for (uint32_t i = 0; i < n && rc == 0; i++) CHECK(first[i] < n && first[first[i]] == first[i]);
+  if (rc == 0 && z == NULL) rc = pth_ledger_spans(l, t->store, 8, &err);
+  if (rc == 0) rc = pth_ledger_tensors(l, t, z, order, first, n & 1 ? PTH_INFLATED : 0, 7, &err);
+  check_error(rc, &err, UINT64_MAX);
+  free(order);
+  free(first);
+  uint64_t said = rc ? 0 : check_ledger(l);
+  if (rc) pth_ledger_free(l);
+  mix(r, said);
+  return said ? 0 : PTH_E_MEMORY;
+}
+
+static int read_tensors(reading *r, const pth_graph *g, const pth_store *s, pth_ledger *l, const pth_zip *z) {
   pth_tensors t;
   pth_err err = {0};
   int rc = pth_tensors_read(&t, g, s, &limits, &err);
@@ -31,12 +52,31 @@ static int read_tensors(reading *r, const pth_graph *g, const pth_store *s) {
     check_tensors(&t, &limits);
     check_places(&t, r->f.len);
     mix(r, digest_tensors(&t));
+    rc = claim(r, &t, l, z);
+  } else {
+    pth_ledger_free(l);
   }
   pth_tensors_free(&t);
   return rc;
 }
 
-static int read_pickle(reading *r, pth_bytes in, const pth_store *s) {
+/* The same of the file as if it were cut in the middle of what its storages say. */
+static int read_cut(reading *r, const pth_graph *g, pth_store *s) {
+  uint64_t half = r->f.len / 2, behind = 0;
+  pth_store_cut(s, half);
+  for (uint32_t i = 0; i < s->spans.len; i++) {
+    const pth_span *span = &PTH_AT(pth_span, s->spans, i);
+    bool beyond = (__int128)span->off + span->len > half;
+    CHECK(!beyond || span->code);
+    behind += beyond;
+  }
+  mix(r, behind);
+  pth_ledger l;
+  pth_ledger_init(&l, &r->arena, half);
+  return read_tensors(r, g, s, &l, NULL);
+}
+
+static int read_pickle(reading *r, pth_bytes in, pth_store *s, pth_ledger *l, const pth_zip *z) {
   pth_graph g;
   pth_err err = {0};
   pth_graph_init(&g, &r->arena);
@@ -44,7 +84,12 @@ static int read_pickle(reading *r, pth_bytes in, const pth_store *s) {
   check_error(rc, &err, in.len);
   if (rc != PTH_E_MEMORY) check_graph(&g, rc == 0);
   for (uint32_t i = 0; i < g.globals.len && !rc; i++) mix(r, PTH_AT(pth_global, g.globals, i).at);
-  if (rc == 0 && s != NULL) rc = read_tensors(r, &g, s);
+  if (rc == 0 && s != NULL) {
+    rc = read_tensors(r, &g, s, l, z);
+    if (rc == 0 && z == NULL) rc = read_cut(r, &g, s);
+  } else if (l != NULL) {
+    pth_ledger_free(l);
+  }
   pth_graph_free(&g);
   return rc;
 }
@@ -70,8 +115,24 @@ static int member(reading *r, pth_zip *z, uint32_t i, pth_bytes *out, pth_err *e
   return e->method == PTH_ZIP_STORED ? 0 : PTH_E_ZIP_METHOD; /* inflating is Python's */
 }
 
+/* What each byte of the archive is for, but for the tensors'. */
+static int claim_members(reading *r, pth_zip *z, const pth_zip_end *end, pth_ledger *l, pth_err *err) {
+  uint8_t *kinds = malloc(z->entries.len + 1u);
+  CHECK(kinds != NULL);
+  memset(kinds, PTH_L_UNUSED, z->entries.len + 1u);
+  uint64_t want = 0;
+  bool more = true;
+  pth_ledger_init(l, &r->arena, r->f.len);
+  int rc = pth_ledger_zip(l, z, kinds, fuzz_part(r->f, 0, end->dir_off), 0, end->dir_off, &want, &more, err);
+  CHECK(rc || !more);
+  if (rc == 0) rc = pth_ledger_zip_end(l, end, err);
+  free(kinds);
+  if (rc) pth_ledger_free(l);
+  return rc;
+}
+
 /* The root of a folder, with the storages beside it. */
-static int read_root(reading *r, pth_zip *z, uint32_t i) {
+static int read_root(reading *r, pth_zip *z, const pth_zip_end *end, uint32_t i) {
   pth_bytes in = {0}, name = pth_zip_name(z, i);
   uint8_t prefix[512];
   pth_store s;
@@ -84,7 +145,9 @@ static int read_root(reading *r, pth_zip *z, uint32_t i) {
   memcpy(prefix + stem, "data/", 5);
   rc = pth_zip_store(z, (pth_bytes){prefix, stem + 5}, &s, &err);
   if (rc == 0) check_store(&s);
-  if (rc == 0) rc = read_pickle(r, in, &s);
+  pth_ledger l;
+  if (rc == 0) rc = claim_members(r, z, end, &l, &err);
+  if (rc == 0) rc = read_pickle(r, in, &s, &l, z);
   pth_store_free(&s);
   return rc;
 }
@@ -101,10 +164,10 @@ static int read_zip(reading *r) {
   for (uint32_t i = 0; i < z.entries.len && !rc; i++) {
     pth_bytes name = pth_zip_name(&z, i);
     if (ends_with(name, "data.pkl") && n_roots++ < 4) {
-      rc = read_root(r, &z, i);
+      rc = read_root(r, &z, &end, i);
     } else if (ends_with(name, ".pkl")) {
       pth_bytes in;
-      if (member(r, &z, i, &in, &err) == 0) rc = read_pickle(r, in, NULL);
+      if (member(r, &z, i, &in, &err) == 0) rc = read_pickle(r, in, NULL, NULL, NULL);
     }
   }
   pth_zip_free(&z);
@@ -123,7 +186,10 @@ static int read_legacy(reading *r) {
   if (rc == 0) rc = pth_legacy_store(&l, r->f.len, &s, &end, &err);
   if (rc == 0) rc = pth_legacy_check(&s, r->f, 0, &next, &err);
   if (rc == 0) CHECK(end <= r->f.len && next == s.spans.len);
-  if (rc == 0) rc = read_tensors(r, &l.pickles[PTH_LEGACY_OBJECT], &s);
+  pth_ledger ledger;
+  pth_ledger_init(&ledger, &r->arena, r->f.len);
+  if (rc == 0) rc = read_tensors(r, &l.pickles[PTH_LEGACY_OBJECT], &s, &ledger, NULL);
+  if (rc == 0) rc = read_cut(r, &l.pickles[PTH_LEGACY_OBJECT], &s);
   pth_store_free(&s);
   pth_legacy_free(&l);
   return rc;
@@ -138,8 +204,10 @@ static int read_tar_members(reading *r, pth_tar *t, const pth_bytes *members) {
   if (rc == 0) rc = pth_tar_views(t, fuzz_part(r->f, at, end - at), &limits, &err);
   if (rc == 0) rc = pth_tar_tensors(t, members[1], &limits, &err);
   if (rc == 0) rc = pth_tar_finish(t, &err);
-  if (rc == 0) rc = read_pickle(r, members[2], &t->store);
-  return rc ? rc : read_pickle(r, members[3], NULL);
+  pth_ledger l;
+  pth_ledger_init(&l, &r->arena, r->f.len);
+  if (rc == 0) rc = read_pickle(r, members[2], &t->store, &l, NULL);
+  return rc ? rc : read_pickle(r, members[3], NULL, NULL, NULL);
 }
 
 static int read_tar(reading *r) {
@@ -175,13 +243,15 @@ static bool is_legacy(pth_bytes f) {
 }
 
 static int read_file(reading *r) {
-  static const pth_store nothing = {0};
+  pth_store nothing = {0};
+  pth_ledger l;
   pth_bytes f = r->f;
+  pth_ledger_init(&l, &r->arena, f.len);
   r->digest = 0;
   int rc = f.len >= 4 && memcmp(f.data, "PK\3\4", 4) == 0          ? read_zip(r)
            : f.len >= 262 && memcmp(f.data + 257, "ustar", 5) == 0 ? read_tar(r)
            : is_legacy(f)                                          ? read_legacy(r)
-                                                                   : read_pickle(r, f, &nothing);
+                                                                   : read_pickle(r, f, &nothing, &l, NULL);
   CHECK(rc >= 0 && rc < PTH_N_CODES && rc != PTH_E_BUDGET && r->arena.used == 0);
   return rc;
 }
