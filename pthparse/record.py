@@ -38,6 +38,7 @@ class RecordType(type):
         body |= {"__slots__": names, "__match_args__": names, "_defaults": defaults, "_kw_only": kw_only}
         cls: Any = super().__new__(mcls, name, bases, body)
         cls._setters = tuple(cls.__dict__[n].__set__ for n in names)
+        cls._whole = frozenset(names)
         return cls
 
 
@@ -51,7 +52,7 @@ class Record(metaclass=RecordType):
 
         def __init__(self, *values, **named):
             names = self.__match_args__
-            if not values and named.keys() == {*names}:
+            if not values and named.keys() == self._whole:
                 values = [named[n] for n in names]
             elif named or len(values) != len(names) or self._kw_only:
                 given = {**dict(zip(names, values, strict=False)), **named}

@@ -56,12 +56,13 @@ class Member(Record):
     role: str
 
 
-class Extent(Record):
-    """Bytes of a storage: at `offset` of the file, or, where they had to be inflated, in `data`."""
+class Extent:
+    """Bytes of a storage: at `offset` of the file, or, where they had to be inflated, in `data`. Made for each read."""
 
-    offset: int | None
-    nbytes: int
-    data: Any = None
+    __slots__ = ("data", "nbytes", "offset")
+
+    def __init__(self, offset: int | None, nbytes: int, data: Any = None) -> None:
+        self.offset, self.nbytes, self.data = offset, nbytes, data
 
 
 class Remain(Record):
