@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .info import build_info
     from .limits import Limits
     from .plan import Plan
+    from .sharded import Shard, ShardedCheckpoint
     from .stats import Stats, StatsTable
     from .tensor import Storage, Tensor
     from .values import GlobalName, Opaque
@@ -45,6 +46,8 @@ _HOMES = {
     "Opaque": "values",
     "Plan": "plan",
     "PthError": "errors",
+    "Shard": "sharded",
+    "ShardedCheckpoint": "sharded",
     "Stats": "stats",
     "StatsTable": "stats",
     "Storage": "tensor",
@@ -75,6 +78,8 @@ __all__ = [
     "Opaque",
     "Plan",
     "PthError",
+    "Shard",
+    "ShardedCheckpoint",
     "Stats",
     "StatsTable",
     "Storage",

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 VERDICTS = ("clean", "review", "incomplete", "malformed", "dangerous")
 STATUSES = ("handled", "harmless", "unknown", "dangerous")
 MOST_GLOBALS = 10000
-INDEX = ".index.json"  # how the name of the index of a model in several files ends
 MOST_ZEROS = 1 << 26  # before a pickle that follows another
 BEHIND = "(behind"  # how the names of parts begin that follow something
 CALL_WIDTH = 200  # characters of a call's arguments

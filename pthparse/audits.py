@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from .auditor import INDEX, AuditReport, audit_source, refused
+from .auditor import AuditReport, audit_source, refused
 from .errors import PthError
 from .limits import Limits
-from .source import open_source
+from .source import is_whole, open_source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ def audit(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits |
         The file itself cannot be read.
     """
     limits = limits or Limits()
-    if (isinstance(source, str) or hasattr(source, "__fspath__")) and is_whole(source):
+    if is_whole(source):
         from .folders import audit_folder
 
-        return audit_folder(source, limits)
+        return audit_folder(source, limits)  # type: ignore[arg-type]
     try:
         opened = open_source(source)
     except PthError as e:
@@ -43,8 +43,3 @@ def audit(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits |
         return audit_source(opened, limits)
     finally:
         opened.close()
-
-
-def is_whole(path: str | os.PathLike[str]) -> bool:
-    """A directory, or the index of a model in several files?"""
-    return os.path.isdir(path) or os.fspath(path).endswith(INDEX)  # noqa: PTH112 - pathlib is slow to import

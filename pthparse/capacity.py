@@ -6,7 +6,7 @@ Nothing of the data is read. All sums are made by the core over columns of the t
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
@@ -144,6 +144,8 @@ class Capacity(Record):
     why: tuple[Reason, ...]
     _ledger: tuple[LedgerEntry, ...]
     _columns: _Columns
+    _files: tuple[str, ...] = ()  # of a model in several, and which of them each name is in
+    _file_of: array[int] | None = None
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
         """Every byte of the file, in exactly one entry: their sum is `file_bytes`."""
@@ -159,7 +161,7 @@ class Capacity(Record):
 
         Parameters
         ----------
-        by : 'module', 'dtype' or 'role'
+        by : 'module', 'dtype', 'role', or 'shard' of a model in several files
         depth : int, optional
             Of modules: components of their names. By default as many as it takes to have more than one group.
 
@@ -172,6 +174,8 @@ class Capacity(Record):
             return self._groups(ROLES, c.roles)
         if by == "dtype":
             return self._groups([row[0] for row in _core.DTYPES], c.dtypes)
+        if by == "shard" and self._file_of is not None:
+            return self._groups(self._files, self._file_of)
         if by != "module":
             raise ValueError(f"by must be 'module', 'dtype' or 'role', not {by!r}")
         if depth is not None and depth < 1:
@@ -248,6 +252,60 @@ def capacity_of(ckpt: Checkpoint) -> Capacity:
         why=tuple(_reasons(ckpt.nbytes, of_kind, columns, by_role)),
         _ledger=tuple(LedgerEntry(k, nbytes, counts.get(k, n), _core.LEDGER[k]) for k, nbytes, n in settled),
         _columns=columns,
+    )
+
+
+def capacity_of_several(
+    names: list[str],
+    places: Sequence[tuple[int, int]],
+    parts: Mapping[int, Capacity],
+    files: tuple[str, ...],
+    index_nbytes: int,
+    unread_nbytes: int,
+) -> Capacity:
+    """Of a model in several files: sums of what was counted in each.
+
+    places: for each name the number of its file, and its place there. unread_nbytes: of files that cannot be read.
+    """
+    columns = _Columns(names, *(array("I") for _ in range(2)), *(array("Q") for _ in range(3)))
+    for number, at in places:
+        row = parts[number]._columns
+        columns.roles.append(row.roles[at])
+        columns.dtypes.append(row.dtypes[at])
+        columns.elements.append(row.elements[at])
+        columns.nbytes.append(row.nbytes[at])
+        columns.parameters.append(row.parameters[at])
+    more = {
+        "names and headers": (index_nbytes, bool(index_nbytes)),
+        "other members": (unread_nbytes, bool(unread_nbytes)),
+    }
+    ledger = []
+    for kind, meaning in _core.LEDGER.items():
+        found = [e for part in parts.values() for e in part.ledger() if e.kind == kind]
+        nbytes, n = more.get(kind, (0, False))
+        total, count = sum(e.nbytes for e in found) + nbytes, sum(e.count for e in found) + n
+        ledger.append(LedgerEntry(kind, total, count, meaning))
+    size = sum(e.nbytes for e in ledger)
+    by_role = _core.sums(columns.roles, (columns.elements, columns.nbytes), len(ROLES))
+    of_kind = {e.kind: e.nbytes for e in ledger}
+    wasted = of_kind["unused storage"]
+    return Capacity(
+        file_bytes=size,
+        tensor_bytes=of_kind["tensor data"],
+        tensors=len(names),
+        elements=sum(row[1] for row in by_role),
+        parameters=by_role[0][1],
+        buffers=by_role[1][1],
+        unnamed_bytes=of_kind["tensor data"] - sum(row[2] for row in by_role),
+        shared=tuple(sorted((s for part in parts.values() for s in part.shared), key=lambda s: -s.nbytes)),
+        wasted=wasted,
+        unused=tuple(sorted((u for part in parts.values() for u in part.unused), key=lambda u: -u.unused)),
+        clean_bytes=size - wasted,
+        why=tuple(_reasons(size, of_kind, columns, by_role)),
+        _ledger=tuple(ledger),
+        _columns=columns,
+        _files=files,
+        _file_of=array("I", [number for number, _ in places]),
     )
 
 

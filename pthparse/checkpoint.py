@@ -12,7 +12,7 @@ from .errors import PthError, escape
 from .formats.base import Finding, Member
 from .limits import Limits
 from .record import Record
-from .source import closed, open_source
+from .source import closed, is_whole, open_source
 from .tensor import Home, Storage, Tensor
 from .values import class_of
 
@@ -67,13 +67,15 @@ def open(
     limits: Limits | None = None,  # type: ignore[valid-type]
     mmap: bool = True,
     salvage: bool = False,
+    siblings: bool = False,
 ) -> Checkpoint:
     """Opens a checkpoint: reads its structure, and none of its data.
 
     Parameters
     ----------
     source : str, os.PathLike, bytes or seekable binary file
-        A file is read from its current position on, as torch.load does.
+        A file is read from its current position on, as torch.load does. A directory, or the index of a model in several
+        files (`*.index.json`): all of them as one, see `ShardedCheckpoint`.
     limits : Limits, optional
         What the file may ask for.
     mmap : bool
@@ -83,6 +85,9 @@ def open(
     salvage : bool
         True: of a file that is cut short, or a zip whose directory is lost, what is whole is read all the same.
         `findings` say so; tensors whose bytes are missing are in `errors`, each with a TruncatedError.
+    siblings : bool
+        True: the source is one file of several with numbers in their names (model-00001-of-00008.bin), and all of them
+        are opened.
 
     Raises
     ------
@@ -92,6 +97,14 @@ def open(
         The file itself cannot be read.
     """
     limits = limits or Limits()
+    if is_whole(source) or siblings:
+        from .sharded import open_several
+        from .shards import layout_of
+
+        layout = layout_of(source, siblings)  # type: ignore[arg-type]
+        if not isinstance(layout, str):
+            return open_several(layout, limits, mmap)
+        source = layout
     opened = open_source(source)
     opened.mapped = mmap
     try:
@@ -112,20 +125,23 @@ def nearest(name: str, names: Sequence[str]) -> str:
     return f"; near: {', '.join(quoted)}" if near else ""
 
 
-class _Names(Mapping[str, Tensor]):
+class Names(Mapping[str, Tensor]):
     """Names in the order of the file, each with its tensor: what a checkpoint and its branches share."""
 
     _list: list[str]
-    _rows: Sequence[int]
-    _table: _core.Tensors
     prefix = ""
 
+    def _make(self, at: int, name: str) -> Tensor:
+        """The tensor at a place of the list, under a name."""
+        raise AssertionError("abstract")
+
     def _tensors(self) -> Iterator[Tensor]:
-        return self._table.each(Tensor, self._list, self._rows)
+        """All of them, in the order of the list."""
+        return map(self._make, range(len(self._list)), self._list)
 
     @cached_property
     def _index(self) -> dict[str, int]:
-        return dict(zip(self._list, self._rows, strict=True))
+        return {name: i for i, name in enumerate(self._list)}
 
     def __len__(self) -> int:
         return len(self._list)
@@ -137,11 +153,11 @@ class _Names(Mapping[str, Tensor]):
         return name in self._index
 
     def __getitem__(self, name: str) -> Tensor:
-        row = self._index.get(name)
-        if row is None:
+        at = self._index.get(name)
+        if at is None:
             near = nearest(str(name), self._list)
             raise KeyError(f"no tensor '{escape(str(name))}'{near}")
-        return self._table.make(Tensor, str(name), row)
+        return self._make(at, str(name))
 
     def values(self) -> ValuesView[Tensor]:
         return _Values(self)
@@ -209,9 +225,9 @@ class _Names(Mapping[str, Tensor]):
             isa=isa,
         )
 
-    def state_dict(self) -> _Names:
+    def state_dict(self) -> Names:
         """The tensors of the model itself: these, or those of the branch 'state_dict', 'model', ..."""
-        names: _Names = self
+        names: Names = self
         for _ in range(4):
             if not any("/" in n for n in names._list):
                 break
@@ -236,17 +252,18 @@ class _Items(ItemsView[str, Tensor]):
         return zip(names._list, names._tensors(), strict=True)
 
 
-class Branch(_Names):
+class Branch(Names):
     """The tensors below one prefix, under the rest of their names."""
 
-    def __init__(self, parent: _Names, prefix: str) -> None:
-        pairs = [(n[len(prefix) :], r) for n, r in zip(parent._list, parent._rows, strict=True) if n.startswith(prefix)]
-        self._list = [n for n, _ in pairs]
-        self._rows = [r for _, r in pairs]
-        self._table = parent._table
+    def __init__(self, parent: Names, prefix: str) -> None:
+        self._places = [i for i, n in enumerate(parent._list) if n.startswith(prefix)]
+        self._list = [parent._list[i][len(prefix) :] for i in self._places]
         self._parent = parent
         self._below = prefix
         self.prefix = parent.prefix + prefix
+
+    def _make(self, at: int, name: str) -> Tensor:
+        return self._parent._make(self._places[at], name)
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
@@ -258,7 +275,7 @@ class Branch(_Names):
         return f"<Branch {self.prefix!r}: {len(self)} tensors>"
 
 
-class Checkpoint(_Names):
+class Checkpoint(Names):
     """A file of tensors.
 
     A Mapping of names to `Tensor`, in the order of the file. Reads are thread-safe; arrays taken from it stay valid
@@ -274,6 +291,9 @@ class Checkpoint(_Names):
     byteorder : str
         'little' or 'big', of the tensor data.
     """
+
+    _rows: Sequence[int]
+    _table: _core.Tensors
 
     def __init__(self, box: Container) -> None:
         self._box = box
@@ -293,6 +313,12 @@ class Checkpoint(_Names):
         self._table.bind(self._home)
 
     # ---- names ----
+
+    def _make(self, at: int, name: str) -> Tensor:
+        return self._table.make(Tensor, name, self._rows[at])
+
+    def _tensors(self) -> Iterator[Tensor]:
+        return self._table.each(Tensor, self._list, self._rows)
 
     def _keep_registered(self, registered: Mapping[str, frozenset[str]]) -> None:
         """TorchScript: of all tensor attributes, those that state_dict() has.

@@ -290,13 +290,18 @@ class Plan:
         if reads:
             yield Job(dtypes, reads, None, self.isa, self.histogram), size
 
+    @property
+    def nbytes(self) -> int:
+        """That are read, but for what must be made first."""
+        return sum(w.nbytes for w in self.walks if isinstance(w, Walk))
+
     # ---- doing it ----
 
     def run(self, executor: Executor | None, threads: int | None, progress: Callable[[int, int], None] | None) -> None:
         source = self.source
         if source is None:
             return
-        total = sum(w.nbytes for w in self.walks if isinstance(w, Walk))
+        total = self.nbytes
         done = 0
 
         def told(found: list[Any], size: int) -> None:
@@ -543,12 +548,27 @@ def measure(
     quantiles: Sequence[float] = (),
 ) -> StatsTable:
     """The statistics of tensors of one checkpoint, in their order; what each argument means: `Checkpoint.stats`."""
-    plan = Plan(histogram, _kernels.ISAS.index(isa) if isa else ISA)
+    plans: dict[Source, Plan] = {}  # one for each file of a model in several
+    names: list[str] = []
     for t in tensors:
+        plan = plans.setdefault(t._home.box.source, Plan(histogram, _kernels.ISAS.index(isa) if isa else ISA))
+        before = len(plan.entries)
         plan.add(t)
-    plan.run(executor, threads, progress)
-    found = plan.stats()
-    if bins or quantiles:
-        entries = {e.name: e for e in plan.entries}
-        found = [plan.distributed(entries[s.name], s, bins, quantiles) for s in found]
-    return StatsTable(found, plan.errors)
+        names += [e.name for e in plan.entries[before:]]
+    total, done = sum(plan.nbytes for plan in plans.values()), 0
+    found: dict[str, Stats] = {}
+    errors: dict[str, PthError] = {}
+    for plan in plans.values():
+        told = None if progress is None else _shifted(progress, done, total)
+        plan.run(executor, threads, told)
+        done += plan.nbytes
+        entries = {e.name: e for e in plan.entries} if bins or quantiles else {}
+        for s in plan.stats():
+            found[s.name] = plan.distributed(entries[s.name], s, bins, quantiles) if entries else s
+        errors |= plan.errors
+    return StatsTable([found[n] for n in names if n in found], errors)
+
+
+def _shifted(progress: Callable[[int, int], None], before: int, total: int) -> Callable[[int, int], None]:
+    """What is told of one file, as a part of all."""
+    return lambda done, _: progress(before + done, total)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core
-from .auditor import INDEX, MOST_GLOBALS, VERDICTS, AuditedGlobal, AuditReport, audit_source, refused
+from .auditor import MOST_GLOBALS, VERDICTS, AuditedGlobal, AuditReport, audit_source, refused
 from .errors import PthError
 from .formats.base import MOST_FINDINGS, NOT_READ, Finding
-from .source import open_source
+from .shards import index_layout, is_plain, read_index, safe_link
+from .source import INDEX, open_source
 
-INDEX_BYTES = 1 << 26
+if TYPE_CHECKING:
+    from .sharded import ShardedCheckpoint
+
 # Files that are told of whatever is in them; others are if they turn out to be checkpoints or pickles.
 CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".p", ".th", ".tar", ".mar", ".joblib", ".dat")
 MOST_FILES = 100_000
@@ -89,14 +92,42 @@ def audit_folder(path: str | os.PathLike[str], limits: Any) -> AuditReport:
         for file, name in files_below(top, whole):
             if name.endswith(INDEX):
                 check_index(file, name, whole)
+                compare_index(file, name[: len(name) - len(file.name)], limits, whole)
             whole.file(file, name, limits, name.lower().endswith(CHECKPOINTS))
         if not whole.files:
             whole.find("no-checkpoint", None)
     else:
         for name in check_index(top, top.name, whole):
-            if safe_link(top.parent / name, top.parent, whole, name):
+            if safe_link(top.parent / name, top.parent, whole.find, name):
                 whole.file(top.parent / name, name, limits, True)
+        compare_index(top, "", limits, whole)
     return whole.report()
+
+
+def audit_shards(model: ShardedCheckpoint) -> AuditReport:
+    """The same of the files of an open model, and of what they and the index say differently."""
+    layout = model._layout
+    whole = Whole(layout.path)
+    whole.findings += layout.findings
+    for name in layout.files:
+        if name not in layout.missing:
+            whole.file(Path(layout.folder, name), name, model._limits, True)
+    whole.findings += [f for f in model._between if f.code != "shard-unreadable"]  # its own report says it
+    return whole.report()
+
+
+def compare_index(path: Path, folder: str, limits: Any, whole: Whole) -> None:
+    """Do the files have the tensors that an index says? folder: how the names of files begin in findings."""
+    from .sharded import ShardedCheckpoint
+
+    try:
+        with ShardedCheckpoint(index_layout(str(path), path), limits, False) as model:
+            for f in model._between:
+                if f.code != "shard-unreadable":
+                    member = folder + (f.member or "")
+                    whole.findings.append(Finding(f.code, f.severity, member, f.offset, f.message))
+    except PthError:  # told already
+        pass
 
 
 def files_below(top: Path, whole: Whole) -> Iterator[tuple[Path, str]]:
@@ -121,7 +152,7 @@ def files_below(top: Path, whole: Whole) -> Iterator[tuple[Path, str]]:
                 folders.append(file)
                 continue
             try:
-                if not safe_link(file, top, whole, name):
+                if not safe_link(file, top, whole.find, name):
                     continue
                 if file.is_file():
                     yield file, name
@@ -134,54 +165,14 @@ def files_below(top: Path, whole: Whole) -> Iterator[tuple[Path, str]]:
         stack += reversed(folders)
 
 
-def safe_link(path: Path, top: Path, whole: Whole, name: str) -> bool:
-    """Is it no link, or one that stays inside, or one of a download cache (snapshots/<revision>/x -> blobs/<hash>)?"""
-    if not path.is_symlink():
-        return True
-    target, inside = Path(os.path.realpath(path)), Path(os.path.realpath(top))
-    allowed = [inside]
-    if inside.parent.name == "snapshots":
-        allowed.append(inside.parent.parent / "blobs")
-    if any(target.is_relative_to(folder) for folder in allowed):
-        return True
-    whole.find("shard-link", name)
-    return False
-
-
 def check_index(path: Path, name: str, whole: Whole) -> list[str]:
     """The files that an index names; what is wrong with it becomes findings."""
-    import json
-
-    doubled: list[str] = []
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(items)
-        if len(made) < len(items):
-            doubled.append("a key stands twice")
-        return made
-
-    try:
-        source = open_source(path)
-        try:
-            data = bytes(source.window(0, INDEX_BYTES + 1))
-        finally:
-            source.close()
-        if len(data) > INDEX_BYTES:
-            raise ValueError(f"more than {INDEX_BYTES} bytes")
-        weights = json.loads(data, object_pairs_hook=pairs)["weight_map"]
-        files = list(dict.fromkeys(weights.values()))
-        if not all(isinstance(f, str) for f in files):
-            raise TypeError("a file's name is no text")
-    except (PthError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        whole.find("shard-index", name, f"{_core.FINDINGS['shard-index'][1]}: {str(e)[:200]}")
-        return []
-    if doubled:
-        whole.find("shard-index", name, doubled[0])
+    weights, _, _ = read_index(path, name, whole.find)
     good = []
-    for file in files:
-        if file in ("", ".", "..") or any(c in file for c in "/\\\0:"):
-            whole.find("shard-name", name, f"{_core.FINDINGS['shard-name'][1]}: {file[:200]!r}")
-        elif not os.path.lexists(path.parent / file):
+    for file in dict.fromkeys((weights or {}).values()):
+        if not is_plain(file, name, whole.find):
+            continue
+        if not os.path.lexists(path.parent / file):
             whole.find("shard-missing", file)
         else:
             good.append(file)

@@ -171,18 +171,11 @@ def _shapes(ckpt: Checkpoint, capacity: Capacity) -> dict[str, tuple[int, ...]]:
     """Name -> shape of the model's parameters, each counted once."""
     columns = capacity._columns
     role = ROLES.index(PARAMETERS)
-    tensors = ckpt._table.each(_tensor(), columns.names, ckpt._rows)
     return {
         t.name: tuple(t.shape)
-        for t, n, r in zip(tensors, columns.elements, columns.roles, strict=True)
+        for t, n, r in zip(ckpt.values(), columns.elements, columns.roles, strict=True)
         if r == role and n
     }
-
-
-def _tensor() -> Any:
-    from .tensor import Tensor
-
-    return Tensor
 
 
 def _matrices(shapes: Mapping[str, Sequence[int]]) -> _Matrices:
@@ -302,13 +295,14 @@ def _train(p: int, buffers: int, optimizer: int) -> Iterator[Figure]:
 
 
 def _config(path: str | None) -> tuple[dict[str, Any], list[str]]:
-    """A config.json beside the file, as far as it can be read."""
+    """A config.json beside the file, or in the directory, as far as it can be read."""
     import json
     import os
 
     if path is None:
         return {}, []
-    beside = os.path.join(os.path.dirname(path), "config.json")  # noqa: PTH118, PTH120 - pathlib is slow to import
+    folder = path if os.path.isdir(path) else os.path.dirname(path)  # noqa: PTH112, PTH120 - pathlib is slow to import
+    beside = os.path.join(folder, "config.json")  # noqa: PTH118
     if not os.path.lexists(beside):
         return {}, []
     try:

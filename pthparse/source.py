@@ -113,51 +113,74 @@ class FileSource(Source):
         self.opened = _state(fd)
         self.size = max(0, self.opened[0] - base)
 
+    def _take(self) -> int:
+        """The descriptor, until `_give`."""
+        if self._fd < 0:
+            raise closed(self.path)
+        return self._fd
+
+    def _give(self) -> None:
+        pass
+
     def changed(self) -> bool:
-        return self._fd >= 0 and _state(self._fd) != self.opened
+        if self.closed:
+            return False
+        fd = self._take()
+        try:
+            return _state(fd) != self.opened
+        finally:
+            self._give()
+
+    @property
+    def closed(self) -> bool:
+        return self._fd < 0
 
     def window(self, offset: int, length: int) -> bytes:
         length = min(length, max(0, self.size - offset))
-        if self._fd < 0:
-            raise closed(self.path)
+        fd = self._take()
         parts = []
-        while length > 0:
-            try:
-                part = os.pread(self._fd, length, self.base + offset)
-            except OSError as e:
-                e.filename = self.path
-                raise
-            if not part:
-                break
-            parts.append(part)
-            offset += len(part)
-            length -= len(part)
+        try:
+            while length > 0:
+                part = os.pread(fd, length, self.base + offset)
+                if not part:
+                    break
+                parts.append(part)
+                offset += len(part)
+                length -= len(part)
+        except OSError as e:
+            e.filename = self.path
+            raise
+        finally:
+            self._give()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def duplicate(self) -> int:
         """A descriptor of one's own, to be closed: it reads this file whoever closes the source meanwhile."""
         with self._lock:
-            if self._fd < 0:
-                raise closed(self.path)
-            return os.dup(self._fd)
+            fd = self._take()
+            try:
+                return os.dup(fd)
+            finally:
+                self._give()
 
     def fill(self, buffer: bytearray, offset: int, length: int) -> bytes | memoryview:
         if not hasattr(os, "preadv"):
             return self.window(offset, length)
         length = min(length, max(0, self.size - offset))
-        if self._fd < 0:
-            raise closed(self.path)
+        fd = self._take()
         view = memoryview(buffer)[:length]
         have = 0
-        while have < length:
-            try:
-                n = os.preadv(self._fd, [view[have:]], self.base + offset + have)
-            except OSError as e:
-                e.filename = self.path
-                raise
-            if not n:
-                break
-            have += n
+        try:
+            while have < length:
+                n = os.preadv(fd, [view[have:]], self.base + offset + have)
+                if not n:
+                    break
+                have += n
+        except OSError as e:
+            e.filename = self.path
+            raise
+        finally:
+            self._give()
         return view[:have]
 
     def view(self) -> memoryview | None:
@@ -165,13 +188,15 @@ class FileSource(Source):
             return None
         with self._lock:
             if self._map is None:
-                if self._fd < 0:
-                    raise closed(self.path)
-                import mmap
+                fd = self._take()
+                try:
+                    import mmap
 
-                if os.fstat(self._fd).st_size <= self.base:
-                    raise TruncatedError("file-changed", "nothing is left of the file", path=self.path)
-                whole = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+                    if os.fstat(fd).st_size <= self.base:
+                        raise TruncatedError("file-changed", "nothing is left of the file", path=self.path)
+                    whole = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+                finally:
+                    self._give()
                 self._map = memoryview(whole)[self.base :]
             return self._map
 
@@ -184,6 +209,83 @@ class FileSource(Source):
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
             self.close()
+
+
+class Handles:
+    """Bounds how many files are open: what was not used for longest is closed, and opened when it is needed."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.open: dict[OneOfMany, None] = {}  # in the order of their last use
+        self.lock = Lock()
+
+    def take(self, file: OneOfMany) -> int:
+        with self.lock:
+            if file.ended:
+                raise closed(file.path)
+            if file._fd < 0:
+                file._fd = file.reopen()
+            file.users += 1
+            self.open.pop(file, None)
+            self.open[file] = None
+            if len(self.open) > self.most:
+                for old in [f for f in self.open if not f.users][: len(self.open) - self.most]:
+                    self.rest(old)
+            return file._fd
+
+    def rest(self, file: OneOfMany) -> None:
+        self.open.pop(file, None)
+        fd, file._fd, file._map = file._fd, -1, None  # arrays hold the map that they look at
+        if fd >= 0:
+            os.close(fd)
+
+    def give(self, file: OneOfMany) -> None:
+        with self.lock:
+            file.users -= 1
+            if file.ended and not file.users:
+                self.rest(file)
+
+
+class OneOfMany(FileSource):
+    """A file whose descriptor may be given back between two reads; opened again, it must be the same file."""
+
+    def __init__(self, path: str, handles: Handles) -> None:
+        self.users, self.ended, self.handles = 0, False, handles
+        found = _open_path(path)
+        super().__init__(os.dup(found._fd), path)
+        found.close()
+        self._take()
+        self._give()
+
+    def reopen(self) -> int:
+        found = _open_path(str(self.path))
+        try:
+            if found.opened != self.opened:
+                raise TruncatedError("file-changed", "it is another file than the one that was opened", path=self.path)
+            return os.dup(found._fd)
+        finally:
+            found.close()
+
+    def _take(self) -> int:
+        return self.handles.take(self)
+
+    def _give(self) -> None:
+        self.handles.give(self)
+
+    @property
+    def closed(self) -> bool:
+        return self.ended
+
+    def close(self) -> None:
+        with self.handles.lock:
+            self.ended = True
+            if not self.users:
+                self.handles.rest(self)
+
+    def __del__(self) -> None:
+        fd, self._fd = getattr(self, "_fd", -1), -1
+        if fd >= 0:
+            os.close(fd)
 
 
 class StreamSource(Source):
@@ -210,6 +312,16 @@ def _state(fd: int) -> tuple[int, int]:
     """Size and time of the last change, in ns."""
     found = os.fstat(fd)
     return found.st_size, found.st_mtime_ns
+
+
+INDEX = ".index.json"  # how the name of the index of a model in several files ends
+
+
+def is_whole(path: Any) -> bool:
+    """Is it the path of a directory, or of the index of a model in several files?"""
+    if not isinstance(path, (str, os.PathLike)):
+        return False
+    return os.path.isdir(path) or os.fsdecode(os.fspath(path)).endswith(INDEX)  # noqa: PTH112 - pathlib is slow to import
 
 
 def closed(path: str | None) -> PthError:
@@ -248,7 +360,7 @@ def _is_buffer(source: Any) -> bool:
     return True
 
 
-def _open_path(path: str | bytes) -> Source:
+def _open_path(path: str | bytes) -> FileSource:
     name = os.fsdecode(path)
     # O_NONBLOCK: a FIFO is refused instead of waited for.
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))

@@ -13,15 +13,17 @@ from .formats.base import NOT_READ, Container, Finding, finding_of
 from .formats.zip import DEFLATED, ZipContainer
 from .limits import Limits
 from .record import Record
-from .source import Source, closed, open_source
+from .source import Source, closed, is_whole, open_source
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
+    from .sharded import ShardedCheckpoint
 
 Progress = Callable[[int, int], None]
 
 # Findings that are no damage to an audit, and are one here: bytes that are not as they were written.
 DAMAGE = frozenset(("zip-crc", "zip-padding"))
+WORSE = ("ok", "unknown", "truncated", "damaged")
 # What is no checkpoint at all has nothing to be verified.
 NO_CHECKPOINT = NOT_READ | {"not-a-checkpoint", "zip-several"}
 
@@ -130,6 +132,14 @@ def verify(
     OSError
         The file itself cannot be read.
     """
+    if is_whole(source):
+        from .checkpoint import open
+
+        try:
+            with open(source, limits=limits) as model:
+                return model.verify(threads=threads, progress=progress)
+        except PthError as e:
+            return VerifyReport(e.path, False, "unknown", "", 0, findings=(finding_of(e),))
     try:
         opened = open_source(source)
     except PthError as e:
@@ -149,6 +159,62 @@ def verify_checkpoint(ckpt: Checkpoint, threads: int | None, progress: Progress 
         return Verifier(ckpt._box, ckpt, threads, progress).report()
     finally:
         ckpt._box.findings = kept
+
+
+def verify_shards(model: ShardedCheckpoint, threads: int | None, progress: Progress | None) -> VerifyReport:
+    """The same of a model in several files, each by itself; what is wrong between them are findings."""
+    layout, whole = model._layout, model._whole
+    total, done = sum(model._sizes), 0
+    reports: list[tuple[str, VerifyReport]] = []
+    for name, read, size in zip(layout.files, whole.read, model._sizes, strict=True):
+        told = None if progress is None else _shifted(progress, done, total)
+        if not isinstance(read, PthError):
+            reports.append((name, read.verify(threads=threads, progress=told)))
+        elif name not in layout.missing:
+            try:
+                found = verify(os.path.join(layout.folder, name), limits=model._limits, threads=threads, progress=told)  # noqa: PTH118
+            except OSError as e:
+                unread = Finding("unreadable", "incomplete", None, None, f"cannot be opened: {e.strerror}")
+                found = VerifyReport(name, False, "unknown", "", 0, findings=(unread,))
+            reports.append((name, found))
+        done += size
+    lost = [DamagedTensor(name, None, e.code, e.message) for name, e in whole.lost.items()]
+    known = {t.name for _, r in reports for t in r.damaged}
+    damaged = [t for _, r in reports for t in r.damaged] + [t for t in lost if t.name not in known]
+    verdicts = [r.verdict for _, r in reports] + ["damaged"] * bool(lost or layout.missing)
+    findings = [*layout.findings, *model._between]
+    for name, r in reports:
+        findings += [Finding(f.code, f.severity, _inside(name, f.member), f.offset, f.message) for f in r.findings]
+    members = tuple(
+        VerifiedMember(_inside(name, m.name), m.offset, m.nbytes, m.status, m.message)
+        for name, r in reports
+        for m in r.members
+    )
+    verdict = max(verdicts, key=WORSE.index, default="unknown")
+    if verdict == "ok" and any(f.severity == "malformed" for f in findings):
+        verdict = "damaged"
+    return VerifyReport(
+        path=layout.path,
+        ok=verdict == "ok",
+        verdict=verdict,
+        format=model.format,
+        nbytes=model.nbytes,
+        checked_nbytes=sum(r.checked_nbytes for _, r in reports),
+        members=members,
+        tensors=len(model) + len(whole.lost),
+        whole=tuple(name for _, r in reports for name in r.whole),
+        damaged=tuple(damaged),
+        missing_nbytes=sum(r.missing_nbytes for _, r in reports),
+        findings=tuple(findings),
+    )
+
+
+def _inside(file: str, member: str | None) -> str:
+    return f"{file}!{member or ''}".rstrip("!")
+
+
+def _shifted(progress: Progress, before: int, total: int) -> Progress:
+    return lambda done, _: progress(min(before + done, total), total)
 
 
 def _verify_source(source: Source, limits: Any, threads: int | None, progress: Progress | None) -> VerifyReport:

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 from ..capacity import Capacity, CapacityGroup
 from ..checkpoint import open as open_checkpoint
+from ..errors import UnsupportedError
 from .ls import natural
 from .text import Column, bar, count, cut, line, share, size, table
 from .verb import Verb, print_json
 
 BY = ("module", "dtype", "role")
+SHARD = "shard"
 FEW = 5
 MOST_ROWS = 20
 NAME = 60  # characters of a name in a line of several
@@ -20,7 +22,8 @@ NAME = 60  # characters of a name in a line of several
 
 def capacity_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file")
-    parser.add_argument("--by", choices=BY, help="only the groups of this kind, all of them")
+    parser.add_argument("--by", choices=(*BY, SHARD), help="only the groups of this kind, all of them")
+    parser.add_argument("--shard", action="store_true", help="of a model in several files, also file by file")
     parser.add_argument(
         "--depth",
         type=natural,
@@ -33,7 +36,10 @@ def capacity(args: argparse.Namespace) -> int:
     depth = args.depth or None
     with open_checkpoint(args.file) as ckpt:
         found = ckpt.capacity()
-    by = (args.by,) if args.by else BY
+        several = hasattr(ckpt, "shards")
+    if not several and (args.shard or args.by == SHARD):
+        raise UnsupportedError("one-file", "the model is in one file", path=args.file)
+    by = (args.by,) if args.by else (*BY, *((SHARD,) if args.shard else ()))
     groups = {kind: found.groups(kind, depth if kind == "module" else None) for kind in by}
     if args.json:
         told = {kind: [g.to_dict() for g in rows] for kind, rows in groups.items()}
@@ -45,7 +51,7 @@ def capacity(args: argparse.Namespace) -> int:
     print_head(args.file, found)
     print_why(found)
     for kind, rows in groups.items():
-        if len(rows) > 1 or kind == "module":
+        if len(rows) > 1 or kind in ("module", SHARD):
             line("")
             print_groups(kind, rows, found, MOST_ROWS)
     print_shared(found)

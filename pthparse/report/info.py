@@ -18,6 +18,7 @@ TOP_GROUPS = 12
 
 def info_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="+")
+    parser.add_argument("--shard", action="store_true", help="of a model in several files, also file by file")
 
 
 def info(args: argparse.Namespace) -> int:
@@ -38,6 +39,8 @@ def info(args: argparse.Namespace) -> int:
             if i:
                 line("")
             print_info(facts)
+            if args.shard:
+                print_shards(facts)
     if args.json:
         print_json(documents[0] if len(args.file) == 1 else {"files": documents})
     return code
@@ -113,6 +116,22 @@ def print_counts(facts: dict[str, Any]) -> None:
         line(f"{count(facts['elements'], 'element')} in {held}")
     else:
         line(f"{what} in {held}")
+
+
+def print_shards(facts: dict[str, Any]) -> None:
+    line("")
+    if not facts["shards"]:
+        line("the model is in one file")
+        return
+    heads = (
+        Column("file", name=True),
+        *(Column(h, right=True) for h in ("tensors", "bytes of tensors", "file's size")),
+    )
+    rows = []
+    for s in facts["shards"]:
+        told = "missing" if s["error"] and not s["nbytes"] else f"{s['nbytes']:,}"
+        rows.append((s["name"], f"{s['tensors']:,}", f"{s['tensor_nbytes']:,}", told, s["error"] or ""))
+    table((*heads, Column("")), rows, sys.stdout)
 
 
 def columns(first: str) -> tuple[Column, ...]:

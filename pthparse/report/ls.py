@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import sys
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
@@ -33,6 +34,7 @@ def ls_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file")
     parser.add_argument("pattern", nargs="?", help="glob over names, such as 'layers.*.weight'")
     parser.add_argument("--sort", choices=("file", *SORTS), default="file", help="default: the order of the file")
+    parser.add_argument("--shard", action="store_true", help="the file that each one is in")
     parser.add_argument("--csv", action="store_true", help="comma-separated values")
     parser.add_argument("--limit", type=natural, metavar="N", help="the first N only")
 
@@ -45,17 +47,18 @@ def ls(args: argparse.Namespace) -> int:
         found = len(tensors)
         tensors = tensors[: args.limit]
         if args.json:
-            print_json(
-                {"file": args.file, "nbytes": ckpt.nbytes, "found": found, "tensors": [tensor_row(t) for t in tensors]}
-            )
+            rows = [{**tensor_row(t), **({"file": file_of(t)} if args.shard else {})} for t in tensors]
+            print_json({"file": args.file, "nbytes": ckpt.nbytes, "found": found, "tensors": rows})
         elif args.csv:
             writer = csv.writer(sys.stdout, lineterminator="\n")
-            writer.writerow(("name", "shape", "dtype", "numel", "nbytes", "stored_nbytes"))
+            heads = ("name", "shape", "dtype", "numel", "nbytes", "stored_nbytes")
+            writer.writerow((*heads, "file") if args.shard else heads)
             for t in tensors:
                 dims = "x".join(map(str, t.shape))
-                writer.writerow((escape(t.name), dims, t.dtype, t.numel, t.nbytes, stored_nbytes(t)))
+                row = (escape(t.name), dims, t.dtype, t.numel, t.nbytes, stored_nbytes(t))
+                writer.writerow((*row, escape(file_of(t))) if args.shard else row)
         else:
-            print_tensors(tensors, ckpt.nbytes)
+            print_tensors(tensors, ckpt.nbytes, args.shard)
             if found > len(tensors):
                 line(f"({found - len(tensors):,} more)")
     if args.pattern is not None and not found:
@@ -64,20 +67,28 @@ def ls(args: argparse.Namespace) -> int:
     return 0
 
 
-def print_tensors(tensors: Sequence[Any], total: int) -> None:
-    heads = (
+def file_of(t: Any) -> str:
+    """The name of the file that a tensor is in."""
+    return os.path.basename(t._home.box.source.path or "")  # noqa: PTH119 - as text, as it was given
+
+
+def print_tensors(tensors: Sequence[Any], total: int, with_file: bool) -> None:
+    heads = [
         Column("name", name=True),
         Column("shape"),
         Column("dtype"),
         Column("bytes", right=True),
         Column("share", right=True),
-    )
+    ]
+    if with_file:
+        heads.append(Column("file", name=True))
     rows = []
     for t in tensors:
         nbytes = stored_nbytes(t)
         kind = "" if t.kind in ("dense", "array") else f" {t.kind}" if t.layout == "strided" else f" {t.layout}"
         dtype = "?" if t.error is not None and t.dtype == "untyped" else t.dtype
-        rows.append((t.name, shape(t.shape), dtype + kind, f"{nbytes:,}", share(nbytes, total)))
+        cells = (t.name, shape(t.shape), dtype + kind, f"{nbytes:,}", share(nbytes, total))
+        rows.append((*cells, file_of(t)) if with_file else cells)
     table(heads, rows, sys.stdout)
 
 

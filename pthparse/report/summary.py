@@ -33,7 +33,8 @@ class Count:
 def identity(t: Tensor) -> Any:
     """Equal for tensors that are the same elements under two names."""
     row = t._storage
-    return (row, t.storage_offset, t.shape, t._strides, t.conj, t.neg) if row is not None else (t.row,)
+    table = id(t.table)
+    return (table, row, t.storage_offset, t.shape, t._strides, t.conj, t.neg) if row is not None else (table, t.row)
 
 
 def extents(t: Tensor) -> list[tuple[Any, int, int, int]]:
@@ -97,6 +98,7 @@ def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
         for count in (total, dtypes.setdefault(t.dtype, Count()), sections.setdefault(section, Count())):
             count.add(elements, nbytes)
         rows.setdefault(section, []).append((rest, (t.shape, t.dtype), elements, nbytes))
+    errors += [{"name": n, "error": e.message} for n, e in getattr(ckpt, "lost", {}).items()]
     writer = ckpt.writer
     report = ckpt.audit()
     return {
@@ -121,6 +123,7 @@ def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
         "n_shared": n_shared,
         "groups": [{**g._asdict(), "share": g.nbytes / ckpt.nbytes} for g in groups(rows)],
         "metadata": jsonable({k: v[:200] if isinstance(v, str) else v for k, v in ckpt.root_values.items()}),
+        "shards": [s.to_dict() for s in getattr(ckpt, "shards", ())],
         "class_sources": [source.cls for source in ckpt.sources],
         "errors": len(errors),
         "first_errors": errors[:FEW],

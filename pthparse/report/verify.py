@@ -16,7 +16,7 @@ from .verb import CANNOT_SAY, NO, Verb, complain, message, print_json
 
 PATIENCE = 1.0  # seconds without a word
 NAMES = 4  # tensors that are named in one line
-CUT = "storage-cut"
+CUT = {"storage-cut": "cut off", "shard-missing": "in files that are missing"}
 
 
 def verify_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,9 +81,10 @@ def print_report(report: VerifyReport, path: str, everything: bool) -> None:
     print_lines(finding_lines(report.findings), len(report.findings))
     told = [m for m in report.members if everything or m.status in ("wrong", "broken")]
     print_some((member_line(m) for m in told), len(told), everything)
-    damaged = [t for t in report.damaged if t.code != CUT]
+    damaged = [t for t in report.damaged if t.code not in CUT]
     print_some((f"damaged: {t.name}: {short(t.message)} [{t.code}]" for t in damaged), len(damaged), everything)
-    print_names("cut off", [t.name for t in report.damaged if t.code == CUT], everything)
+    for code, what in CUT.items():
+        print_names(what, [t.name for t in report.damaged if t.code == code], everything)
     if report.damaged:
         print_names("whole", report.whole, everything)
     line(f"  {summed(report)}")

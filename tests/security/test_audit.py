@@ -364,8 +364,11 @@ def test_an_index(name: str, tmp_path: Path) -> None:
         report = pthparse.audit(path)
         assert report.verdict == "malformed" and code in {f.code for f in report.findings}
         json.loads(report.to_json())
-    (tmp_path / INDEX).write_text('{"weight_map": {"a": "m.bin"}}')
+    sound = {n: "m.bin" for n in pthparse.open(tmp_path / "m.bin")}
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": sound}))
     assert pthparse.audit(tmp_path / INDEX).verdict == "clean"
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {**sound, "another": "m.bin"}}))
+    assert pthparse.audit(tmp_path / INDEX).verdict == "malformed"
 
 
 @pytest.mark.usefixtures("alarm")

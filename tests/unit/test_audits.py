@@ -302,8 +302,8 @@ def index(folder: Path, text: str) -> Path:
 
 
 def test_an_index(folder: Path) -> None:
-    names = {"x": "a.pth", "y": "c.bin"}
-    (folder / "c.bin").write_bytes(SOUND)
+    names = {"w": "a.pth", "y": "c.bin"}
+    (folder / "c.bin").write_bytes(zips.checkpoint(p.pickle(p.dict_of({"y": p.vector("0", 4)})), {"0": FLOATS}))
     report = pthparse.audit(index(folder, json.dumps({"metadata": {}, "weight_map": names})))
     assert (report.verdict, report.findings) == ("clean", ())
     assert [Path(f.path or "").name for f in report.files] == ["a.pth", "c.bin"]

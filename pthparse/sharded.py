@@ -1,0 +1,454 @@
+"""A model in several files as one checkpoint: each tensor is read from its own file, when it is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from . import _core, formats
+from .checkpoint import Checkpoint, ClassSource, Global, Writer
+from .errors import FormatError, PthError, TruncatedError, escape
+from .formats.base import MOST_FINDINGS, Finding, Member
+from .record import Record
+from .shards import Layout
+from .source import Handles, OneOfMany, closed
+from .team import MOST_THREADS, processors, together
+from .tensor import Storage, Tensor
+
+if TYPE_CHECKING:
+    from threading import Lock
+
+    from .auditor import AuditReport
+    from .capacity import Capacity
+    from .verifier import VerifyReport
+
+MOST_OPEN = 64  # files that are open at once
+
+
+class Shard(Record):
+    """One of the files.
+
+    Attributes
+    ----------
+    name : str
+    path : str
+    nbytes : int
+        The file's size; 0 if it is not there.
+    tensors : int
+        Of the model, in this file.
+    tensor_nbytes : int
+        What their elements take as the model's dtypes say.
+    error : str or None
+        Why it cannot be read.
+    """
+
+    name: str
+    path: str
+    nbytes: int
+    tensors: int
+    tensor_nbytes: int
+    error: str | None
+
+
+class ShardedCheckpoint(Checkpoint):
+    """A model in several files: a Mapping of all names, as a `Checkpoint` of one file is.
+
+    `model["name"]` opens the one file that the index names for it. What asks for all names (len, iteration, findings)
+    reads the structure of every file, several at once. At most 64 of them are open at a time.
+    """
+
+    _threads: int | None = None
+
+    def __init__(self, layout: Layout, limits: Any, mapped: bool) -> None:
+        import threading
+
+        self._layout, self._limits, self._mapped = layout, limits, mapped
+        self._handles = Handles(MOST_OPEN)
+        self._read: dict[int, Checkpoint | PthError] = {}
+        self._lock: Lock = threading.Lock()
+        self._locks = [threading.Lock() for _ in layout.files]
+        self._ended = False
+
+    # ---- the files ----
+
+    def _shard(self, i: int) -> Checkpoint:
+        """The checkpoint of one file; PthError: it cannot be read."""
+        if self._ended:
+            raise closed(self.path)
+        with self._locks[i]:
+            found = self._read.get(i)
+            if found is None:
+                found = self._read[i] = self._open(i)
+        if isinstance(found, PthError):
+            raise found
+        return found
+
+    def _open(self, i: int) -> Checkpoint | PthError:
+        file = self._layout.files[i]
+        path = os.path.join(self._layout.folder, file)  # noqa: PTH118
+        if file in self._layout.missing:
+            return TruncatedError("shard-missing", "the file is not there, or may not be opened", path=path)
+        try:
+            source = OneOfMany(path, self._handles)
+            source.mapped = self._mapped
+            try:
+                return Checkpoint(formats.read(source, self._limits))
+            except BaseException:
+                source.close()
+                raise
+        except PthError as e:
+            return e.at(path)
+        except OSError as e:
+            return TruncatedError("shard-missing", f"the file cannot be opened: {e.strerror or e}", path=path)
+
+    def _read_all(self) -> list[Checkpoint | PthError]:
+        """All of them, several at once."""
+        left = iter(range(len(self._layout.files)))
+
+        def work() -> None:
+            while True:
+                with self._lock:
+                    i = next(left, None)
+                if i is None:
+                    return
+                try:
+                    self._shard(i)
+                except PthError:
+                    if self._ended:
+                        raise
+
+        def stop() -> None:
+            with self._lock:
+                for _ in left:
+                    pass
+
+        if len(self._read) < len(self._layout.files):
+            together(work, stop, min(self._threads or processors(), MOST_THREADS, len(self._layout.files)), None)
+        return [self._read[i] for i in range(len(self._layout.files))]
+
+    def _each(self) -> Iterator[tuple[int, Checkpoint]]:
+        """Those that can be read."""
+        for i, found in enumerate(self._whole.read):
+            if isinstance(found, Checkpoint):
+                yield i, found
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The files, in the order of the index or of their numbers."""
+        counts = [[0, 0] for _ in self._layout.files]
+        for t, (i, _) in zip(self.values(), self._whole.places, strict=True):
+            counts[i][0] += 1
+            counts[i][1] += t.nbytes
+        out = []
+        for i, (file, read) in enumerate(zip(self._layout.files, self._whole.read, strict=True)):
+            path = os.path.join(self._layout.folder, file)  # noqa: PTH118
+            error = read.message if isinstance(read, PthError) else None
+            out.append(Shard(file, path, self._sizes[i], counts[i][0], counts[i][1], error))
+        return tuple(out)
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        """Of the files, also of those that cannot be read."""
+        out = []
+        for i, file in enumerate(self._layout.files):
+            read = self._read.get(i)
+            if isinstance(read, Checkpoint):
+                out.append(read.nbytes)
+            elif file in self._layout.missing:
+                out.append(0)
+            else:
+                try:
+                    out.append(os.stat(os.path.join(self._layout.folder, file)).st_size)  # noqa: PTH116, PTH118
+                except OSError:
+                    out.append(0)
+        return out
+
+    # ---- names ----
+
+    @cached_property
+    def _whole(self) -> _Whole:
+        return _Whole(self._layout, self._read_all())
+
+    @property
+    def _list(self) -> list[str]:  # type: ignore[override]
+        return self._whole.names
+
+    def _make(self, at: int, name: str) -> Tensor:
+        i, place = self._whole.places[at]
+        return self._shard(i)._make(place, name)
+
+    def _tensors(self) -> Iterator[Tensor]:
+        return map(self._make, range(len(self._list)), self._list)
+
+    def __getitem__(self, name: str) -> Tensor:
+        number = None if self._layout.weights is None or "_whole" in vars(self) else self._layout.weights.get(name)
+        if number is None:
+            lost = self._whole.lost.get(name)
+            if lost is not None:
+                raise lost
+            return super().__getitem__(name)
+        shard = self._shard(number)
+        if name not in shard:
+            raise _not_there(name, self._layout.files[number], shard.path)
+        return shard[name]
+
+    # ---- the files as one ----
+
+    @property
+    def format(self) -> str:
+        return "sharded"
+
+    @property
+    def path(self) -> str | None:
+        return self._layout.path
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files and of the index."""
+        return sum(self._sizes) + self._layout.index_nbytes
+
+    @property
+    def byteorder(self) -> str:
+        orders = {ckpt.byteorder for _, ckpt in self._each()}
+        return orders.pop() if len(orders) == 1 else "little"
+
+    @property
+    def pickle_nbytes(self) -> int:
+        return sum(ckpt.pickle_nbytes for _, ckpt in self._each())
+
+    @cached_property
+    def members(self) -> tuple[Member, ...]:
+        """The parts of all files; `name` begins with the file's."""
+        return tuple(
+            Member(f"{self._layout.files[i]}!{m.name}", m.offset, m.nbytes, m.stored_nbytes, m.role)
+            for i, ckpt in self._each()
+            for m in ckpt.members
+        )
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        found = [*self._layout.findings, *self._between]
+        for i, ckpt in self._each():
+            for f in ckpt.findings:
+                member = f"{self._layout.files[i]}!{f.member or ''}".rstrip("!")
+                found.append(Finding(f.code, f.severity, member, f.offset, f.message))
+        return tuple(found[:MOST_FINDINGS])
+
+    @cached_property
+    def _between(self) -> list[Finding]:
+        """What the files and the index say differently. Tensors in two files are read: are they equal?"""
+        found = list(self._whole.findings)
+        for name, first, second in self._whole.twice[:MOST_FINDINGS]:
+            alike = _alike(self._shard(first)[name], self._shard(second)[name])
+            told = f"{name!r} is in {self._layout.files[first]} and in {self._layout.files[second]}: {alike}"
+            found.append(
+                Finding("shard-twice", _core.FINDINGS["shard-twice"][0], self._layout.files[second], None, told)
+            )
+        return found
+
+    @cached_property
+    def writer(self) -> Writer:
+        first = next((ckpt for _, ckpt in self._each()), None)
+        if first is None:
+            return Writer("nobody knows", 0, ())
+        return Writer(f"{first.writer.text}, in {len(self._layout.files):,} files", *first.writer._values()[1:])
+
+    @cached_property
+    def globals(self) -> tuple[Global, ...]:
+        found: dict[tuple[str, str], list[Any]] = {}
+        for i, ckpt in self._each():
+            for g in ckpt.globals:
+                row = found.setdefault((g.module, g.name), [0, f"{self._layout.files[i]}!{g.member or ''}", g.offset])
+                row[0] += g.uses
+        return tuple(Global(m, n, uses, member.rstrip("!"), at) for (m, n), (uses, member, at) in found.items())
+
+    @cached_property
+    def sources(self) -> tuple[ClassSource, ...]:
+        return tuple(source for _, ckpt in self._each() for source in ckpt.sources)
+
+    @property
+    def whole_module(self) -> bool:
+        return False
+
+    @cached_property
+    def storages(self) -> tuple[Storage, ...]:
+        """Of all files; `file_offset` counts in the file of its tensors."""
+        return tuple(storage for _, ckpt in self._each() for storage in ckpt.storages)
+
+    @property
+    def errors(self) -> Mapping[str, PthError]:
+        wrong: dict[str, PthError] = {t.name: t.error for t in self.values() if t.error is not None}
+        return MappingProxyType({**wrong, **self._whole.lost})
+
+    @property
+    def lost(self) -> Mapping[str, PthError]:
+        """Names of the index that cannot be had, each with the reason. They are no part of the mapping."""
+        return MappingProxyType(self._whole.lost)
+
+    @cached_property
+    def root(self) -> Any:
+        return dict(self.items())
+
+    @property
+    def constants(self) -> None:
+        return None
+
+    @property
+    def root_values(self) -> Mapping[str, Any]:
+        plain = (str, int, float, bool, type(None))
+        return MappingProxyType({k: v for k, v in self._layout.metadata.items() if isinstance(v, plain)})
+
+    @cached_property
+    def metadata(self) -> Mapping[str, Any]:
+        """The index's metadata, and the plain values of each file behind its name."""
+        found: dict[str, Any] = dict(self.root_values)
+        for i, ckpt in self._each():
+            found |= {f"{self._layout.files[i]}/{k}": v for k, v in ckpt.metadata.items()}
+        return MappingProxyType(found)
+
+    # ---- what is asked of the whole ----
+
+    def capacity(self) -> Capacity:
+        """Of all files together: the ledger sums to their bytes and the index's. See `Checkpoint.capacity`."""
+        from .capacity import capacity_of_several
+
+        if self._ended:
+            raise closed(self.path)
+        parts = {i: ckpt.capacity() for i, ckpt in self._each()}
+        unread = sum(size for i, size in enumerate(self._sizes) if i not in parts)
+        index = self._layout.index_nbytes
+        return capacity_of_several(self._list, self._whole.places, parts, self._layout.files, index, unread)
+
+    def audit(self) -> AuditReport:
+        from .folders import audit_shards
+
+        if self._ended:
+            raise closed(self.path)
+        return audit_shards(self)
+
+    def verify(self, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """Every file: names of members begin with the file's. See `Checkpoint.verify`."""
+        from .verifier import verify_shards
+
+        if self._ended:
+            raise closed(self.path)
+        return verify_shards(self, threads, progress)
+
+    # ---- life ----
+
+    @property
+    def closed(self) -> bool:
+        return self._ended
+
+    def close(self) -> None:
+        self._ended = True
+        for read in list(self._read.values()):
+            if isinstance(read, Checkpoint):
+                read.close()
+
+    def __repr__(self) -> str:
+        state = "closed " if self._ended else ""
+        return f"<{state}ShardedCheckpoint {escape(self._layout.path)!r}: {len(self._layout.files)} files>"
+
+
+def _not_there(name: str, file: str, path: str | None) -> PthError:
+    told = f"the index says that tensor '{escape(name)}' is in {escape(file)}, which has none of that name"
+    return FormatError("shard-tensor", told, path=path)
+
+
+def _alike(a: Tensor, b: Tensor) -> str:
+    """Are they the same elements?"""
+    if a.shape != b.shape or a.dtype != b.dtype or a.kind != b.kind:
+        return "of another shape or dtype"
+    try:
+        first, second = _digest(a), _digest(b)
+    except PthError as e:
+        return f"not to be compared ({e.message})"
+    return "equal" if first == second else "other elements"
+
+
+def _digest(t: Tensor) -> bytes:
+    import hashlib
+
+    from .source import MemorySource
+    from .walks import blocks, walk_of
+
+    walk, digest = walk_of(t), hashlib.blake2b()
+    for block in blocks(walk, t._home.box.source if walk.data is None else MemorySource(walk.data)):
+        digest.update(block)
+    return digest.digest()
+
+
+class _Whole:
+    """All names, once all files have been read: where each is, and what the files and the index say differently.
+
+    places: for each name the number of its file, and its place in that file's list.
+    lost: names of the index that cannot be had. twice: names, with the file that has them here and another one.
+    """
+
+    def __init__(self, layout: Layout, read: list[Checkpoint | PthError]) -> None:
+        self.read = read
+        self.names: list[str] = []
+        self.places: list[tuple[int, int]] = []
+        self.lost: dict[str, PthError] = {}
+        self.twice: list[tuple[str, int, int]] = []
+        self.findings: list[Finding] = []
+        for file, found in zip(layout.files, read, strict=True):
+            if isinstance(found, PthError) and file not in layout.missing:
+                self._find("shard-unreadable", file, f"{_core.FINDINGS['shard-unreadable'][1]}: {found.message}")
+        indexes = [found._index if isinstance(found, Checkpoint) else {} for found in read]
+        owner: dict[str, int] = {}
+        for name, number in (layout.weights or {}).items():
+            here = read[number]
+            if isinstance(here, PthError):
+                self.lost[name] = here
+            elif name in indexes[number]:
+                owner[name] = number
+                self._add(name, number, indexes[number][name])
+            else:
+                self.lost[name] = _not_there(name, layout.files[number], here.path)
+                self._find("shard-tensor", layout.files[number], f"{_core.FINDINGS['shard-tensor'][1]}: {name!r}")
+        for number, index in enumerate(indexes):
+            for name, at in index.items():
+                if owner.get(name) == number:
+                    continue
+                if name in owner:
+                    self.twice.append((name, owner[name], number))
+                else:
+                    owner[name] = number
+                    self._add(name, number, at)
+                if layout.weights is not None:
+                    told = f"{_core.FINDINGS['shard-unlisted'][1]}: {name!r}"
+                    self._find("shard-unlisted", layout.files[number], told)
+        self._total(layout)
+
+    def _add(self, name: str, number: int, at: int) -> None:
+        self.names.append(name)
+        self.places.append((number, at))
+
+    def _find(self, code: str, member: str | None, message: str) -> None:
+        if len(self.findings) < MOST_FINDINGS:
+            self.findings.append(Finding(code, _core.FINDINGS[code][0], member, None, message))
+
+    def _total(self, layout: Layout) -> None:
+        said = layout.metadata.get("total_size")
+        if said is None or self.lost:
+            return
+        total = 0
+        for number, at in self.places:
+            ckpt = self.read[number]
+            assert isinstance(ckpt, Checkpoint)
+            total += ckpt._make(at, "").nbytes
+        if not isinstance(said, (int, float)) or isinstance(said, bool) or said != total:
+            told = f"{_core.FINDINGS['shard-size'][1]}: {str(said)[:40]}, and there are {total} bytes"
+            self._find("shard-size", layout.index, told)
+
+
+def open_several(layout: Layout, limits: Any, mapped: bool) -> ShardedCheckpoint:
+    model = ShardedCheckpoint(layout, limits, mapped)
+    if layout.weights is None:
+        model._whole  # noqa: B018 - without an index only the files say what is in them
+    return model

@@ -1,0 +1,226 @@
+"""The files of a model in several: found by an index, or by the numbers in their names.
+
+`pytorch_model.bin.index.json` says {"metadata": {"total_size": bytes}, "weight_map": {tensor: file}} (Hugging Face);
+without one, files are numbered: `model-00001-of-00008.safetensors`. Nothing of the files themselves is read here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import _core
+from .errors import PthError, UnsupportedError, escape
+from .formats.base import Finding
+from .record import Record
+from .source import INDEX, open_source
+
+INDEX_BYTES = 1 << 26
+MOST_SHARDS = 99_999  # as many as five digits can say
+MOST_ENTRIES = 100_000  # of a directory
+NUMBERED = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.(?:bin|safetensors|pt|pth|ckpt))")
+# Of a directory with several models, the first of these is meant: what transformers looks for, in its order.
+USUAL = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+
+Find = Callable[..., None]  # (code, member, message=None)
+
+
+class Layout(Record):
+    """What is known of a model in several files before one of them is opened.
+
+    Attributes
+    ----------
+    path : str
+        As it was asked for.
+    folder : str
+    index : str or None
+        The name of the index, and its size.
+    index_nbytes : int
+    files : tuple of str
+        Their names in the folder; the missing ones as well.
+    missing : frozenset of str
+        Those that are not there, or may not be opened.
+    weights : dict or None
+        Tensor -> number of its file; None: no index says so.
+    metadata : dict
+        The index's own.
+    findings : tuple of Finding
+    """
+
+    path: str
+    folder: str
+    index: str | None
+    index_nbytes: int
+    files: tuple[str, ...]
+    missing: frozenset[str]
+    weights: dict[str, int] | None
+    metadata: dict[str, Any]
+    findings: tuple[Finding, ...]
+
+
+class Found:
+    """Findings, as they come up."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+
+    def find(self, code: str, member: str | None, message: str | None = None) -> None:
+        severity, sentence = _core.FINDINGS[code]
+        self.findings.append(Finding(code, severity, member, None, message or sentence))
+
+
+def layout_of(path: str | os.PathLike[str], siblings: bool = False) -> Layout | str:
+    """The files of the model in a directory, of an index, or beside a numbered file; or the one that a directory has.
+
+    Raises
+    ------
+    PthError
+        There is no model, or more than one.
+    """
+    text = os.fsdecode(os.fspath(path))
+    top = Path(text)
+    if top.is_dir():
+        return _of_folder(text, top)
+    if siblings:
+        found = NUMBERED.fullmatch(top.name)
+        if found is None:
+            raise UnsupportedError(
+                "directory", "no number in its name (-00001-of-00008) says what its siblings are", path=text
+            )
+        return _numbered(text, top.parent, found[1], int(found[3]), found[4])
+    return index_layout(text, top)
+
+
+def _of_folder(text: str, top: Path) -> Layout | str:
+    names = []
+    with os.scandir(top) as entries:
+        for entry in entries:
+            names.append(entry.name)
+            if len(names) > MOST_ENTRIES:
+                raise UnsupportedError("directory", f"a directory of more than {MOST_ENTRIES:,} entries", path=text)
+    names.sort()
+    indexes = [n for n in names if n.endswith(INDEX)]
+    usual = next((n for n in USUAL if n in names), None)
+    chosen = usual if usual is not None else indexes[0] if len(indexes) == 1 else None
+    if chosen is not None:
+        others = [n for n in (*indexes, *USUAL) if n in names and n != chosen]
+        if not chosen.endswith(INDEX):
+            return str(top / chosen)
+        layout = index_layout(text, top / chosen)
+        return _told(layout, f"of {len(others) + 1} models in the directory, {chosen}") if others else layout
+    families = {(m[1], m[3], m[4]) for n in names if (m := NUMBERED.fullmatch(n)) is not None}
+    if len(families) == 1 and not indexes:
+        ((stem, count, ending),) = families
+        return _numbered(text, top, stem, int(count), ending)
+    single = [n for n in names if n.endswith(ENDINGS)]
+    if len(single) == 1 and not families:
+        return str(top / single[0])
+    what = ", ".join(escape(n) for n in (indexes or single)[:4])
+    several = f"several models ({what}, ...): name one of them" if what else "no checkpoint in it"
+    raise UnsupportedError("directory", f"a directory with {several}", path=text)
+
+
+def _told(layout: Layout, what: str) -> Layout:
+    found = Found()
+    found.find("several-models", None, f"{_core.FINDINGS['several-models'][1]}: {what}")
+    values = {n: getattr(layout, n) for n in layout.__match_args__}
+    return Layout(**{**values, "findings": (*found.findings, *layout.findings)})
+
+
+def _numbered(text: str, folder: Path, stem: str, count: int, ending: str) -> Layout:
+    found = Found()
+    if not 0 < count <= MOST_SHARDS:
+        raise UnsupportedError("directory", f"{count} files are none", path=text)
+    files = [f"{stem}-{i:05}-of-{count:05}{ending}" for i in range(1, count + 1)]
+    good = {f for f in files if _there(folder, f, found)}
+    return Layout(text, str(folder), None, 0, tuple(files), frozenset(files) - good, None, {}, tuple(found.findings))
+
+
+def index_layout(text: str, index: Path) -> Layout:
+    found = Found()
+    weights, metadata, nbytes = read_index(index, index.name, found.find)
+    if weights is None:
+        raise PthError("shard-index", found.findings[-1].message, path=text)
+    files = list(dict.fromkeys(weights.values()))
+    named = [f for f in files if is_plain(f, index.name, found.find)]
+    good = {f for f in named if _there(index.parent, f, found)}
+    number = {f: i for i, f in enumerate(files)}
+    return Layout(
+        text,
+        str(index.parent),
+        index.name,
+        nbytes,
+        tuple(files),
+        frozenset(files) - good,
+        {name: number[f] for name, f in weights.items()},
+        metadata,
+        tuple(found.findings),
+    )
+
+
+def _there(folder: Path, file: str, found: Found) -> bool:
+    if not os.path.lexists(folder / file):
+        found.find("shard-missing", file)
+        return False
+    return safe_link(folder / file, folder, found.find, file)
+
+
+# ---- shared with the audit of folders ----
+
+
+def read_index(path: Path, name: str, find: Find) -> tuple[dict[str, str] | None, dict[str, Any], int]:
+    """(tensor -> file, the index's metadata, its bytes); None if it cannot be read as one, which becomes a finding."""
+    import json
+
+    doubled: list[str] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(items)
+        if len(made) < len(items):
+            doubled.append("a key stands twice")
+        return made
+
+    try:
+        source = open_source(path)
+        try:
+            data = bytes(source.window(0, INDEX_BYTES + 1))
+        finally:
+            source.close()
+        if len(data) > INDEX_BYTES:
+            raise ValueError(f"more than {INDEX_BYTES} bytes")
+        whole = json.loads(data, object_pairs_hook=pairs)
+        weights, metadata = whole["weight_map"], whole.get("metadata")
+        if not isinstance(weights, dict) or not all(isinstance(f, str) for f in weights.values()):
+            raise TypeError("a file's name is no text")
+    except (PthError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        find("shard-index", name, f"{_core.FINDINGS['shard-index'][1]}: {str(e)[:200]}")
+        return None, {}, 0
+    if doubled:
+        find("shard-index", name, doubled[0])
+    return weights, metadata if isinstance(metadata, dict) else {}, len(data)
+
+
+def is_plain(file: str, index: str, find: Find) -> bool:
+    """Does a name out of an index stay in the index's directory?"""
+    if file in ("", ".", "..") or any(c in file for c in "/\\\0:"):
+        find("shard-name", index, f"{_core.FINDINGS['shard-name'][1]}: {file[:200]!r}")
+        return False
+    return True
+
+
+def safe_link(path: Path, top: Path, find: Find, name: str) -> bool:
+    """Is it no link, or one that stays inside, or one of a download cache (snapshots/<revision>/x -> blobs/<hash>)?"""
+    if not path.is_symlink():
+        return True
+    target, inside = Path(os.path.realpath(path)), Path(os.path.realpath(top))
+    allowed = [inside]
+    if inside.parent.name == "snapshots":
+        allowed.append(inside.parent.parent / "blobs")
+    if any(target.is_relative_to(folder) for folder in allowed):
+        return True
+    find("shard-link", name)
+    return False
