@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PARAMETERS, BUFFERS, OPTIMIZER, EMA, OTHER = ROLES = ("parameters", "buffers", "optimizer state", "EMA copy", "other")
 NESTED = _core.TENSOR_KINDS.index("nested")
+UNTYPED = next(i for i, row in enumerate(_core.DTYPES) if row[0] == "untyped")
 # Names that torch's own modules (torch/nn/modules/batchnorm.py) give to buffers and to nothing else.
 BUFFER_NAMES = ("running_mean", "running_var", "num_batches_tracked")
 # Modules that hold a second copy of the model, averaged over training: timm and its kin, latent diffusion.
@@ -256,34 +257,36 @@ def capacity_of(ckpt: Checkpoint) -> Capacity:
 
 
 def capacity_of_several(
-    names: list[str],
-    places: Sequence[tuple[int, int]],
+    ckpt: Checkpoint,
+    places: Sequence[Sequence[tuple[int, int]]],
     parts: Mapping[int, Capacity],
     files: tuple[str, ...],
-    index_nbytes: int,
-    unread_nbytes: int,
+    file_of: array[int],
+    more: Mapping[str, int],
 ) -> Capacity:
-    """Of a model in several files: sums of what was counted in each.
+    """Of a model in several parts: sums of what was counted in each.
 
-    places: for each name the number of its file, and its place there. unread_nbytes: of files that cannot be read.
+    places: for each name the parts that it is in, and its place in each. more: bytes that no part has counted, by kind
+    of the ledger.
     """
-    columns = _Columns(names, *(array("I") for _ in range(2)), *(array("Q") for _ in range(3)))
-    for number, at in places:
-        row = parts[number]._columns
-        columns.roles.append(row.roles[at])
-        columns.dtypes.append(row.dtypes[at])
-        columns.elements.append(row.elements[at])
-        columns.nbytes.append(row.nbytes[at])
-        columns.parameters.append(row.parameters[at])
-    more = {
-        "names and headers": (index_nbytes, bool(index_nbytes)),
-        "other members": (unread_nbytes, bool(unread_nbytes)),
-    }
+    names = ckpt._list
+    numbers, last = _core.group_names(names, _core.BY_LAST)
+    roles = _with_buffers(_roles_by_container(ckpt), numbers, last)
+    columns = _Columns(names, roles, array("I"), *(array("Q") for _ in range(3)))
+    for i, pieces in enumerate(places):
+        rows = [(parts[number]._columns, at) for number, at in pieces if number in parts]
+        if roles[i] == 0 and any(row.roles[at] == 1 for row, at in rows):  # its own file says that it is a buffer
+            roles[i] = 1
+        elements = sum(row.elements[at] for row, at in rows)
+        columns.dtypes.append(rows[0][0].dtypes[rows[0][1]] if rows else UNTYPED)
+        columns.elements.append(elements)
+        columns.nbytes.append(sum(row.nbytes[at] for row, at in rows))
+        columns.parameters.append(elements if roles[i] == 0 else 0)
     ledger = []
     for kind, meaning in _core.LEDGER.items():
         found = [e for part in parts.values() for e in part.ledger() if e.kind == kind]
-        nbytes, n = more.get(kind, (0, False))
-        total, count = sum(e.nbytes for e in found) + nbytes, sum(e.count for e in found) + n
+        nbytes = more.get(kind, 0)
+        total, count = sum(e.nbytes for e in found) + nbytes, sum(e.count for e in found) + bool(nbytes)
         ledger.append(LedgerEntry(kind, total, count, meaning))
     size = sum(e.nbytes for e in ledger)
     by_role = _core.sums(columns.roles, (columns.elements, columns.nbytes), len(ROLES))
@@ -305,7 +308,7 @@ def capacity_of_several(
         _ledger=tuple(ledger),
         _columns=columns,
         _files=files,
-        _file_of=array("I", [number for number, _ in places]),
+        _file_of=file_of,
     )
 
 
@@ -372,11 +375,7 @@ def _leaves(t: Tensor) -> Iterable[int]:
 
 def _roles(ckpt: Checkpoint, rows: Sequence[int], parameter: bytes) -> array[int]:
     """What each tensor is for, by the containers that it lies in, and by its name."""
-    prefix = ckpt.state_dict().prefix
-    numbers, heads = _core.group_names(ckpt._list, _core.BY_CONTAINER)
-    of_head = [_role(head, prefix) for head in heads]
-    out = array("I", numbers)
-    out = array("I", [of_head[number] for number in out] if any(of_head) else bytes(4 * len(out)))
+    out = _roles_by_container(ckpt)
     known = any(parameter) or ckpt.whole_module
     numbers, last = _core.group_names(ckpt._list, _core.BY_LAST)
     if known and not ckpt.whole_module:
@@ -385,12 +384,26 @@ def _roles(ckpt: Checkpoint, rows: Sequence[int], parameter: bytes) -> array[int
         for i, row in enumerate(rows):
             if out[i] == 0 and not parameter[row]:
                 out[i] = 1
-    elif any(name in BUFFER_NAMES for name in last):
+        return out
+    return _with_buffers(out, numbers, last)
+
+
+def _roles_by_container(ckpt: Checkpoint) -> array[int]:
+    prefix = ckpt.state_dict().prefix
+    numbers, heads = _core.group_names(ckpt._list, _core.BY_CONTAINER)
+    of_head = [_role(head, prefix) for head in heads]
+    out = array("I", numbers)
+    return array("I", [of_head[number] for number in out] if any(of_head) else bytes(4 * len(out)))
+
+
+def _with_buffers(roles: array[int], numbers: bytes, last: Sequence[str]) -> array[int]:
+    """Of the model, what has the name of a buffer. numbers: for each tensor which of the `last` components of names."""
+    if any(name in BUFFER_NAMES for name in last):
         buffer = [name in BUFFER_NAMES for name in last]
         for i, number in enumerate(memoryview(numbers).cast("I")):
-            if out[i] == 0 and buffer[number]:
-                out[i] = 1
-    return out
+            if roles[i] == 0 and buffer[number]:
+                roles[i] = 1
+    return roles
 
 
 def _role(head: str, prefix: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
@@ -131,9 +132,13 @@ class ShardedCheckpoint(Checkpoint):
 
     def _each(self) -> Iterator[tuple[int, Checkpoint]]:
         """Those that can be read."""
-        for i, found in enumerate(self._whole.read):
+        for i, found in enumerate(self._all):
             if isinstance(found, Checkpoint):
                 yield i, found
+
+    @cached_property
+    def _all(self) -> list[Checkpoint | PthError]:
+        return self._read_all()
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -143,7 +148,7 @@ class ShardedCheckpoint(Checkpoint):
             counts[i][0] += 1
             counts[i][1] += t.nbytes
         out = []
-        for i, (file, read) in enumerate(zip(self._layout.files, self._whole.read, strict=True)):
+        for i, (file, read) in enumerate(zip(self._layout.files, self._all, strict=True)):
             path = os.path.join(self._layout.folder, file)  # noqa: PTH118
             error = read.message if isinstance(read, PthError) else None
             out.append(Shard(file, path, self._sizes[i], counts[i][0], counts[i][1], error))
@@ -170,7 +175,7 @@ class ShardedCheckpoint(Checkpoint):
 
     @cached_property
     def _whole(self) -> _Whole:
-        return _Whole(self._layout, self._read_all())
+        return _Whole(self._layout, self._all)
 
     @property
     def _list(self) -> list[str]:  # type: ignore[override]
@@ -319,8 +324,10 @@ class ShardedCheckpoint(Checkpoint):
             raise closed(self.path)
         parts = {i: ckpt.capacity() for i, ckpt in self._each()}
         unread = sum(size for i, size in enumerate(self._sizes) if i not in parts)
-        index = self._layout.index_nbytes
-        return capacity_of_several(self._list, self._whole.places, parts, self._layout.files, index, unread)
+        more = {"names and headers": self._layout.index_nbytes, "other members": unread}
+        places = self._whole.places
+        file_of = array("I", [number for number, _ in places])
+        return capacity_of_several(self, [(place,) for place in places], parts, self._layout.files, file_of, more)
 
     def audit(self) -> AuditReport:
         from .folders import audit_shards

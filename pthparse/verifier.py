@@ -166,7 +166,7 @@ def verify_shards(model: ShardedCheckpoint, threads: int | None, progress: Progr
     layout, whole = model._layout, model._whole
     total, done = sum(model._sizes), 0
     reports: list[tuple[str, VerifyReport]] = []
-    for name, read, size in zip(layout.files, whole.read, model._sizes, strict=True):
+    for name, read, size in zip(layout.files, model._all, model._sizes, strict=True):
         told = None if progress is None else _shifted(progress, done, total)
         if not isinstance(read, PthError):
             reports.append((name, read.verify(threads=threads, progress=told)))
