@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .audits import audit
     from .capacity import Capacity, CapacityGroup, LedgerEntry
     from .checkpoint import Checkpoint, open
+    from .chunked import ChunkedTensor
+    from .distributed import DistributedCheckpoint
     from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
     from .formats.base import Finding
     from .info import build_info
@@ -36,7 +38,9 @@ _HOMES = {
     "Capacity": "capacity",
     "CapacityGroup": "capacity",
     "Checkpoint": "checkpoint",
+    "ChunkedTensor": "chunked",
     "DamagedTensor": "verifier",
+    "DistributedCheckpoint": "distributed",
     "FormatError": "errors",
     "GlobalName": "values",
     "Finding": "formats.base",
@@ -68,7 +72,9 @@ __all__ = [
     "Capacity",
     "CapacityGroup",
     "Checkpoint",
+    "ChunkedTensor",
     "DamagedTensor",
+    "DistributedCheckpoint",
     "Finding",
     "FormatError",
     "GlobalName",

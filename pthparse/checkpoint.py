@@ -99,8 +99,12 @@ def open(
     limits = limits or Limits()
     if is_whole(source) or siblings:
         from .sharded import open_several
-        from .shards import layout_of
+        from .shards import is_distributed, layout_of
 
+        if not siblings and is_distributed(source):  # type: ignore[arg-type]
+            from .distributed import DistributedCheckpoint
+
+            return DistributedCheckpoint(source, limits, mmap)  # type: ignore[arg-type]
         layout = layout_of(source, siblings)  # type: ignore[arg-type]
         if not isinstance(layout, str):
             return open_several(layout, limits, mmap)

@@ -550,14 +550,25 @@ def measure(
     """The statistics of tensors of one checkpoint, in their order; what each argument means: `Checkpoint.stats`."""
     plans: dict[Source, Plan] = {}  # one for each file of a model in several
     names: list[str] = []
+    in_chunks: dict[str, tuple[Any, list[str]]] = {}
+    errors: dict[str, PthError] = {}
     for t in tensors:
-        plan = plans.setdefault(t._home.box.source, Plan(histogram, _kernels.ISAS.index(isa) if isa else ISA))
-        before = len(plan.entries)
-        plan.add(t)
-        names += [e.name for e in plan.entries[before:]]
+        whole: Any = t if t.kind == "chunked" else None
+        if whole is not None and (whole.error is not None or bins or quantiles):
+            errors[t.name] = whole.error or UnsupportedError(
+                "no-array", "tensors in chunks have no bins or quantiles here"
+            )
+            continue
+        for leaf in [t] if whole is None else whole.chunks:
+            plan = plans.setdefault(leaf._home.box.source, Plan(histogram, _kernels.ISAS.index(isa) if isa else ISA))
+            before = len(plan.entries)
+            plan.add(leaf)
+            names += [e.name for e in plan.entries[before:]]
+        if whole is not None:
+            in_chunks[t.name] = whole, names[-len(whole.chunks) :]
+            names[-len(whole.chunks) :] = [t.name]
     total, done = sum(plan.nbytes for plan in plans.values()), 0
     found: dict[str, Stats] = {}
-    errors: dict[str, PthError] = {}
     for plan in plans.values():
         told = None if progress is None else _shifted(progress, done, total)
         plan.run(executor, threads, told)
@@ -566,6 +577,9 @@ def measure(
         for s in plan.stats():
             found[s.name] = plan.distributed(entries[s.name], s, bins, quantiles) if entries else s
         errors |= plan.errors
+    for name, (whole, pieces) in in_chunks.items():
+        if all(piece in found for piece in pieces):
+            found[name] = whole.merged(found[piece] for piece in pieces)
     return StatsTable([found[n] for n in names if n in found], errors)
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from . import _core
 from .auditor import MOST_GLOBALS, VERDICTS, AuditedGlobal, AuditReport, audit_source, refused
 from .errors import PthError
-from .formats.base import MOST_FINDINGS, NOT_READ, Finding
-from .shards import index_layout, is_plain, read_index, safe_link
+from .formats.base import MOST_FINDINGS, NOT_READ, Finding, finding_of
+from .shards import index_layout, is_distributed, is_plain, read_index, safe_link
 from .source import INDEX, open_source
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def audit_folder(path: str | os.PathLike[str], limits: Any) -> AuditReport:
             whole.file(file, name, limits, name.lower().endswith(CHECKPOINTS))
         if not whole.files:
             whole.find("no-checkpoint", None)
+        if is_distributed(top):
+            compare_metadata(top, limits, whole)
     else:
         for name in check_index(top, top.name, whole):
             if safe_link(top.parent / name, top.parent, whole.find, name):
@@ -114,6 +116,17 @@ def audit_shards(model: ShardedCheckpoint) -> AuditReport:
             whole.file(Path(layout.folder, name), name, model._limits, True)
     whole.findings += [f for f in model._between if f.code != "shard-unreadable"]  # its own report says it
     return whole.report()
+
+
+def compare_metadata(top: Path, limits: Any, whole: Whole) -> None:
+    """What the metadata of a distributed checkpoint say, and the directory has not."""
+    from .distributed import DistributedCheckpoint
+
+    try:
+        with DistributedCheckpoint(top, limits, False) as model:
+            whole.findings += [*model._layout.findings, *model._between]
+    except PthError as e:
+        whole.findings.append(finding_of(e, e.member))
 
 
 def compare_index(path: Path, folder: str, limits: Any, whole: Whole) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .auditor import AuditReport
     from .capacity import Capacity
-    from .verifier import VerifyReport
+    from .verifier import DamagedTensor, VerifyReport
 
 MOST_OPEN = 64  # files that are open at once
 
@@ -336,6 +336,20 @@ class ShardedCheckpoint(Checkpoint):
             raise closed(self.path)
         return audit_shards(self)
 
+    def _path_of(self, i: int) -> str | None:
+        """Of a part that is a file of its own, and is there."""
+        file = self._layout.files[i]
+        return None if file in self._layout.missing else os.path.join(self._layout.folder, file)  # noqa: PTH118
+
+    def _judged(self, reports: Sequence[VerifyReport | PthError]) -> tuple[list[str], list[DamagedTensor]]:
+        """Names of the tensors that are whole, and the others, by the verification of each part."""
+        from .verifier import DamagedTensor, VerifyReport
+
+        found = [r for r in reports if isinstance(r, VerifyReport)]
+        damaged = {t.name: t for r in found for t in r.damaged}
+        lost = {n: DamagedTensor(n, None, e.code, e.message) for n, e in self.lost.items() if n not in damaged}
+        return [name for r in found for name in r.whole], [*damaged.values(), *lost.values()]
+
     def verify(self, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Every file: names of members begin with the file's. See `Checkpoint.verify`."""
         from .verifier import verify_shards
@@ -358,7 +372,7 @@ class ShardedCheckpoint(Checkpoint):
 
     def __repr__(self) -> str:
         state = "closed " if self._ended else ""
-        return f"<{state}ShardedCheckpoint {escape(self._layout.path)!r}: {len(self._layout.files)} files>"
+        return f"<{state}{type(self).__name__} {escape(self._layout.path)!r}: {len(self._sizes)} parts>"
 
 
 def _not_there(name: str, file: str, path: str | None) -> PthError:

@@ -24,6 +24,9 @@ MOST_ENTRIES = 100_000  # of a directory
 NUMBERED = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.(?:bin|safetensors|pt|pth|ckpt))")
 # Of a directory with several models, the first of these is meant: what transformers looks for, in its order.
 USUAL = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+# Of the directory of a distributed checkpoint (torch/distributed/checkpoint/filesystem.py).
+METADATA, UNFINISHED, ENDING = ".metadata", ".metadata.tmp", ".distcp"
+OF_A_RANK = re.compile(r"__\d+\.metadata")  # of a save without collectives: each process says its own part
 ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
 Find = Callable[..., None]  # (code, member, message=None)
@@ -71,6 +74,15 @@ class Found:
     def find(self, code: str, member: str | None, message: str | None = None) -> None:
         severity, sentence = _core.FINDINGS[code]
         self.findings.append(Finding(code, severity, member, None, message or sentence))
+
+
+def is_distributed(path: str | os.PathLike[str]) -> bool:
+    """Is it the directory of a distributed checkpoint, or of one that was not finished?"""
+    top = Path(path)
+    return top.is_dir() and any(
+        n in (METADATA, UNFINISHED) or OF_A_RANK.fullmatch(n) or n.endswith(ENDING)
+        for n in os.listdir(top)  # noqa: PTH208
+    )
 
 
 def layout_of(path: str | os.PathLike[str], siblings: bool = False) -> Layout | str:

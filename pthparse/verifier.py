@@ -162,34 +162,37 @@ def verify_checkpoint(ckpt: Checkpoint, threads: int | None, progress: Progress 
 
 
 def verify_shards(model: ShardedCheckpoint, threads: int | None, progress: Progress | None) -> VerifyReport:
-    """The same of a model in several files, each by itself; what is wrong between them are findings."""
-    layout, whole = model._layout, model._whole
+    """The same of a model in several parts, each by itself; what is wrong between them are findings."""
+    layout = model._layout
     total, done = sum(model._sizes), 0
-    reports: list[tuple[str, VerifyReport]] = []
-    for name, read, size in zip(layout.files, model._all, model._sizes, strict=True):
+    reports: list[VerifyReport | PthError] = []
+    for i, (read, size) in enumerate(zip(model._all, model._sizes, strict=True)):
         told = None if progress is None else _shifted(progress, done, total)
+        path = model._path_of(i)
         if not isinstance(read, PthError):
-            reports.append((name, read.verify(threads=threads, progress=told)))
-        elif name not in layout.missing:
+            reports.append(read.verify(threads=threads, progress=told))
+        elif path is None:
+            reports.append(read)
+        else:  # what is whole of it?
             try:
-                found = verify(os.path.join(layout.folder, name), limits=model._limits, threads=threads, progress=told)  # noqa: PTH118
+                reports.append(verify(path, limits=model._limits, threads=threads, progress=told))
             except OSError as e:
-                unread = Finding("unreadable", "incomplete", None, None, f"cannot be opened: {e.strerror}")
-                found = VerifyReport(name, False, "unknown", "", 0, findings=(unread,))
-            reports.append((name, found))
+                reports.append(PthError("unreadable", f"cannot be opened: {e.strerror}", path=path))
         done += size
-    lost = [DamagedTensor(name, None, e.code, e.message) for name, e in whole.lost.items()]
-    known = {t.name for _, r in reports for t in r.damaged}
-    damaged = [t for _, r in reports for t in r.damaged] + [t for t in lost if t.name not in known]
-    verdicts = [r.verdict for _, r in reports] + ["damaged"] * bool(lost or layout.missing)
+    named = list(zip(layout.files, reports, strict=True))
+    whole, damaged = model._judged(reports)
+    found = [r for r in reports if isinstance(r, VerifyReport)]
+    verdicts = [r.verdict for r in found] + ["damaged"] * bool(damaged or layout.missing)
     findings = [*layout.findings, *model._between]
-    for name, r in reports:
+    members: list[VerifiedMember] = []
+    for name, r in named:
+        if isinstance(r, PthError):
+            if name not in layout.missing:
+                verdicts.append("damaged")
+                findings.append(finding_of(r, name))
+            continue
         findings += [Finding(f.code, f.severity, _inside(name, f.member), f.offset, f.message) for f in r.findings]
-    members = tuple(
-        VerifiedMember(_inside(name, m.name), m.offset, m.nbytes, m.status, m.message)
-        for name, r in reports
-        for m in r.members
-    )
+        members += [VerifiedMember(_inside(name, m.name), m.offset, m.nbytes, m.status, m.message) for m in r.members]
     verdict = max(verdicts, key=WORSE.index, default="unknown")
     if verdict == "ok" and any(f.severity == "malformed" for f in findings):
         verdict = "damaged"
@@ -199,12 +202,12 @@ def verify_shards(model: ShardedCheckpoint, threads: int | None, progress: Progr
         verdict=verdict,
         format=model.format,
         nbytes=model.nbytes,
-        checked_nbytes=sum(r.checked_nbytes for _, r in reports),
-        members=members,
-        tensors=len(model) + len(whole.lost),
-        whole=tuple(name for _, r in reports for name in r.whole),
+        checked_nbytes=sum(r.checked_nbytes for r in found),
+        members=tuple(members),
+        tensors=len(whole) + len(damaged),
+        whole=tuple(whole),
         damaged=tuple(damaged),
-        missing_nbytes=sum(r.missing_nbytes for _, r in reports),
+        missing_nbytes=sum(r.missing_nbytes for r in found),
         findings=tuple(findings),
     )
 
