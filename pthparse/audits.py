@@ -11,10 +11,16 @@ from .source import is_whole, open_source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from typing import BinaryIO
 
 
-def audit(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits | None = None) -> AuditReport:  # type: ignore[valid-type]
+def audit(
+    source: str | os.PathLike[str] | bytes | BinaryIO,
+    *,
+    limits: Limits | None = None,  # type: ignore[valid-type]
+    executor: Executor | None = None,
+) -> AuditReport:
     """Says what a file, or every file of a directory, would do to a loader.
 
     Nothing in it is executed or imported. Whatever a file contains, this returns: a broken file is a verdict.
@@ -24,6 +30,8 @@ def audit(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits |
     source : str, os.PathLike, bytes or seekable binary file
     limits : Limits, optional
         What the file may ask for; beyond, the verdict is 'incomplete' or worse.
+    executor : concurrent.futures.Executor, optional
+        Who audits the files of a directory or of a model in several: other processes, a cluster's.
 
     Raises
     ------
@@ -34,7 +42,7 @@ def audit(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits |
     if is_whole(source):
         from .folders import audit_folder
 
-        return audit_folder(source, limits)  # type: ignore[arg-type]
+        return audit_folder(source, limits, executor)  # type: ignore[arg-type]
     try:
         opened = open_source(source)
     except PthError as e:

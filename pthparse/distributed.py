@@ -28,6 +28,8 @@ from .source import OneOfMany, SliceSource, open_source
 from .values import Opaque
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from .auditor import AuditReport
     from .capacity import Capacity
     from .tensor import Tensor
@@ -455,14 +457,14 @@ class DistributedCheckpoint(ShardedCheckpoint):
         more = {"names and headers": self._plan.nbytes, "trailing": max(0, sum(self._file_sizes) - counted)}
         return capacity_of_several(self, places, parts, tuple(self._files), file_of, more)
 
-    def audit(self) -> AuditReport:
+    def audit(self, executor: Executor | None = None) -> AuditReport:
         """Of every file of the directory: see `pthparse.audit`. The classes of the metadata are for `review`."""
         from .folders import audit_folder
         from .source import closed
 
         if self._ended:
             raise closed(self.path)
-        return audit_folder(self._layout.path, self._limits)
+        return audit_folder(self._layout.path, self._limits, executor)
 
     def _path_of(self, i: int) -> str | None:
         return None

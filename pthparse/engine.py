@@ -493,8 +493,9 @@ def _call(job: Job, source: Source, near: bool) -> tuple[Any, ...]:
     if job.gathered is not None and job.gathered[1].data is not None:
         slot, held = job.gathered
         return run_on_bytes, job._replace(gathered=(slot, held._replace(data=bytes(held.data)))), 0, b""
-    if isinstance(source, FileSource) and source.path is not None:
-        return run_elsewhere, job, source.path, source.base, source.opened
+    file, at = source.within() if isinstance(source, SliceSource) else (source, 0)
+    if isinstance(file, FileSource) and file.path is not None:
+        return run_elsewhere, job, file.path, file.base + at, file.opened
     starts = [(r.offset, r.offset + r.nbytes) for r in job.reads]
     if job.gathered is not None:
         walk = job.gathered[1]

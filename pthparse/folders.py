@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from .shards import index_layout, is_distributed, is_plain, read_index, safe_lin
 from .source import INDEX, open_source
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from .sharded import ShardedCheckpoint
 
 # Files that are told of whatever is in them; others are if they turn out to be checkpoints or pickles.
@@ -34,20 +36,21 @@ class Whole:
         severity, sentence = _core.FINDINGS[code]
         self.findings.append(Finding(code, severity, member, None, message or sentence))
 
-    def file(self, path: Path, name: str, limits: Any, wanted: bool) -> None:
-        """Audits one file. Not `wanted`: it may turn out to be none of ours."""
-        try:
-            source = open_source(path)
-        except PthError as e:
-            self.files.append(refused(e))
+    def audit(self, wanted: Iterable[tuple[Path, str, bool]], limits: Any, executor: Executor | None) -> None:
+        """Audits files: (path, name here, is it sure to be one of ours?)."""
+        if executor is None:
+            for path, name, sure in wanted:
+                self.take(name, audit_path(str(path), limits), sure)
             return
-        except OSError as e:
-            self.find("unreadable", name, f"cannot be opened: {e.strerror}")
+        futures = [(name, executor.submit(audit_path, str(path), limits), sure) for path, name, sure in wanted]
+        for name, future, sure in futures:
+            self.take(name, future.result(), sure)
+
+    def take(self, name: str, report: AuditReport | str, wanted: bool) -> None:
+        """What came of one file: its report, or why it could not be opened."""
+        if isinstance(report, str):
+            self.find("unreadable", name, f"cannot be opened: {report}")
             return
-        try:
-            report = audit_source(source, limits)
-        finally:
-            source.close()
         strange = {f.code for f in report.findings} & {*NOT_READ, "not-a-checkpoint", "empty-file", "html-page"}
         if strange and not (report.globals or report.code or wanted):
             if strange & NOT_READ:
@@ -81,7 +84,21 @@ class Whole:
         )
 
 
-def audit_folder(path: str | os.PathLike[str], limits: Any) -> AuditReport:
+def audit_path(path: str, limits: Any) -> AuditReport | str:
+    """Of one file, in whatever process; a text if the system does not give it."""
+    try:
+        source = open_source(path)
+    except PthError as e:
+        return refused(e)
+    except OSError as e:
+        return str(e.strerror or e)
+    try:
+        return audit_source(source, limits)
+    finally:
+        source.close()
+
+
+def audit_folder(path: str | os.PathLike[str], limits: Any, executor: Executor | None = None) -> AuditReport:
     """Audits every checkpoint and pickle below a directory, or the files that an index names.
 
     Files of other kinds are passed by. Links are followed where they stay inside, or are those of a download cache.
@@ -89,31 +106,34 @@ def audit_folder(path: str | os.PathLike[str], limits: Any) -> AuditReport:
     top = Path(path)
     whole = Whole(str(top))
     if top.is_dir():
-        for file, name in files_below(top, whole):
+        found = [(file, name, name.lower().endswith(CHECKPOINTS)) for file, name in files_below(top, whole)]
+        for file, name, _ in found:
             if name.endswith(INDEX):
                 check_index(file, name, whole)
                 compare_index(file, name[: len(name) - len(file.name)], limits, whole)
-            whole.file(file, name, limits, name.lower().endswith(CHECKPOINTS))
+        whole.audit(found, limits, executor)
         if not whole.files:
             whole.find("no-checkpoint", None)
         if is_distributed(top):
             compare_metadata(top, limits, whole)
     else:
-        for name in check_index(top, top.name, whole):
-            if safe_link(top.parent / name, top.parent, whole.find, name):
-                whole.file(top.parent / name, name, limits, True)
+        named = [
+            (top.parent / name, name, True)
+            for name in check_index(top, top.name, whole)
+            if safe_link(top.parent / name, top.parent, whole.find, name)
+        ]
+        whole.audit(named, limits, executor)
         compare_index(top, "", limits, whole)
     return whole.report()
 
 
-def audit_shards(model: ShardedCheckpoint) -> AuditReport:
+def audit_shards(model: ShardedCheckpoint, executor: Executor | None) -> AuditReport:
     """The same of the files of an open model, and of what they and the index say differently."""
     layout = model._layout
     whole = Whole(layout.path)
     whole.findings += layout.findings
-    for name in layout.files:
-        if name not in layout.missing:
-            whole.file(Path(layout.folder, name), name, model._limits, True)
+    there = [(Path(layout.folder, name), name, True) for name in layout.files if name not in layout.missing]
+    whole.audit(there, model._limits, executor)
     whole.findings += [f for f in model._between if f.code != "shard-unreadable"]  # its own report says it
     return whole.report()
 

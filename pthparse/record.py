@@ -16,16 +16,18 @@ else:
         return lambda cls: cls
 
 
-class _Fields:
-    """`__dataclass_fields__` of a record class: made when it is asked for."""
+class _OfDataclass:
+    """What dataclasses, and those who look into them, want of a record class: made when it is asked for."""
 
-    def __get__(self, record: Any, cls: Any) -> dict[str, Any]:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, record: Any, cls: Any) -> Any:
         from dataclasses import field, make_dataclass
 
         kept = {n: {"default": value} for n, value in cls._defaults.items()}
         rows = [(n, cls.__annotations__[n], field(**kept.get(n, {}))) for n in cls.__match_args__]
-        made: Any = make_dataclass(cls.__name__, rows, kw_only=cls._kw_only)
-        return dict(made.__dataclass_fields__)
+        return getattr(make_dataclass(cls.__name__, rows, kw_only=cls._kw_only, frozen=True), self.name)
 
 
 @dataclass_transform(frozen_default=True)
@@ -46,7 +48,8 @@ class Record(metaclass=RecordType):
     """A frozen dataclass. What its methods need beside what it tells has a name that begins with `_`."""
 
     __match_args__: ClassVar[tuple[str, ...]] = ()
-    __dataclass_fields__ = _Fields()
+    __dataclass_fields__ = _OfDataclass("__dataclass_fields__")
+    __dataclass_params__ = _OfDataclass("__dataclass_params__")
 
     if not TYPE_CHECKING:  # a checker makes one of the annotations
 

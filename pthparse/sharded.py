@@ -20,6 +20,7 @@ from .team import MOST_THREADS, processors, together
 from .tensor import Storage, Tensor
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from threading import Lock
 
     from .auditor import AuditReport
@@ -329,12 +330,13 @@ class ShardedCheckpoint(Checkpoint):
         file_of = array("I", [number for number, _ in places])
         return capacity_of_several(self, [(place,) for place in places], parts, self._layout.files, file_of, more)
 
-    def audit(self) -> AuditReport:
+    def audit(self, executor: Executor | None = None) -> AuditReport:
+        """Of every file, and of what they and the index say differently: see `pthparse.audit`."""
         from .folders import audit_shards
 
         if self._ended:
             raise closed(self.path)
-        return audit_shards(self)
+        return audit_shards(self, executor)
 
     def _path_of(self, i: int) -> str | None:
         """Of a part that is a file of its own, and is there."""
@@ -350,13 +352,19 @@ class ShardedCheckpoint(Checkpoint):
         lost = {n: DamagedTensor(n, None, e.code, e.message) for n, e in self.lost.items() if n not in damaged}
         return [name for r in found for name in r.whole], [*damaged.values(), *lost.values()]
 
-    def verify(self, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
-        """Every file: names of members begin with the file's. See `Checkpoint.verify`."""
+    def verify(
+        self,
+        *,
+        threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        executor: Executor | None = None,
+    ) -> VerifyReport:
+        """Every file, by an executor if one is given: names of members begin with the file's. See `pthparse.verify`."""
         from .verifier import verify_shards
 
         if self._ended:
             raise closed(self.path)
-        return verify_shards(self, threads, progress)
+        return verify_shards(self, threads, progress, executor)
 
     # ---- life ----
 

@@ -80,6 +80,10 @@ class SliceSource(Source):
         self._whole = whole
         self._offset = offset
 
+    def within(self) -> tuple[Source, int]:
+        """What it is a part of, and where it begins there."""
+        return self._whole, self._offset
+
     def window(self, offset: int, length: int) -> bytes | memoryview:
         return self._whole.window(self._offset + offset, min(length, max(0, self.size - offset)))
 

@@ -16,6 +16,8 @@ from .record import Record
 from .source import Source, closed, is_whole, open_source
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from .checkpoint import Checkpoint
     from .sharded import ShardedCheckpoint
 
@@ -111,6 +113,7 @@ def verify(
     limits: Limits | None = None,  # type: ignore[valid-type]
     threads: int | None = None,
     progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> VerifyReport:
     """Recomputes every checksum of a file, and compares every extent.
 
@@ -126,6 +129,8 @@ def verify(
         Default: one for each processor that this process may use.
     progress : callable, optional
         Called now and then with (bytes read, bytes to be read).
+    executor : concurrent.futures.Executor, optional
+        Who verifies the files of a model in several: other processes, a cluster's. Each must be able to open them.
 
     Raises
     ------
@@ -134,9 +139,12 @@ def verify(
     """
     if is_whole(source):
         from .checkpoint import open
+        from .sharded import ShardedCheckpoint
 
         try:
             with open(source, limits=limits) as model:
+                if executor is not None and isinstance(model, ShardedCheckpoint):
+                    return model.verify(threads=threads, progress=progress, executor=executor)
                 return model.verify(threads=threads, progress=progress)
         except PthError as e:
             return VerifyReport(e.path, False, "unknown", "", 0, findings=(finding_of(e),))
@@ -161,15 +169,28 @@ def verify_checkpoint(ckpt: Checkpoint, threads: int | None, progress: Progress 
         ckpt._box.findings = kept
 
 
-def verify_shards(model: ShardedCheckpoint, threads: int | None, progress: Progress | None) -> VerifyReport:
+def verify_shards(
+    model: ShardedCheckpoint, threads: int | None, progress: Progress | None, executor: Executor | None = None
+) -> VerifyReport:
     """The same of a model in several parts, each by itself; what is wrong between them are findings."""
     layout = model._layout
     total, done = sum(model._sizes), 0
     reports: list[VerifyReport | PthError] = []
+    paths = [model._path_of(i) for i in range(len(layout.files))]
+    futures: list[Any] = []
+    if executor is not None:
+        futures = [path and executor.submit(verify, path, limits=model._limits, threads=threads) for path in paths]
     for i, (read, size) in enumerate(zip(model._all, model._sizes, strict=True)):
         told = None if progress is None else _shifted(progress, done, total)
-        path = model._path_of(i)
-        if not isinstance(read, PthError):
+        path = paths[i]
+        if futures and futures[i] is not None:
+            try:
+                reports.append(futures[i].result())
+            except OSError as e:
+                reports.append(PthError("unreadable", f"cannot be opened: {e.strerror}", path=path))
+            if told is not None:
+                told(size, size)
+        elif not isinstance(read, PthError):
             reports.append(read.verify(threads=threads, progress=told))
         elif path is None:
             reports.append(read)
