@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .capacity import Capacity, CapacityGroup, LedgerEntry
     from .checkpoint import Checkpoint, open
     from .chunked import ChunkedTensor
+    from .deepspeed import DeepSpeedCheckpoint, Partition
     from .distributed import DistributedCheckpoint
     from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
     from .formats.base import Finding
@@ -40,6 +41,7 @@ _HOMES = {
     "Checkpoint": "checkpoint",
     "ChunkedTensor": "chunked",
     "DamagedTensor": "verifier",
+    "DeepSpeedCheckpoint": "deepspeed",
     "DistributedCheckpoint": "distributed",
     "FormatError": "errors",
     "GlobalName": "values",
@@ -48,6 +50,7 @@ _HOMES = {
     "LimitError": "errors",
     "Limits": "limits",
     "Opaque": "values",
+    "Partition": "deepspeed",
     "Plan": "plan",
     "PthError": "errors",
     "Shard": "sharded",
@@ -74,6 +77,7 @@ __all__ = [
     "Checkpoint",
     "ChunkedTensor",
     "DamagedTensor",
+    "DeepSpeedCheckpoint",
     "DistributedCheckpoint",
     "Finding",
     "FormatError",
@@ -82,6 +86,7 @@ __all__ = [
     "LimitError",
     "Limits",
     "Opaque",
+    "Partition",
     "Plan",
     "PthError",
     "Shard",

@@ -429,6 +429,11 @@ class _Whole:
             if isinstance(found, PthError) and file not in layout.missing:
                 self._find("shard-unreadable", file, f"{_core.FINDINGS['shard-unreadable'][1]}: {found.message}")
         indexes = [found._index if isinstance(found, Checkpoint) else {} for found in read]
+        if layout.prefixes:
+            indexes = [
+                {prefix + n: at for n, at in index.items()}
+                for prefix, index in zip(layout.prefixes, indexes, strict=True)
+            ]
         owner: dict[str, int] = {}
         for name, number in (layout.weights or {}).items():
             here = read[number]
@@ -477,7 +482,12 @@ class _Whole:
 
 
 def open_several(layout: Layout, limits: Any, mapped: bool) -> ShardedCheckpoint:
-    model = ShardedCheckpoint(layout, limits, mapped)
+    kind: type[ShardedCheckpoint] = ShardedCheckpoint
+    if layout.prefixes:
+        from .deepspeed import DeepSpeedCheckpoint
+
+        kind = DeepSpeedCheckpoint
+    model = kind(layout, limits, mapped)
     if layout.weights is None:
         model._whole  # noqa: B018 - without an index only the files say what is in them
     return model

@@ -24,6 +24,8 @@ MOST_ENTRIES = 100_000  # of a directory
 NUMBERED = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.(?:bin|safetensors|pt|pth|ckpt))")
 # Of a directory with several models, the first of these is meant: what transformers looks for, in its order.
 USUAL = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+# Files of DeepSpeed's processes.
+ZERO = re.compile(r"(?:bf16_)?(?:zero_)?(?:pp_rank_\d+_)?mp_rank_\d+_(?:model|optim)_states\.pt")
 # Of the directory of a distributed checkpoint (torch/distributed/checkpoint/filesystem.py).
 METADATA, UNFINISHED, ENDING = ".metadata", ".metadata.tmp", ".distcp"
 OF_A_RANK = re.compile(r"__\d+\.metadata")  # of a save without collectives: each process says its own part
@@ -63,6 +65,7 @@ class Layout(Record):
     weights: dict[str, int] | None
     metadata: dict[str, Any]
     findings: tuple[Finding, ...]
+    prefixes: tuple[str, ...] = ()  # of the names in each file; none: a name is as it stands there
 
 
 class Found:
@@ -115,6 +118,10 @@ def _of_folder(text: str, top: Path) -> Layout | str:
             if len(names) > MOST_ENTRIES:
                 raise UnsupportedError("directory", f"a directory of more than {MOST_ENTRIES:,} entries", path=text)
     names.sort()
+    if is_zero(names):
+        return _of_zero(text, top, names)
+    if "latest" in names and (inner := _latest(top)) is not None:
+        return _of_folder(text, inner)
     indexes = [n for n in names if n.endswith(INDEX)]
     usual = next((n for n in USUAL if n in names), None)
     chosen = usual if usual is not None else indexes[0] if len(indexes) == 1 else None
@@ -134,6 +141,43 @@ def _of_folder(text: str, top: Path) -> Layout | str:
     what = ", ".join(escape(n) for n in (indexes or single)[:4])
     several = f"several models ({what}, ...): name one of them" if what else "no checkpoint in it"
     raise UnsupportedError("directory", f"a directory with {several}", path=text)
+
+
+def is_zero(names: list[str]) -> bool:
+    """Are these the files of a ZeRO directory?"""
+    return any(ZERO.fullmatch(n) for n in names)
+
+
+def _of_zero(text: str, top: Path, names: list[str]) -> Layout:
+    found = Found()
+    files = sorted((n for n in names if ZERO.fullmatch(n)), key=_by_numbers)
+    missing = frozenset(f for f in files if not safe_link(top / f, top, found.find, f))
+    prefixes = tuple(f"{Path(f).stem}/" for f in files)
+    return Layout(text, str(top), None, 0, tuple(files), missing, None, {}, tuple(found.findings), prefixes)
+
+
+def _by_numbers(name: str) -> tuple[bool, list[tuple[bool, int, str]]]:
+    """The model's files first; rank 10 behind rank 9."""
+    parts = [(x.isdecimal(), int(x) if x.isdecimal() else 0, x) for x in re.split(r"(\d+)", name)]
+    return "optim" in name, parts
+
+
+def _latest(top: Path) -> Path | None:
+    """The directory that the text of the file `latest` names, if it is one of ZeRO's."""
+    try:
+        source = open_source(top / "latest")
+    except (OSError, PthError):
+        return None
+    try:
+        tag = bytes(source.window(0, 256)).decode("utf-8", "replace").strip()
+    finally:
+        source.close()
+    ignored = Found()
+    plain = is_plain(tag, "latest", ignored.find) and os.path.lexists(top / tag)
+    if not plain or not safe_link(top / tag, top, ignored.find, tag):
+        return None
+    inner = top / tag
+    return inner if inner.is_dir() and is_zero(os.listdir(inner)) else None  # noqa: PTH208
 
 
 def _told(layout: Layout, what: str) -> Layout:

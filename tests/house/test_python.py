@@ -50,6 +50,7 @@ FLOORS = {
     "folders": 7,
     "sharded": 7,
     "distributed": 7,
+    "deepspeed": 7,
     "verifier": 7,
     "audits": 8,
     "report": 9,
