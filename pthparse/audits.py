@@ -7,7 +7,7 @@ import os
 from .auditor import INDEX, AuditReport, audit_source, refused
 from .errors import PthError
 from .limits import Limits
-from .source import open_source
+from .source import is_url, open_source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,5 +46,5 @@ def audit(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits |
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
-    """A directory, or the index of a model in several files?"""
-    return os.path.isdir(path) or os.fspath(path).endswith(INDEX)  # noqa: PTH112 - pathlib is slow to import
+    """A directory, or the index of a model in several files? Of what is far away, each file is by itself."""
+    return not is_url(path) and (os.path.isdir(path) or os.fspath(path).endswith(INDEX))  # noqa: PTH112 - pathlib is slow to import

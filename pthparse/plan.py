@@ -14,7 +14,7 @@ from . import _core
 from .capacity import BUFFERS, OPTIMIZER, PARAMETERS, ROLES
 from .errors import PthError
 from .record import Record
-from .source import open_source
+from .source import is_url, open_source
 
 if TYPE_CHECKING:
     from .capacity import Capacity
@@ -306,7 +306,7 @@ def _config(path: str | None) -> tuple[dict[str, Any], list[str]]:
     import json
     import os
 
-    if path is None:
+    if path is None or is_url(path):  # a name that was not given is not fetched
         return {}, []
     beside = os.path.join(os.path.dirname(path), "config.json")  # noqa: PTH118, PTH120 - pathlib is slow to import
     if not os.path.lexists(beside):

@@ -136,6 +136,8 @@ def verify(
         return VerifyReport(e.path, False, "unknown", "", 0, findings=(finding_of(e),))
     try:
         return _verify_source(opened, limits or Limits(), threads, progress)
+    except TruncatedError as e:  # changed where it was, before anything could be seen
+        return VerifyReport(opened.path, False, "unknown", "", opened.size, findings=(finding_of(e),))
     finally:
         opened.close()
 
