@@ -22,6 +22,7 @@ def audit(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits |
     Parameters
     ----------
     source : str, os.PathLike, bytes or seekable binary file
+        Text may be a URL: see `pthparse.open`.
     limits : Limits, optional
         What the file may ask for; beyond, the verdict is 'incomplete' or worse.
 

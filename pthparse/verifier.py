@@ -118,6 +118,7 @@ def verify(
     Parameters
     ----------
     source : str, os.PathLike, bytes or seekable binary file
+        Text may be a URL: see `pthparse.open`.
     limits : Limits, optional
         What the file may ask for; beyond, the verdict is 'unknown'.
     threads : int, optional

@@ -27,6 +27,7 @@ BEHIND = 24  # bytes of the longest data descriptor
 TAIL = 56 + 20 + 22  # the end records of an archive that torch writes
 NEAR = 16384  # bytes from one member to the next, up to which they are read together
 FAR_WINDOW = 512  # of an archive that is far away: bytes of a member's header, with its name and padding
+FAR_PADDED = 8192  # the same, of archives that are aligned to pages
 FAR_TOGETHER, FAR_MEMBERS = (
     1 << 22,
     1024,
@@ -103,7 +104,7 @@ def windows(box: ZipContainer, step: Callable[[Any, int], int | None]) -> None:
     """
     end = box.end.dir_off
     usual = FAR_WINDOW if box.source.afar else 1 << 18 if end < NEAR * len(box.zip) else 4096
-    ahead = _ahead(box) if box.source.afar else iter(())
+    ahead = _ahead(box, 0, usual) if box.source.afar else iter(())
     prepared = 0
     at: int | None = 0
     length = usual
@@ -122,28 +123,33 @@ def windows(box: ZipContainer, step: Callable[[Any, int], int | None]) -> None:
         stuck = following == at
         if stuck and length >= _core.ZIP_WINDOW:
             raise TruncatedError("file-changed", "the file was cut while it was read", offset=at)
+        if stuck and usual == FAR_WINDOW:  # more padding than most have: the others will have it too
+            usual = length = FAR_PADDED
+            ahead, prepared = _ahead(box, at, usual), 0
+            continue
         length = max(usual, _core.ZIP_WINDOW) if stuck else usual
         at = following
 
 
-def _ahead(box: ZipContainer) -> Iterator[list[tuple[int, int]]]:
-    """Of an archive that is far away: what `windows` will read, as much as is fetched at once."""
+def _ahead(box: ZipContainer, begin: int, window: int) -> Iterator[list[tuple[int, int]]]:
+    """Of an archive that is far away: what `windows` will read from a byte on, as much as is fetched at once."""
     end = box.end.dir_off
     extents: list[tuple[int, int]] = []
     size = 0
-    for start in sorted((0, end, *(box.zip.entry(i)[0] for i in range(len(box.zip))))):
-        at, stop = around(min(start, end))
+    starts = (0, end, *(box.zip.entry(i)[0] for i in range(len(box.zip))))
+    for start in sorted(start for start in starts if start >= begin):
+        at, stop = around(min(start, end), window)
         if extents and (size > FAR_TOGETHER or len(extents) == FAR_MEMBERS):
             yield extents
             extents, size = [], 0
-        size += FAR_WINDOW if not extents else min(at - extents[-1][0], NEAR)
+        size += window if not extents else min(at - extents[-1][0], NEAR)
         extents.append((at, min(stop, end)))
     yield extents
 
 
-def around(lho: int) -> tuple[int, int]:
+def around(lho: int, window: int = FAR_WINDOW) -> tuple[int, int]:
     """What is fetched of a local header that is far away: with the data descriptor before it, as walks ask for it."""
-    return max(0, lho - BEHIND), lho + FAR_WINDOW
+    return max(0, lho - BEHIND), lho + window
 
 
 def check_marks(box: ZipContainer) -> None:

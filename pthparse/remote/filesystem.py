@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from fsspec import AbstractFileSystem
 
 from ..errors import PthError, UnsupportedError, escape
 from .cache import cut
 
 TIMEOUT = 120.0  # seconds for one request
 AT_ONCE = 8  # requests
-MARKS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
+MARKS = ("ETag", "etag", "blob_id", "LastModified", "last_modified", "mtime", "updated", "created")
+THREADED = frozenset(("hf",))  # protocols without an asynchronous package, whose requests share nothing
 
 
 class FilesystemWire:
@@ -32,6 +36,11 @@ class FilesystemWire:
             )
         self.size = size
         self._state = self._marks(found)
+        # fsspec's own way opens the file, and would fetch some MB more than it is asked for.
+        plain = getattr(getattr(fs, "cat_file", None), "__func__", None) is AbstractFileSystem.cat_file
+        self._how = {"cache_type": "none"} if plain else {}
+        protocols = getattr(fs, "protocol", ())
+        self._threaded = not THREADED.isdisjoint((protocols,) if isinstance(protocols, str) else protocols)
 
     def _info(self) -> dict[str, Any]:
         try:
@@ -57,12 +66,20 @@ class FilesystemWire:
             if getattr(fs, "async_impl", False):
                 asyncio.run_coroutine_threadsafe(self._together(parts), fs.loop).result()
                 return
-            for start, into in parts:
-                self._fill(start, into, fs.cat_file(self._name, start=start, end=start + len(into)))
+            if self._threaded and len(parts) > 1:
+                with ThreadPoolExecutor(AT_ONCE) as executor:
+                    list(executor.map(self._get, parts))
+                return
+            for part in parts:
+                self._get(part)
         except PthError:
             raise
         except Exception as e:
             raise told(e, self._path) from e
+
+    def _get(self, part: tuple[int, memoryview]) -> None:
+        start, into = part
+        self._fill(start, into, self._fs.cat_file(self._name, start=start, end=start + len(into), **self._how))
 
     async def _together(self, parts: Sequence[tuple[int, memoryview]]) -> None:
         turns = asyncio.Semaphore(AT_ONCE)

@@ -82,8 +82,8 @@ class HttpWire:
             try:
                 if await self._get(session, start, into, left > 0):
                     return
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, ConnectionResetError):
-                if not left:
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, aiohttp.ClientOSError) as e:
+                if not left or isinstance(e, aiohttp.ClientConnectorError):
                     raise
             await asyncio.sleep(PAUSE * 4 ** (ATTEMPTS - 1 - left))
 

@@ -449,6 +449,17 @@ def test_a_redirect_is_followed() -> None:
         assert (ckpt["w"].numpy() == DATA).all() and ckpt.path == other.url
 
 
+def test_the_configuration_of_fsspec_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    monkeypatch.setitem(fsspec.config.conf, "http", {"headers": {"X-Token": "word", "Range": "bytes=0-0"}})
+    with serve(SMALL) as server, pthparse.open(server.url) as ckpt:
+        assert (ckpt["w"].numpy() == DATA).all()
+        assert {headers["X-Token"] for headers in server.headers} == {"word"}
+        assert {headers["Accept-Encoding"] for headers in server.headers} == {"identity"}
+        assert server.asked[0] == (0, 4096)
+
+
 def test_https_is_not_left_for_http() -> None:
     class Step:
         def __init__(self, scheme: str) -> None:
@@ -728,6 +739,55 @@ def test_asynchronous_protocols_and_chains(tmp_path: Path) -> None:
 def test_faults_of_filesystems(fs: Odd, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         cache.RemoteSource(filesystem.FilesystemWire(fs, "x", "odd://x"), "odd://x").window(0, 10)
+
+
+def test_a_protocol_that_reads_ahead_is_kept_from_it() -> None:
+    from fsspec import AbstractFileSystem
+    from fsspec.spec import AbstractBufferedFile
+
+    fetched = []
+
+    class File(AbstractBufferedFile):
+        def _fetch_range(self, start: int, end: int) -> bytes:
+            fetched.append((start, end))
+            return SMALL[start:end]
+
+    class Files(AbstractFileSystem):
+        protocol = "hf"  # one of those that are asked several times at once
+
+        def info(self, path: str, **how: Any) -> dict[str, Any]:
+            return {"name": path, "size": len(SMALL), "type": "file"}
+
+        def _open(self, path: str, mode: str = "rb", **how: Any) -> Any:
+            return File(self, path, mode, **{k: v for k, v in how.items() if k != "block_size"})
+
+    source = cache.RemoteSource(filesystem.FilesystemWire(Files(skip_instance_cache=True), "x", "x"), "x")
+    box = read(source, pthparse.Limits())
+    assert box.format == "zip" and sum(end - begin for begin, end in fetched) <= 2 * 4096 + 1024
+    fetched.clear()
+    wire = source._wire
+    buffers = [memoryview(bytearray(n)) for n in (10, 20, 30)]
+    wire.fetch([(100 * n, into) for n, into in enumerate(buffers)])  # type: ignore[union-attr]
+    assert [bytes(b) for b in buffers] == [SMALL[:10], SMALL[100:120], SMALL[200:230]]
+    assert sorted(fetched) == [(0, 10), (100, 120), (200, 230)]
+
+
+def test_archives_that_are_aligned_to_pages() -> None:
+    """Their local headers are longer than those of most: found out once, not for each."""
+    rows, at = [], 0
+    data = {f"archive/data/{i}": np.full(50_000, i, np.float32).tobytes() for i in range(40)}
+    root = p.pickle(p.dict_of({f"w{i}": p.vector(str(i), 50_000) for i in range(40)}))
+    for name, held in {"archive/data.pkl": root, **data, "archive/version": b"3\n"}.items():
+        padding = -(at + 34 + len(name)) % 4096
+        extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
+        rows.append(Entry(name, held, local_extra=extra))
+        at += 30 + len(name) + len(extra) + len(held)
+    whole = build(rows)
+    with serve(whole) as server:
+        report = pthparse.audit(server.url)
+        assert told(report) == told(pthparse.audit(whole))
+        assert len(server.asked) < 90 and server.sent < 500_000
+        assert told(pthparse.verify(server.url)) == told(pthparse.verify(whole))
 
 
 def test_what_cannot_be_a_protocol() -> None:
