@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from . import _core, formats
 from .dangers import Judge, suspicious
-from .errors import LimitError, PthError, UnsupportedError, guard
+from .errors import LimitError, PthError, TruncatedError, UnsupportedError, guard
 from .formats import zip_rest
-from .formats.base import MOST_FINDINGS, Container, Finding, Pickle, Remain, finding_of, names_globals
+from .formats.base import MOST_FINDINGS, UNSEEN, Container, Finding, Pickle, Remain, finding_of, names_globals
 from .literal import literal
 from .record import Record
 from .source import MemorySource, SliceSource, Source
@@ -126,15 +126,19 @@ class AuditReport(Record):
 
 
 def refused(error: PthError) -> AuditReport:
-    """Of what is not even a file: a FIFO, a device."""
-    finding = Finding(error.code, "malformed", None, None, error.message)
-    return AuditReport(error.path, "malformed", "", 0, 0, (), (finding,), n_findings=1)
+    """Of what is not even a file (a FIFO, a device), or is far away and cannot be read by parts."""
+    verdict = "incomplete" if error.code in UNSEEN else "malformed"
+    finding = Finding(error.code, verdict, None, None, error.message)
+    return AuditReport(error.path, verdict, "", 0, 0, (), (finding,), n_findings=1)
 
 
 def audit_source(source: Source, limits: Any) -> AuditReport:
     """The same of an open source, which is the caller's to close."""
     auditor = Auditor(source, limits)
-    auditor.run()
+    try:
+        auditor.run()
+    except TruncatedError as e:  # changed where it was, before anything could be seen
+        auditor.blame(e)
     return auditor.report()
 
 

@@ -28,6 +28,7 @@ def audit(
     Parameters
     ----------
     source : str, os.PathLike, bytes or seekable binary file
+        Text may be a URL: see `pthparse.open`.
     limits : Limits, optional
         What the file may ask for; beyond, the verdict is 'incomplete' or worse.
     executor : concurrent.futures.Executor, optional

@@ -75,7 +75,8 @@ def open(
     ----------
     source : str, os.PathLike, bytes or seekable binary file
         A file is read from its current position on, as torch.load does. A directory, or the index of a model in several
-        files (`*.index.json`): all of them as one, see `ShardedCheckpoint`.
+        files (`*.index.json`): all of them as one, see `ShardedCheckpoint`. Text may be a URL (`https://`, `s3://`, `hf://`:
+        `pip install 'pthparse[remote]'`): of what it names only the parts are fetched that are asked for.
     limits : Limits, optional
         What the file may ask for.
     mmap : bool

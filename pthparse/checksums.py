@@ -16,6 +16,7 @@ from .team import together
 
 BUFFER = 1 << 19
 PIECE = 1 << 24  # of a large part: what a thread takes at once
+AHEAD = 1 << 22  # of a file that is far away: what a thread fetches at once
 FEW_BYTES = 1 << 22  # not worth a thread
 POLYNOMIAL = 0xEDB88320  # of zip, its lowest bit the highest power
 
@@ -160,16 +161,36 @@ class _Work:
             self.sums.append(sums)
         while not self.stopped:
             with self.lock:
-                pieces = next(self.pieces, None)
-            if pieces is None:
+                batch = self._batch()
+            if not batch:
                 return
-            for piece, crc in self._sum(pieces, buffer, me):
-                sums.append((piece.part, piece.offset, piece.length, crc))
+            source = self._held(batch)
+            for pieces in batch:
+                for piece, crc in self._sum(pieces, buffer, me, source):
+                    sums.append((piece.part, piece.offset, piece.length, crc))
+
+    def _batch(self) -> list[list[_Piece]]:
+        """What a thread takes next: of a file that is far away as much as is worth a request."""
+        batch: list[list[_Piece]] = []
+        size = 0
+        while not batch or (self.source.afar and size < AHEAD):
+            pieces = next(self.pieces, None)
+            if pieces is None:
+                break
+            batch.append(pieces)
+            size += sum(piece.length for piece in pieces)
+        return batch
+
+    def _held(self, batch: list[list[_Piece]]) -> Source:
+        if not self.source.afar:
+            return self.source
+        whole = (piece for pieces in batch for piece in pieces if piece.length <= BUFFER)  # others by steps
+        return self.source.held((piece.offset, piece.offset + piece.length) for piece in whole)
 
     def stop(self) -> None:
         self.stopped = True
 
-    def _sum(self, pieces: list[_Piece], buffer: bytearray, me: int) -> Iterator[tuple[_Piece, int]]:
+    def _sum(self, pieces: list[_Piece], buffer: bytearray, me: int, source: Source) -> Iterator[tuple[_Piece, int]]:
         first, last = pieces[0], pieces[-1]
         if first.inflated is not None:
             try:
@@ -179,7 +200,7 @@ class _Work:
                     raise
                 self.failed[first.part] = e
         elif last.offset + last.length - first.offset <= BUFFER:
-            data = memoryview(self._read(first.offset, last.offset + last.length - first.offset, buffer))
+            data = memoryview(self._read(first.offset, last.offset + last.length - first.offset, buffer, source))
             crc32 = _library().crc32
             for piece in pieces:
                 at = piece.offset - first.offset
@@ -193,14 +214,18 @@ class _Work:
 
     def _chunks(self, piece: _Piece, buffer: bytearray, me: int) -> Iterator[Any]:
         at, end = piece.offset, piece.offset + piece.length
+        source, ahead = self.source, at
         while at < end and not self.stopped:
-            data = self._read(at, min(BUFFER, end - at), buffer)
+            if source.afar and at >= ahead:
+                ahead = min(at + AHEAD, end)
+                source = self.source.held([(at, ahead)])
+            data = self._read(at, min(BUFFER, end - at), buffer, source)
             yield data
             at += len(data)
             self.done[me] += len(data)
 
-    def _read(self, offset: int, length: int, buffer: bytearray) -> bytes | memoryview:
-        data = self.source.fill(buffer, offset, length)
+    def _read(self, offset: int, length: int, buffer: bytearray, source: Source) -> bytes | memoryview:
+        data = source.fill(buffer, offset, length)
         if len(data) < length:
             raise TruncatedError(
                 "file-changed",

@@ -108,7 +108,7 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     parser = Parser(
         prog="pthparse",
         description="Says what is in a PyTorch checkpoint. Nothing in the file is executed. "
-        "`pthparse FILE` is `pthparse info FILE`.",
+        "`pthparse FILE` is `pthparse info FILE`. FILE may be a URL.",
         epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"pthparse {__version__}")

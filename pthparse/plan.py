@@ -14,7 +14,7 @@ from . import _core
 from .capacity import BUFFERS, OPTIMIZER, PARAMETERS, ROLES
 from .errors import PthError
 from .record import Record
-from .source import open_source
+from .source import is_url, open_source
 
 if TYPE_CHECKING:
     from .capacity import Capacity
@@ -299,7 +299,7 @@ def _config(path: str | None) -> tuple[dict[str, Any], list[str]]:
     import json
     import os
 
-    if path is None:
+    if path is None or is_url(path):  # a name that was not given is not fetched
         return {}, []
     folder = path if os.path.isdir(path) else os.path.dirname(path)  # noqa: PTH112, PTH120 - pathlib is slow to import
     beside = os.path.join(folder, "config.json")  # noqa: PTH118

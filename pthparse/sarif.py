@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from . import _core
 from .errors import escape
+from .source import is_url
 
 if TYPE_CHECKING:
     from .auditor import AuditReport
@@ -52,7 +53,8 @@ def _results(report: AuditReport) -> Iterator[dict[str, Any]]:
 def _result(
     rule: str, level: str, text: str, path: str | None, member: str | None, offset: int | None
 ) -> dict[str, Any]:
-    physical: dict[str, Any] = {"artifactLocation": {"uri": quote(path or "memory", errors="replace")}}
+    safe = "/:?=&%@" if is_url(path) else "/"  # a URL is one already
+    physical: dict[str, Any] = {"artifactLocation": {"uri": quote(path or "memory", safe=safe, errors="replace")}}
     if offset is not None and member is None:
         physical["region"] = {"byteOffset": offset}
     place: dict[str, Any] = {"physicalLocation": physical}

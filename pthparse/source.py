@@ -1,4 +1,4 @@
-"""Where the bytes come from: a path, bytes in memory, or an open file.
+"""Where the bytes come from: a path, a URL, bytes in memory, or an open file.
 
 Metadata are read by `pread` into private memory: a file that is changed or cut meanwhile gives an error, never a fault.
 Only tensor data are mapped, and only when an array without a copy is asked for.
@@ -11,10 +11,11 @@ import os
 import stat
 from _thread import allocate_lock as Lock  # threading itself takes longer to import
 
-from .errors import FormatError, PthError, TruncatedError, UnsupportedError
+from .errors import FormatError, PthError, TruncatedError, UnsupportedError, escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any, BinaryIO
 
 
@@ -27,11 +28,14 @@ class Source:
         For messages and `Checkpoint.path`.
     size : int
         Bytes, when it was opened.
+    afar : bool
+        Does each read cost a journey? Then it pays to say beforehand what will be read.
     """
 
     path: str | None = None
     size: int = 0
     mapped = True  # may view() map the file?
+    afar = False
 
     def window(self, offset: int, length: int) -> bytes | memoryview:
         """At most `length` bytes from `offset` on; fewer at the end."""
@@ -52,6 +56,13 @@ class Source:
     def fill(self, buffer: bytearray, offset: int, length: int) -> bytes | memoryview:
         """The same as `window`, for reading much: `buffer`, of at least `length` bytes, may be what is handed out."""
         return self.window(offset, length)
+
+    def prepare(self, extents: Iterable[tuple[int, int]]) -> None:
+        """These (begin, end) will be read soon; what is far away is fetched together. Nothing is promised."""
+
+    def held(self, extents: Iterable[tuple[int, int]]) -> Source:
+        """A source to read these (begin, end) from, and no others: of what is far away, they in memory."""
+        return self
 
     def view(self) -> Any:
         """A read-only buffer over everything, or None if there can be none."""
@@ -79,6 +90,12 @@ class SliceSource(Source):
             whole = whole._whole
         self._whole = whole
         self._offset = offset
+        self.afar = whole.afar
+
+    def prepare(self, extents: Iterable[tuple[int, int]]) -> None:
+        self._whole.prepare(
+            (self._offset + begin, self._offset + min(end, self.size)) for begin, end in extents if begin < self.size
+        )
 
     def within(self) -> tuple[Source, int]:
         """What it is a part of, and where it begins there."""
@@ -323,7 +340,7 @@ INDEX = ".index.json"  # how the name of the index of a model in several files e
 
 def is_whole(path: Any) -> bool:
     """Is it the path of a directory, or of the index of a model in several files?"""
-    if not isinstance(path, (str, os.PathLike)):
+    if not isinstance(path, (str, os.PathLike)) or is_url(path):  # of what is far away, each file is by itself
         return False
     return os.path.isdir(path) or os.fsdecode(os.fspath(path)).endswith(INDEX)  # noqa: PTH112 - pathlib is slow to import
 
@@ -333,7 +350,12 @@ def closed(path: str | None) -> PthError:
 
 
 def open_source(source: Any) -> Source:
-    """A path, bytes-like object or seekable binary file (from its current position on, as torch.load reads it)."""
+    """A path, URL, bytes-like object or seekable binary file (from its current position on, as torch.load reads it).
+
+    Text alone can be a URL. Who makes a path of names out of a file gives a `Path`, or asks `is_url`.
+    """
+    if isinstance(source, str) and is_url(source):
+        return _open_url(source)
     if isinstance(source, (str, os.PathLike)):
         return _open_path(os.fspath(source))
     if isinstance(source, io.BytesIO):
@@ -354,6 +376,31 @@ def open_source(source: Any) -> Source:
         name = getattr(source, "name", None)
         return FileSource(os.dup(fd), name if isinstance(name, str) else None, base)
     return StreamSource(source, base)
+
+
+def is_url(text: object) -> bool:
+    """Is it a URL (`https://...`, `simplecache::s3://...`), and no path? A letter and a colon are a drive."""
+    if not isinstance(text, str) or "://" not in text:
+        return False
+    schemes = text.partition("://")[0].split("::")
+    return all(
+        len(s) > 1 and s.isascii() and s[0].isalpha() and s.replace("+", "").replace("-", "").replace(".", "").isalnum()
+        for s in schemes
+    )
+
+
+def _open_url(url: str) -> Source:
+    if url[:7].lower() == "file://":
+        from urllib.parse import urlsplit
+        from urllib.request import url2pathname
+
+        parts = urlsplit(url)
+        if parts.netloc not in ("", "localhost"):
+            raise UnsupportedError("url", f"a file of another machine ({escape(parts.netloc)})", path=url)
+        return _open_path(url2pathname(parts.path))
+    from .remote import open_url
+
+    return open_url(url)
 
 
 def _is_buffer(source: Any) -> bool:

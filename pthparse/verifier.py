@@ -123,6 +123,7 @@ def verify(
     Parameters
     ----------
     source : str, os.PathLike, bytes or seekable binary file
+        Text may be a URL: see `pthparse.open`.
     limits : Limits, optional
         What the file may ask for; beyond, the verdict is 'unknown'.
     threads : int, optional
@@ -154,6 +155,8 @@ def verify(
         return VerifyReport(e.path, False, "unknown", "", 0, findings=(finding_of(e),))
     try:
         return _verify_source(opened, limits or Limits(), threads, progress)
+    except TruncatedError as e:  # changed where it was, before anything could be seen
+        return VerifyReport(opened.path, False, "unknown", "", opened.size, findings=(finding_of(e),))
     finally:
         opened.close()
 

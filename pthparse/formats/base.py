@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from .. import _core
@@ -20,6 +20,8 @@ NOT_READ = frozenset(
 )
 
 
+# Errors after which nothing can be said of a file, neither good nor bad.
+UNSEEN = frozenset(("file-changed", "no-ranges", "remote-extra", "url"))
 MOST_FINDINGS = 1000
 # The first byte of protocols 0 and 1 is that of the value itself.
 OPCODES = frozenset(row[1] for row in _core.OPCODES)
@@ -39,7 +41,7 @@ class Finding(Record):
 
 def finding_of(error: PthError, member: str | None = None) -> Finding:
     """An error that kept a part of the file from being read, as a finding of its own code."""
-    if isinstance(error, LimitError) or error.code == "file-changed":
+    if isinstance(error, LimitError) or error.code in UNSEEN:
         severity = "incomplete"
     else:
         severity = "review" if error.code in NOT_READ else "malformed"
@@ -169,6 +171,9 @@ class Container:
         if code:
             raise _core.error_of(code)
         return Extent(offset, nbytes)
+
+    def locate(self, spans: Iterable[tuple[Any, int]]) -> None:
+        """The extents of these (store, span) will be asked for: reads what tells them together. Raises no PthError."""
 
     def is_stored(self, store: Any, span: int) -> bool:
         """Do its bytes lie in the file as they are?"""

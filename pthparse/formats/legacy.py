@@ -22,6 +22,7 @@ MAGIC_TEXT = b"L119547037146038801333356L\n."  # the same number by protocols 0 
 PICKLES = ("magic", "version", "sys_info", "object", "storage_keys")
 OBJECT = 3
 COUNT = 8  # bytes before each storage
+WINDOW = 1 << 16
 
 
 def probe(head: bytes) -> bool:
@@ -67,12 +68,15 @@ class LegacyContainer(Container):
     def _check_headers(self) -> None:
         """Each storage's count of elements stands before it. Windows make small neighbours cheap."""
         following = 0
+        if self.source.afar:
+            spans = (self.store.span(i) for i in range(len(self.store)))
+            self.source.prepare((offset - COUNT, offset) for _, offset, _, _, code in spans if not code)
         while following < len(self.store):
-            _, offset, _, _, code = self.store.span(following)
+            _, offset, nbytes, _, code = self.store.span(following)
             if code:  # the file ends before it does
                 break
             at = offset - COUNT
-            window = self.source.window(at, 1 << 16)
+            window = self.source.window(at, COUNT if nbytes >= WINDOW else WINDOW)
             if len(window) < COUNT:
                 self.source.read(at, COUNT)
             following = _core.legacy_check(self.store, window, at, following)

@@ -7,8 +7,9 @@ is checked against the directory before the first use.
 
 from __future__ import annotations
 
+import bisect
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .. import _core
 from ..errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 STORED, DEFLATED = 0, 8
 ROOT = b"data.pkl"
+# Of archives that are far away: what the end records and a small directory lie in; what lies close before a directory
+# (torch's last members are short marks); local headers that are asked for together.
+NEAR_END, BEFORE_DIRECTORY, TOGETHER = 4096, 1024, 1024
 
 
 def probe(head: bytes) -> bool:
@@ -79,6 +83,7 @@ class ZipContainer(Container):
 
             zip_salvage.salvage(self, e)
         self._find_root()
+        self._prepare()
         self._read_marks()
         if self.root is None:
             from . import torchscript
@@ -109,9 +114,7 @@ class ZipContainer(Container):
     def _read_directory(self) -> None:
         source = self.source
         archive = _core.Zip(self.arena)
-        tail_off = max(0, source.size - _core.ZIP_TAIL)
-        tail = source.read(tail_off, source.size - tail_off)
-        end = archive.find(tail, tail_off, source.size)
+        end, tail, tail_off = self._find_end(archive)
         if end.dir_len > self.limits.max_directory_bytes:
             allowed = self.limits.max_directory_bytes
             raise LimitError(
@@ -120,6 +123,7 @@ class ZipContainer(Container):
         if end.dir_off >= tail_off:
             archive.read(bytes(tail[end.dir_off - tail_off :][: end.dir_len]), self.c_limits)
         else:
+            source.prepare([(max(0, end.dir_off - BEFORE_DIRECTORY), end.dir_off + end.dir_len)])
             archive.read(source.read(end.dir_off, end.dir_len), self.c_limits)
         self.zip, self.end = archive, end
         if self.zip.short_count:
@@ -132,6 +136,24 @@ class ZipContainer(Container):
         if said != end.comment_len:
             text = f"an archive comment of {said} bytes, of which {end.comment_len} are there"
             self.find("zip-comment", None, end.eocd_off, text)
+
+    def _find_end(self, archive: Any) -> tuple[Any, Any, int]:
+        """The end records, and the last bytes of the file: (records, bytes, offset of these)."""
+        source = self.source
+        if source.afar and source.size > NEAR_END:  # most have no comment: a small part of what may have to be read
+            tail_off = source.size - NEAR_END
+            tail = source.read(tail_off, NEAR_END)
+            try:
+                end = archive.find(tail, tail_off, source.size)
+            except FormatError:
+                pass
+            else:
+                # With the zip64 record before it, or what would be one, it is the same that a longer part gives.
+                if end.eocd_off - tail_off >= zip_rest.TAIL:
+                    return end, tail, tail_off
+        tail_off = max(0, source.size - _core.ZIP_TAIL)
+        tail = source.read(tail_off, source.size - tail_off)
+        return archive.find(tail, tail_off, source.size), tail, tail_off
 
     def _find_root(self) -> None:
         # Everything but storages: names that end in a digit are not looked up by name.
@@ -173,6 +195,40 @@ class ZipContainer(Container):
         nested = [n for n in names if n.lower().endswith((".pth", ".pt", ".bin", ".ckpt", ".safetensors"))]
         hint = f": unpack it and open {nested[0]!r}" if nested else ""
         return FormatError("not-a-checkpoint", f"a zip without data.pkl, so not written by torch.save{hint}")
+
+    def _prepare(self) -> None:
+        """Of an archive that is far away: all that opening it reads, at once."""
+        if not self.source.afar or not len(self.zip):
+            return
+        wanted = {self.root, *(self.member(name) for name in ("constants.pkl", "model.json", *zip_rest.MARKS))}
+        wanted |= {i for name, i in self.named.items() if name.startswith(self.prefix + "code/")}
+        starts = sorted(self.zip.entry(i)[0] for i in range(len(self.zip)))
+        starts.append(self.end.dir_off)
+        extents = []
+        for i in sorted(i for i in wanted if i is not None):
+            lho, csize = self.zip.entry(i)[:2]
+            # It ends where the next one begins; what lies between may be more than its header and data.
+            stop = lho + _core.ZIP_WINDOW + csize
+            following = bisect.bisect_right(starts, lho)
+            extents.append((lho, min(stop, starts[following]) if following < len(starts) else stop))
+        self.source.prepare(extents)
+
+    def locate(self, spans: Iterable[tuple[Any, int]]) -> None:
+        if not self.source.afar:
+            return
+        found = {store.span(span)[3] for store, span in spans}
+        entries = sorted((self.zip.entry(i)[0], i) for i in found if not self.zip.data_off(i))
+        for at in range(0, len(entries), TOGETHER):
+            batch = entries[at : at + TOGETHER]
+            try:
+                self.source.prepare(zip_rest.around(lho) for lho, _ in batch)
+            except PthError:
+                return
+            for _, i in batch:
+                try:
+                    self.data_offset(i)
+                except PthError:  # its tensors' to say, when they are read
+                    pass
 
     # ---- members ----
 

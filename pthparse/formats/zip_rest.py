@@ -23,8 +23,15 @@ STORED = 0
 MOST_SEARCHED = 1 << 29  # bytes of an archive without a directory
 MOST = 1000  # broken members that are told one by one
 LOCAL = b"PK\x03\x04"
+BEHIND = 24  # bytes of the longest data descriptor
 TAIL = 56 + 20 + 22  # the end records of an archive that torch writes
 NEAR = 16384  # bytes from one member to the next, up to which they are read together
+FAR_WINDOW = 512  # of an archive that is far away: bytes of a member's header, with its name and padding
+FAR_PADDED = 8192  # the same, of archives that are aligned to pages
+FAR_TOGETHER, FAR_MEMBERS = (
+    1 << 22,
+    1024,
+)  # what is fetched at once: bytes with those between small members, and members
 PICKLE_NAMES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".bin", ".ckpt")
 OF_SCRIPTS = ("constants.pkl", "attributes.pkl", "model.json", "traced_inputs.pkl")
 OF_SCRIPTS_BELOW = ("code/", "extra/", "traced_inputs/")
@@ -96,11 +103,16 @@ def windows(box: ZipContainer, step: Callable[[Any, int], int | None]) -> None:
     `step` is given a window and its offset, and says where the next one must begin; None: all is done.
     """
     end = box.end.dir_off
-    usual = 1 << 18 if end < NEAR * len(box.zip) else 4096
+    usual = FAR_WINDOW if box.source.afar else 1 << 18 if end < NEAR * len(box.zip) else 4096
+    ahead = _ahead(box, 0, usual) if box.source.afar else iter(())
+    prepared = 0
     at: int | None = 0
     length = usual
     buffer = bytearray(0)
     while at is not None:
+        while prepared <= at and (extents := next(ahead, None)):
+            box.source.prepare(extents)
+            prepared = extents[-1][1]
         wanted = min(length, max(0, end - at))
         if len(buffer) < wanted:
             buffer = bytearray(length)
@@ -111,8 +123,33 @@ def windows(box: ZipContainer, step: Callable[[Any, int], int | None]) -> None:
         stuck = following == at
         if stuck and length >= _core.ZIP_WINDOW:
             raise TruncatedError("file-changed", "the file was cut while it was read", offset=at)
+        if stuck and usual == FAR_WINDOW:  # more padding than most have: the others will have it too
+            usual = length = FAR_PADDED
+            ahead, prepared = _ahead(box, at, usual), 0
+            continue
         length = max(usual, _core.ZIP_WINDOW) if stuck else usual
         at = following
+
+
+def _ahead(box: ZipContainer, begin: int, window: int) -> Iterator[list[tuple[int, int]]]:
+    """Of an archive that is far away: what `windows` will read from a byte on, as much as is fetched at once."""
+    end = box.end.dir_off
+    extents: list[tuple[int, int]] = []
+    size = 0
+    starts = (0, end, *(box.zip.entry(i)[0] for i in range(len(box.zip))))
+    for start in sorted(start for start in starts if start >= begin):
+        at, stop = around(min(start, end), window)
+        if extents and (size > FAR_TOGETHER or len(extents) == FAR_MEMBERS):
+            yield extents
+            extents, size = [], 0
+        size += window if not extents else min(at - extents[-1][0], NEAR)
+        extents.append((at, min(stop, end)))
+    yield extents
+
+
+def around(lho: int, window: int = FAR_WINDOW) -> tuple[int, int]:
+    """What is fetched of a local header that is far away: with the data descriptor before it, as walks ask for it."""
+    return max(0, lho - BEHIND), lho + window
 
 
 def check_marks(box: ZipContainer) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
 
 from . import pickles as p
 
@@ -169,3 +172,68 @@ def members(data_pkl: bytes, storages: Mapping[str, bytes], *, prefix: str = "ar
         *(Entry(f"{prefix}data/{key}", data) for key, data in storages.items()),
         Entry(f"{prefix}version", b"3\n"),
     ]
+
+
+def sparse(path: Path, numels: Mapping[str, int], data: Mapping[str, bytes] | None = None) -> None:
+    """A checkpoint of float32 vectors of holes, of any size, byte by byte as torch lays one out: marks, padding, zip64.
+
+    data: what of them is no hole, from their first byte on.
+    """
+    rows: list[tuple[bytes, int, int, int, int]] = []
+    zeros: dict[int, int] = {}
+
+    def write(file: BinaryIO, name: str, held: bytes, length: int) -> None:
+        at, raw = file.tell(), f"model/{name}".encode()
+        if length == len(held):
+            crc = zlib.crc32(held)
+        else:
+            zeros.setdefault(length - len(held), zlib.crc32(bytes(length - len(held))))
+            crc = zlib.crc32(bytes(length - len(held)), zlib.crc32(held)) if held else zeros[length]
+        padding = -(at + 30 + len(raw) + 4) % 64
+        extra = struct.pack("<HH", 0x4246, padding) + b"Z" * padding
+        file.write(
+            b"PK\3\4" + struct.pack("<HHHHHIIIHH", 0, 0x808, 0, 0, 0, 0, 0, 0, len(raw), len(extra)) + raw + extra
+        )
+        file.write(held)
+        file.seek(length - len(held), os.SEEK_CUR)
+        file.write(struct.pack("<4sIII", b"PK\7\x08", crc, length, length))
+        rows.append((raw, crc, length, at, 0x808))
+
+    with path.open("wb") as file:
+        root = p.pickle(vectors(numels))
+        write(file, "data.pkl", root, len(root))
+        for name, mark in ((".format_version", b"1"), (".storage_alignment", b"64"), ("byteorder", b"little")):
+            write(file, name, mark, len(mark))
+        for key, (name, numel) in enumerate(numels.items()):
+            write(file, f"data/{key}", (data or {}).get(name, b""), numel * 4)
+        write(file, "version", b"3\n", 2)
+        write(file, ".data/serialization_id", b"1" * 40, 40)
+        start = file.tell()
+        for raw, crc, length, at, flags in rows:
+            extra = struct.pack("<HHQ", 1, 8, at) if at >= 0xFFFFFFFF else b""
+            place = 0xFFFFFFFF if extra else at
+            head = struct.pack(
+                "<HHHHHHIIIHHHHHII", 0, 0, flags, 0, 0, 0, crc, length, length, len(raw), len(extra), 0, 0, 0, 0, place
+            )
+            file.write(b"PK\1\2" + head + raw + extra)
+        end, n = file.tell(), len(rows)
+        file.write(b"PK\6\6" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, n, n, end - start, start))
+        file.write(b"PK\6\7" + struct.pack("<IQI", 0, end, 1))
+        file.write(b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, n, n, end - start, min(start, 0xFFFFFFFF), 0))
+
+
+def vectors(numels: Mapping[str, int]) -> bytes:
+    """A state dict of float32 vectors, what is always the same said once, as torch's pickler does."""
+    out = {}
+    for key, (name, numel) in enumerate(numels.items()):
+
+        def said(value: bytes, index: int, first: bool = key == 0) -> bytes:
+            return value + p.put(index) if first else p.get(index)
+
+        words = [said(p.text("storage"), 0), said(p.glob("torch", "FloatStorage"), 1)]
+        words += [p.text(str(key)), said(p.text("cpu"), 2), p.integer(numel)]
+        hooks = p.call(said(p.glob("collections", "OrderedDict"), 4))
+        callee = said(p.glob("torch._utils", "_rebuild_tensor_v2"), 3)
+        pid = p.tuple_of(words) + p.BINPERSID
+        out[name] = p.call(callee, pid, p.integer(0), p.ints([numel]), p.ints([1]), p.FALSE, hooks)
+    return p.dict_of(out)

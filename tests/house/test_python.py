@@ -25,6 +25,7 @@ FLOORS = {
     "_core": 1,
     "_kernels": 1,
     "limits": 2,
+    "remote": 2,
     "source": 2,
     "checksums": 3,
     "info": 2,
