@@ -274,7 +274,7 @@ class Auditor:
             box.load()
         except PthError as e:
             named = any(names_globals(p.graph) for p in box.pickles[:1])
-            if box.format in ("", "pickle") and not remain.expected and not named:
+            if box.format in ("", "pickle", "safetensors") and not remain.expected and not named:
                 return
             box.blame(e)
         follows = remain.member.startswith(BEHIND)  # one more of the same, no level deeper

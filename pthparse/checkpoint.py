@@ -267,7 +267,7 @@ class Checkpoint(_Names):
     Attributes
     ----------
     format : str
-        'zip', 'torchscript', 'legacy', 'tar' or 'pickle'.
+        'zip', 'torchscript', 'legacy', 'tar', 'safetensors' or 'pickle'.
     path : str or None
     nbytes : int
         The file's size.
@@ -279,7 +279,9 @@ class Checkpoint(_Names):
         self._box = box
         self._table, self._parts = box.give_tables()
         self._told_apart: list[Finding] = []
-        if box.names is not None:
+        if isinstance(box.names, list):
+            self._list, self._rows = box.names, range(len(box.names))
+        elif box.names is not None:
             self._list = list(box.names)
             self._rows = list(box.names.values())
         else:
@@ -433,6 +435,8 @@ class Checkpoint(_Names):
     @property
     def root_values(self) -> Mapping[str, str | int | float | bool | None]:
         """The plain values among the root's own items (epoch, step), without building the rest of the graph."""
+        if self._box.metadata is not None:
+            return MappingProxyType(self._box.metadata)
         graph = self._table.graph
         pairs = graph.pairs(graph.root) if self._box.names is None else []
         plain = (str, int, float, bool, type(None))
@@ -440,6 +444,8 @@ class Checkpoint(_Names):
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
+        if self._box.metadata is not None:
+            return MappingProxyType(self._box.metadata)
         from .metadata import plain_values
 
         return MappingProxyType(plain_values(self.root, self.pickle_nbytes))

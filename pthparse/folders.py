@@ -15,7 +15,21 @@ from .source import open_source
 
 INDEX_BYTES = 1 << 26
 # Files that are told of whatever is in them; others are if they turn out to be checkpoints or pickles.
-CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".p", ".th", ".tar", ".mar", ".joblib", ".dat")
+CHECKPOINTS = (
+    ".pt",
+    ".pth",
+    ".bin",
+    ".safetensors",
+    ".ckpt",
+    ".pkl",
+    ".pickle",
+    ".p",
+    ".th",
+    ".tar",
+    ".mar",
+    ".joblib",
+    ".dat",
+)
 MOST_FILES = 100_000
 
 

@@ -789,7 +789,7 @@ add(45, "code", b"import os\nos.system('touch MARKER')\n", "malformed")
 evil(45, "a bare pickle", BAD)
 evil(45, "a pickle of protocol 0", b"cposix\nsystem\n(S'touch MARKER'\ntR.")
 for name, head, code in (
-    ("safetensors", b"X\x20\x00\x00\x00" + bytes(3) + b"{" + b" " * 28 + p.POP, "safetensors"),
+    ("safetensors", b"X\x20\x00\x00\x00" + bytes(3) + b"{}" + b" " * 27 + p.POP, "safetensors-cut"),
     ("gguf", b"GGUFabcde" + p.POP, "gguf"),
     ("bzip2", b"BZh\x00\x00" + b" " * 0x685A + p.POP, "bzip2"),
     ("flatbuffer", b"C\x10  PTMF" + b" " * 10 + p.POP, "flatbuffer"),
