@@ -248,19 +248,13 @@ static void check(parser *p, entry *e) {
   const pth_st_dtype *d = dtype_of(p, e->dtype);
   uint64_t begin = e->offsets[0], end = e->offsets[1], bits = 1;
   row->dtype = d == NULL ? PTH_DT_UNTYPED : d->dtype;
-  if (begin > end) {
-    wrong(row, PTH_E_ST_OFFSETS, begin, end);
-    return;
-  }
+  if (d == NULL) wrong(row, PTH_E_ST_DTYPE, 0, 0);
   if (row->n_dims > p->lim->max_ndim) {
     wrong(row, PTH_E_LIMIT_NDIM, row->n_dims, p->lim->max_ndim);
     row->n_dims = 0;
-    return;
   }
-  if (d == NULL) {
-    wrong(row, PTH_E_ST_DTYPE, 0, 0);
-    return;
-  }
+  if (begin > end) wrong(row, PTH_E_ST_OFFSETS, begin, end);
+  if (row->code || d == NULL) return;
   int64_t *sizes = row->n_dims ? &PTH_AT(int64_t, p->s->dims, row->dims) : NULL;
   bool fits = true;
   for (uint32_t i = 0; i < row->n_dims; i++) fits = fits && pth_mul(bits, (uint64_t)sizes[i], &bits);

@@ -63,7 +63,7 @@ class SafetensorsContainer(Container):
         if header.end > size:
             told = f"the tensors would end at byte {header.end}, the file ends at {size}"
             if not self.salvage:
-                raise TruncatedError("safetensors-extent", told, offset=size)
+                raise TruncatedError("safetensors-extent", told)
             self.store.cut(size)
             self.missing, self.cut = header.end - size, True
             self.find("salvaged", None, None, told)
