@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from . import legacy, tars
+from . import legacy, safetensors, tars
 from . import pickles as p
 from .zips import DEFLATED, Entry, build, checkpoint, members, torchscript
 
@@ -795,6 +795,9 @@ for name, head, code in (
     ("flatbuffer", b"C\x10  PTMF" + b" " * 10 + p.POP, "flatbuffer"),
 ):
     evil(45, f"a pickle that begins like {name}", head + SYSTEM + b".", code)
+evil(45, "a sound safetensors file too", safetensors.polyglot(BAD), "two-formats")
+BEHIND = safetensors.build({"w": safetensors.entry()}, bytes(4) + BAD)
+evil(45, "behind the tensors of a safetensors file", BEHIND, "safetensors-trailing")
 NPY = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n"
 NPY = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(NPY)) + NPY
 evil(45, "an array of objects", NPY + BAD, "npy")

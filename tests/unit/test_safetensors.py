@@ -459,7 +459,7 @@ def test_a_pickle_that_is_a_sound_file_too() -> None:
 
 @pytest.mark.parametrize("place", ["behind", "hole"])
 def test_what_lies_between(place: str) -> None:
-    evil = p.pickle(hostile.BAD)
+    evil = hostile.BAD
     at = [0, 4] if place == "behind" else [len(evil), len(evil) + 4]
     body = bytes(4) + evil if place == "behind" else evil + bytes(4)
     report = pthparse.audit(st.build({"w": st.entry(offsets=at)}, body))
