@@ -37,6 +37,10 @@ def with_pthparse(path: Path) -> Listing:
         return [(n, t.shape, t.dtype) for n, t in ckpt.items()]
 
 
+def with_pthparse_safetensors(path: Path) -> Listing:
+    return with_pthparse(path.with_suffix(".safetensors"))
+
+
 def with_torch_mmap(path: Path) -> Listing:
     import torch
 
@@ -62,6 +66,7 @@ def with_safetensors(path: Path) -> Listing:
 
 CONTESTANTS: dict[str, Callable[[Path], Listing]] = {
     "pthparse": with_pthparse,
+    "pthparse, safetensors": with_pthparse_safetensors,
     "torch, mmap": with_torch_mmap,
     "torch": with_torch,
     "safetensors": with_safetensors,

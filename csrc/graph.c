@@ -77,6 +77,17 @@ uint64_t pth_utf8_valid(const uint8_t *p, uint64_t len) {
   return len;
 }
 
+uint64_t pth_utf8_strict(pth_bytes b) {
+  uint64_t good = pth_utf8_valid(b.data, b.len);
+  for (uint64_t i = 0; i + 1 < good; i++) {
+    const uint8_t *lead = memchr(b.data + i, 0xed, (size_t)(good - i));
+    if (lead == NULL) break;
+    i = (uint64_t)(lead - b.data);
+    if (i + 1 < good && b.data[i + 1] >= 0xa0) return i;
+  }
+  return good;
+}
+
 /* ---- globals ---- */
 
 static int compare(pth_bytes a, const char *s) {

@@ -132,6 +132,8 @@ static inline pth_bytes pth_slice(const pth_graph *g, const pth_node *n) {
 static inline bool pth_is_text(const pth_node *n) { return n->kind == PTH_NODE_STR || n->kind == PTH_NODE_STR8; }
 /* UTF-8 as Python's "surrogatepass" reads it: the index of the first wrong byte, or len. */
 uint64_t pth_utf8_valid(const uint8_t *p, uint64_t len);
+/* The same without lone surrogates: UTF-8 as everybody else reads it. */
+uint64_t pth_utf8_strict(pth_bytes b);
 static inline bool pth_text_is(const pth_graph *g, uint32_t id, const char *s) {
   if (id == PTH_NONE) return false;
   const pth_node *n = pth_node_at(g, id);

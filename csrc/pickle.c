@@ -604,15 +604,6 @@ static uint64_t ascii_valid(pth_bytes b) {
   return i;
 }
 
-/* UTF-8 without lone surrogates. */
-static uint64_t strict_utf8_valid(pth_bytes b) {
-  uint64_t good = pth_utf8_valid(b.data, b.len);
-  for (uint64_t i = 0; i + 1 < good; i++) {
-    if (b.data[i] == 0xed && b.data[i + 1] >= 0xa0) return i;
-  }
-  return good;
-}
-
 /* Neither may be empty; INST wants ASCII. */
 static int global_lines(vm *v, uint8_t op) {
   pth_bytes b[2];
@@ -621,7 +612,7 @@ static int global_lines(vm *v, uint8_t op) {
     int rc = line(v, &b[i]);
     if (rc) return rc;
     if (b[i].len == 0) return fail(v, PTH_E_PICKLE_GLOBAL, 0, 0);
-    uint64_t good = op == OP_INST ? ascii_valid(b[i]) : strict_utf8_valid(b[i]);
+    uint64_t good = op == OP_INST ? ascii_valid(b[i]) : pth_utf8_strict(b[i]);
     if (b[i].len > UINT32_MAX || good < b[i].len) return fail(v, PTH_E_PICKLE_UTF8, good, b[i].len);
     w[i] = (where){off_in(v, b[i]), (uint32_t)b[i].len, 0};
   }

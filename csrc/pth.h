@@ -9,7 +9,7 @@
  * Errors         0, or a code (err.h). Of a failed call only what its header says can be used.
  * Trust          Bytes are read by cursor.h only. Every number out of a file is checked before it is an index, a length or a size.
  * Rooms          err, arena, cursor, hash: the ground. pickle: bytes -> graph. graph: walks over it.
- *                zip, legacy, tar: containers -> pth_store. tensor, names: graph + store -> checked tensors and what they are called.
+ *                zip, legacy, tar, safetensors: containers -> pth_store. tensor, names: graph + store -> checked tensors and what they are called.
  *                audit: what a graph names and calls, by refs (its names), shape (its calls), parts (of tensors) and numpy (its dtypes).
  *                ledger: whose each byte of a file is.
  *                finding: what can be odd about a file.
@@ -31,6 +31,7 @@
 #include "parts.h"
 #include "pickle.h"
 #include "refs.h"
+#include "safetensors.h"
 #include "shape.h"
 #include "store.h"
 #include "tar.h"

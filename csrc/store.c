@@ -46,9 +46,8 @@ static uint32_t *hash_slot(const pth_store *s, pth_bytes key) {
   }
 }
 
-static int grow(pth_store *s, pth_err *err) {
+static int grow(pth_store *s, uint64_t size, pth_err *err) {
   pth_pool old = s->slots;
-  uint64_t size = old.len ? (uint64_t)old.len * 2 : 64;
   s->slots = PTH_POOL(uint32_t);
   int rc = pth_pool_reserve(s->arena, &s->slots, size, err);
   if (rc) {
@@ -65,6 +64,13 @@ static int grow(pth_store *s, pth_err *err) {
   return 0;
 }
 
+void pth_store_expect(pth_store *s, uint64_t n) {
+  uint64_t size = 64, most = (s->arena->budget - s->arena->used) / 8 / sizeof(uint32_t);
+  pth_pool_expect(s->arena, &s->spans, n);
+  while (size < n * 2 && size <= most / 2) size *= 2;
+  if (size > s->slots.len && size <= most && !s->arena->exact) (void)grow(s, size, NULL);
+}
+
 int pth_store_add(pth_store *s, const pth_span *span, pth_err *err) {
   uint32_t n, *slot, id = s->spans.len;
   int rc = pth_pool_room(s->arena, &s->spans, err);
@@ -73,7 +79,8 @@ int pth_store_add(pth_store *s, const pth_span *span, pth_err *err) {
   if (pth_decimal(span->key, &n) && n < s->direct.len) {
     slot = &PTH_AT(uint32_t, s->direct, n);
   } else {
-    if (s->n_hashed * UINT64_C(2) >= s->slots.len && (rc = grow(s, err)) != 0) return rc;
+    uint64_t slots = s->slots.len;
+    if (s->n_hashed * UINT64_C(2) >= slots && (rc = grow(s, slots ? slots * 2 : 64, err)) != 0) return rc;
     slot = hash_slot(s, span->key);
     s->n_hashed += *slot == PTH_NONE;
   }

@@ -42,6 +42,8 @@ typedef struct pth_store {
 /* `expected` keys: decimal ones below about that number are found without a hash. */
 int pth_store_init(pth_store *s, pth_arena *a, uint32_t expected, pth_err *err);
 void pth_store_free(pth_store *s);
+/* Room for about n keys that are no such numbers, if the budget has it to spare. */
+void pth_store_expect(pth_store *s, uint64_t n);
 /* Adds a span; a key that is there already marks both with PTH_E_ZIP_DUPLICATE. */
 int pth_store_add(pth_store *s, const pth_span *span, pth_err *err);
 /* Of a file that was cut short: marks the spans that lie beyond its end, or reach beyond it, and named tensors without a span. */

@@ -176,6 +176,10 @@ DTYPES = tuple(
     )
     for i in range(PTH_N_DTYPES)
 )
+# Names of dtypes in safetensors files: name -> (index of DTYPES, bits of an element)
+SAFETENSORS = {
+    _s(pth_st_dtypes[i].name): (pth_st_dtypes[i].dtype, pth_st_dtypes[i].bits) for i in range(pth_n_st_dtypes)
+}
 LAYOUTS = tuple(_s(pth_layouts[i]) for i in range(PTH_N_LAYOUTS))
 TENSOR_KINDS = ("dense", "quantized", "sparse", "nested", "meta", "subclass", "uninitialized", "array")
 # Kinds of nodes, by name.
@@ -932,6 +936,83 @@ cdef class Tar:
             raise_err(&err)
         s.c = &self.c.store
         return s
+
+
+@cython.no_gc_clear
+cdef class Safetensors:
+    """The header of a safetensors file."""
+    cdef pth_safetensors c
+    cdef readonly Arena arena
+    cdef Buffer buffer
+
+    def __cinit__(self, Arena arena, data, Limits limits):
+        """data: the file up to its data."""
+        cdef pth_err err
+        cdef int rc
+        self.arena = arena
+        self.buffer = Buffer(data)
+        with nogil:
+            rc = pth_safetensors_read(&self.c, &self.arena.c, self.buffer.bytes, &limits.c, &err)
+        if rc:
+            raise_err(&err)
+
+    def __dealloc__(self):
+        if self.c.arena != NULL:
+            pth_safetensors_free(&self.c)
+
+    @property
+    def json_end(self):
+        """Where the JSON ends; spaces follow."""
+        return self.c.json
+
+    @property
+    def end(self):
+        """Where the last tensor ends, in the file."""
+        return self.c.end
+
+    @property
+    def in_order(self):
+        """Each tensor begins where the one before it ends."""
+        return bool(self.c.in_order)
+
+    @property
+    def doubled(self):
+        """Two tensors have one name."""
+        return bool(self.c.doubled)
+
+    def names(self):
+        """The names of the tensors, in the order of the header."""
+        cdef const pth_span *s = <const pth_span *>self.c.store.spans.data
+        cdef uint32_t i
+        return [_text(s[i].key) for i in range(self.c.store.spans.len)]
+
+    def metadata(self):
+        """[(key, value)]"""
+        cdef const pth_bytes *b = <const pth_bytes *>self.c.pairs.data
+        cdef uint32_t i
+        return [(_text(b[2 * i]), _text(b[2 * i + 1])) for i in range(self.c.pairs.len // 2)]
+
+    def places(self):
+        """[(where it begins in the file, where it ends, its number)] of the tensors that have bytes of the file."""
+        cdef const pth_span *s = <const pth_span *>self.c.store.spans.data
+        cdef uint32_t i
+        return [(s[i].off, s[i].off + s[i].len, i) for i in range(self.c.store.spans.len)]
+
+    def store(self):
+        cdef Store s = Store(self.arena, self)
+        s.c = &self.c.store
+        return s
+
+    def tensors(self, Store store, Limits limits):
+        """The table of its tensors: a row for each name."""
+        cdef Tensors t = Tensors(Graph(self.arena), store, limits, False)
+        cdef pth_err err
+        cdef int rc
+        with nogil:
+            rc = pth_safetensors_tensors(&self.c, &t.c, &limits.c, &err)
+        if rc:
+            raise_err(&err)
+        return t
 
 
 # ---- tensors ----

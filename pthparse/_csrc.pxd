@@ -323,6 +323,28 @@ cdef extern from "pth.h" nogil:
     int pth_tensors_init(pth_tensors *t, pth_arena *a, const pth_graph *g, const pth_store *s, pth_err *err)
     int pth_tensors_add(pth_tensors *t, const pth_dense *d, const pth_limits *lim, uint32_t *row, pth_err *err)
     void pth_tensors_free(pth_tensors *t)
+    # safetensors
+    ctypedef struct pth_st_dtype:
+        const char *name
+        uint8_t dtype
+        uint8_t bits
+
+    const pth_st_dtype pth_st_dtypes[]
+    uint32_t pth_n_st_dtypes
+
+    ctypedef struct pth_safetensors:
+        pth_arena *arena
+        pth_store store
+        pth_pool pairs
+        uint64_t json
+        uint64_t end
+        bint in_order
+        bint doubled
+
+    int pth_safetensors_read(pth_safetensors *s, pth_arena *a, pth_bytes data, const pth_limits *lim, pth_err *err)
+    void pth_safetensors_free(pth_safetensors *s)
+    int pth_safetensors_tensors(const pth_safetensors *s, pth_tensors *t, const pth_limits *lim, pth_err *err)
+
     uint32_t pth_row_of_node(const pth_tensors *t, uint32_t node)
     uint32_t pth_storage_of_node(const pth_tensors *t, uint32_t node)
     enum:

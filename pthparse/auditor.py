@@ -245,7 +245,7 @@ class Auditor:
         for pickle in box.pickles:
             self.pickle(box, pickle, known.get(id(pickle)), where, depth, base)
         if table is not None and not box.pickles:  # the container itself describes its tensors
-            self.table(table, where)
+            self.table(table, where, names=box.names)
         self.stack.append((box, box.remains(), where, depth))
 
     def finish(self, box: Container, where: str) -> None:
@@ -277,7 +277,7 @@ class Auditor:
             box.load()
         except PthError as e:
             named = any(names_globals(p.graph) for p in box.pickles[:1])
-            if box.format in ("", "pickle") and not remain.expected and not named:
+            if box.format in ("", "pickle", "safetensors") and not remain.expected and not named:
                 return
             box.blame(e)
         follows = remain.member.startswith(BEHIND)  # one more of the same, no level deeper
@@ -398,10 +398,11 @@ class Auditor:
             return f"it says {word!r}"
         return None if known[body.id] or not imports or imports.endswith("\n") else "it begins in the middle of a line"
 
-    def table(self, table: Any, where: str, elsewhere: bool = False) -> None:
+    def table(self, table: Any, where: str, elsewhere: bool = False, names: Any = None) -> None:
         """Tensors that cannot be read, and storages that are not as their tensors say.
 
         elsewhere: the storages may lie in other members of an archive that is not read here, as those of torch.package.
+        names: what the container itself calls its tensors (`Container.names`).
         """
         self.tensors += len(table)
         codes, mixed, larger, broken = table.troubles()
@@ -414,7 +415,10 @@ class Auditor:
 
         for code, (n, row) in codes.items():
             error = _core.error_of(code)
-            name = next((x for x, r in zip(table.names(), table.name_rows(), strict=True) if r == row), None)
+            if isinstance(names, list):
+                name = names[row]
+            else:
+                name = next((x for x, r in zip(table.names(), table.name_rows(), strict=True) if r == row), None)
             text = table.error_of_row(row).message
             who = f"tensor {name!r}" if name is not None else "a tensor"
             more = f", and {n - 1} more" if n > 1 else ""

@@ -289,7 +289,7 @@ class Checkpoint(Names):
     Attributes
     ----------
     format : str
-        'zip', 'torchscript', 'legacy', 'tar' or 'pickle'.
+        'zip', 'torchscript', 'legacy', 'tar', 'safetensors' or 'pickle'.
     path : str or None
     nbytes : int
         The file's size.
@@ -304,7 +304,9 @@ class Checkpoint(Names):
         self._box = box
         self._table, self._parts = box.give_tables()
         self._told_apart: list[Finding] = []
-        if box.names is not None:
+        if isinstance(box.names, list):
+            self._list, self._rows = box.names, range(len(box.names))
+        elif box.names is not None:
             self._list = list(box.names)
             self._rows = list(box.names.values())
         else:
@@ -464,6 +466,8 @@ class Checkpoint(Names):
     @property
     def root_values(self) -> Mapping[str, str | int | float | bool | None]:
         """The plain values among the root's own items (epoch, step), without building the rest of the graph."""
+        if self._box.metadata is not None:
+            return MappingProxyType(self._box.metadata)
         graph = self._table.graph
         pairs = graph.pairs(graph.root) if self._box.names is None else []
         plain = (str, int, float, bool, type(None))
@@ -471,6 +475,8 @@ class Checkpoint(Names):
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
+        if self._box.metadata is not None:
+            return MappingProxyType(self._box.metadata)
         from .metadata import plain_values
 
         return MappingProxyType(plain_values(self.root, self.pickle_nbytes))

@@ -20,7 +20,21 @@ if TYPE_CHECKING:
     from .sharded import ShardedCheckpoint
 
 # Files that are told of whatever is in them; others are if they turn out to be checkpoints or pickles.
-CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".p", ".th", ".tar", ".mar", ".joblib", ".dat")
+CHECKPOINTS = (
+    ".pt",
+    ".pth",
+    ".bin",
+    ".safetensors",
+    ".ckpt",
+    ".pkl",
+    ".pickle",
+    ".p",
+    ".th",
+    ".tar",
+    ".mar",
+    ".joblib",
+    ".dat",
+)
 MOST_FILES = 100_000
 
 

@@ -36,6 +36,9 @@ def archives() -> Iterator[Format]:
     from . import legacy
 
     yield legacy
+    from . import safetensors
+
+    yield safetensors
 
 
 def others() -> Iterator[Format]:
@@ -65,7 +68,16 @@ def container(source: Source, limits: Any) -> Container:
 
 # Errors of files that end too early, or whose directory is lost, though other parts of them may be whole.
 SALVAGEABLE = frozenset(
-    ("zip-end", "zip-end64", "zip-directory", "zip-header", "zip-prefix", "legacy-extent", "tar-extent")
+    (
+        "zip-end",
+        "zip-end64",
+        "zip-directory",
+        "zip-header",
+        "zip-prefix",
+        "legacy-extent",
+        "tar-extent",
+        "safetensors-extent",
+    )
 )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Errors that say which sound format it is that is not read here.
 NOT_READ = frozenset(
-    ("torch-package", "pt2", "npz", "npy", "safetensors", "gguf", "hdf5", "flatbuffer", "shard-index", "tensor-dtype")
+    ("torch-package", "pt2", "npz", "npy", "gguf", "hdf5", "flatbuffer", "shard-index", "tensor-dtype")
 )
 
 
@@ -100,15 +100,17 @@ class Container:
     findings : list of Finding
         The first 1,000; `more` counts those that came after them, by severity.
     format : str
-        'zip', 'torchscript', 'legacy', 'tar', 'pickle'.
+        'zip', 'torchscript', 'legacy', 'tar', 'safetensors', 'pickle'.
     pickles : list of Pickle
         All that were read; the first one holds the root.
     tensors : _core.Tensors
         The tensors of the first pickle.
     parts : dict
         Further (table, Pickle) by name: 'constants' of TorchScript.
-    names : dict or None
-        Names that the container itself gives: name -> row. None: the graph's.
+    names : dict, list or None
+        Names that the container itself gives: name -> row, or those of all rows in their order. None: the graph's.
+    metadata : dict or None
+        Plain values that the container itself gives. None: those of the graph.
     code : list of str
         Members that hold code: filled by `remains()`.
     registered : Mapping or None
@@ -137,7 +139,8 @@ class Container:
         self.more: dict[str, int] = {}
         self.pickles: list[Pickle] = []
         self.parts: dict[str, Any] = {}
-        self.names: Mapping[str, int] | None = None
+        self.names: Mapping[str, int] | list[str] | None = None
+        self.metadata: Mapping[str, str] | None = None
         self.registered: Mapping[str, frozenset[str]] | None = None
         self.evidence: list[str] = []
         self.code: list[str] = []
@@ -241,15 +244,18 @@ class Container:
             raise error
         return graph
 
-    def leading_pickles(self) -> bool:
-        """Keeps the pickles that another format begins with, if they name anything: magics may be opcodes too."""
+    def leading_pickles(self, most: int = LEADING_BYTES) -> bool:
+        """Keeps the pickles that another format begins with, if they name anything: magics may be opcodes too.
+
+        most: bytes of one that are looked at.
+        """
         at, kept = 0, len(self.pickles)
         for _ in range(MOST_LEADING):
             head = bytes(self.source.window(at, 1))
             if not head or head[0] not in OPCODES:
                 break
             graph, error = growing(
-                self.source, at, LEADING_BYTES, lambda data: _core.read_pickle(data, self.arena, self.c_limits)
+                self.source, at, most, lambda data: _core.read_pickle(data, self.arena, self.c_limits)
             )
             if graph.n_globals:
                 self.pickles.append(Pickle(None, at, graph, graph.end, error))

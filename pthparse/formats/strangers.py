@@ -73,10 +73,6 @@ def recognise(head: bytes, source: Source | None = None) -> PthError | None:
         return UnsupportedError(
             "flatbuffer", "TorchScript for mobile as a flatbuffer: save it with _use_flatbuffer=False"
         )
-    if head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= 100_000_000:
-        return UnsupportedError(
-            "safetensors", "a safetensors file, which is not read yet: open it with the safetensors library"
-        )
     if start.startswith(b"{") and b'"weight_map"' in head:
         return UnsupportedError("shard-index", "the index of a model in several files: open one of the files it names")
     if not head.strip(b"\x00") and (source is None or _all_zero(source)):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from .. import _core
 from ..errors import FormatError, LimitError, PthError, TruncatedError
 from ..source import SliceSource, Source
+from . import safetensors
 from .base import Container, Member, Pickle, Remain, growing
 
 TYPE_CHECKING = False
@@ -183,7 +184,7 @@ class TarContainer(Container):
 
     def _look_before(self) -> None:
         """A stream of pickles may look like a header: torch reads that where it is given no path."""
-        if self.leading_pickles():
+        if self.leading_pickles() or safetensors.probe(bytes(self.source.window(0, 512))):
             self.find("two-formats", None, 0)
 
     def _record(self, at: int) -> tuple[Any, PthError | None]:

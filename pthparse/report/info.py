@@ -51,10 +51,8 @@ def print_info(facts: dict[str, Any]) -> None:
     total = facts["nbytes"]
     line(f"{facts['file']}   {size(total)}")
     big = ", big endian" if facts["byteorder"] == "big" else ""
-    line(
-        f"{facts['format']} checkpoint{big}, {facts['writer']['text']} (inferred), "
-        f"pickle protocol {facts['pickle_protocol']}"
-    )
+    protocol = f", pickle protocol {facts['pickle_protocol']}" if facts["pickle_nbytes"] else ""
+    line(f"{facts['format']} checkpoint{big}, {facts['writer']['text']} (inferred){protocol}")
     print_counts(facts)
     if facts["n_shared"]:
         names = ", ".join(f"{s['name']} = {s['same_as']}" for s in facts["shared"][:FEW])

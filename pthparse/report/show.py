@@ -68,6 +68,8 @@ def value_at(ckpt: Any, path: str) -> Any:
     while left:
         below = dict(children(value))
         name = next((n for n in sorted(below, key=len, reverse=True) if left == n or left.startswith(f"{n}/")), None)
+        if name is None and path in ckpt.metadata:  # given by the container itself
+            return ckpt.metadata[path]
         if name is None:
             known = list(dict.fromkeys((*ckpt.metadata, *below, *ckpt)))
             raise KeyError(f"no tensor or value '{escape(path)}'{nearest(path, known)}")

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from . import legacy, tars
+from . import legacy, safetensors, tars
 from . import pickles as p
 from .zips import DEFLATED, Entry, build, checkpoint, members, torchscript
 
@@ -789,12 +789,15 @@ add(45, "code", b"import os\nos.system('touch MARKER')\n", "malformed")
 evil(45, "a bare pickle", BAD)
 evil(45, "a pickle of protocol 0", b"cposix\nsystem\n(S'touch MARKER'\ntR.")
 for name, head, code in (
-    ("safetensors", b"X\x20\x00\x00\x00" + bytes(3) + b"{" + b" " * 28 + p.POP, "safetensors"),
+    ("safetensors", b"X\x20\x00\x00\x00" + bytes(3) + b"{}" + b" " * 27 + p.POP, "safetensors-cut"),
     ("gguf", b"GGUFabcde" + p.POP, "gguf"),
     ("bzip2", b"BZh\x00\x00" + b" " * 0x685A + p.POP, "bzip2"),
     ("flatbuffer", b"C\x10  PTMF" + b" " * 10 + p.POP, "flatbuffer"),
 ):
     evil(45, f"a pickle that begins like {name}", head + SYSTEM + b".", code)
+evil(45, "a sound safetensors file too", safetensors.polyglot(BAD), "two-formats")
+BEHIND = safetensors.build({"w": safetensors.entry()}, bytes(4) + BAD)
+evil(45, "behind the tensors of a safetensors file", BEHIND, "safetensors-trailing")
 NPY = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n"
 NPY = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(NPY)) + NPY
 evil(45, "an array of objects", NPY + BAD, "npy")

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from forge import legacy, tars, zips
+from forge import legacy, safetensors, tars, zips
 from forge import pickles as p
 
 HERE = Path(__file__).parent
@@ -31,6 +31,28 @@ VALUES = [
     [[x, x] for x in ("shared", 7, ("t",))],
     complex(1, 2),
 ]
+HEADERS = {
+    "empty": {},
+    "one": {"w": safetensors.entry()},
+    "several": {
+        "__metadata__": {"format": "pt", "\u00e9\n": '"\\\\'},
+        "layer.0.weight": safetensors.entry("BF16", [2, 3], [0, 12]),
+        "layer.0.bias": safetensors.entry("I64", [], [12, 20]),
+        "\U0001f600": safetensors.entry("U8", [0, 7], [20, 20]),
+        "packed": safetensors.entry("F4", [3, 4], [20, 26]),
+        "six": safetensors.entry("F6_E3M2", [4], [26, 29]),
+    },
+    "unordered": {"z": safetensors.entry(offsets=[4, 8]), "a": safetensors.entry()},
+    "twice": [("w", safetensors.entry()), ("w", safetensors.entry(offsets=[4, 8])), ("17", safetensors.entry())],
+    "wrong": {
+        "a": safetensors.entry("F32", [2], [0, 4]),
+        "b": safetensors.entry("F99", [1], [4, 8]),
+        "c": safetensors.entry("F32", [1], [8, 4]),
+        "d": safetensors.entry("F32", [1 << 62, 4], [0, 0]),
+        "e": safetensors.entry("F32", [1] * 70, [8, 12]),
+    },
+    "escapes": rb'{"\u0061\ud83d\ude00\/\b\f\n\r\t":{"\u0064type":"F\u00332","shape":[ 1 ],"data_offsets":[0,4]}} ',
+}
 VECTOR = p.vector("0", 16)
 BY_VALUE = legacy.by_value(bytes(16))
 PARAMETER = p.glob("torch._utils", "_rebuild_parameter")
@@ -182,6 +204,8 @@ def made() -> Iterator[tuple[str, str, bytes]]:
     for name, archive in archives_of_old.items():
         yield "tar", name, archive
         yield "file", name, archive
+    for name, header in HEADERS.items():
+        yield "safetensors", name, safetensors.build(header)
     for name, whole in zoo():
         yield "file", f"{name}.pth", whole
         yield ("zip" if whole.startswith(b"PK") else "legacy"), name, whole

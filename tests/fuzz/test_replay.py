@@ -19,7 +19,15 @@ COMPILER = (sysconfig.get_config_var("CC") or "cc").split()[0]
 FLAGS = ["-g1", "-O1", *build.sanitizers(COMPILER)]
 TARGETS = seeds.TARGETS
 # Changed inputs, in all: what a target does in some seconds.
-MUTATIONS = {"pickle": 40_000, "tensor": 25_000, "zip": 40_000, "legacy": 25_000, "tar": 20_000, "file": 12_000}
+MUTATIONS = {
+    "pickle": 40_000,
+    "tensor": 25_000,
+    "zip": 40_000,
+    "legacy": 25_000,
+    "tar": 20_000,
+    "file": 12_000,
+    "safetensors": 40_000,
+}
 
 
 class Replay:
@@ -103,6 +111,9 @@ SLIPS = [
     ("zip", "zip.c", "capital >> 2", "capital >> 3"),
     ("legacy", "legacy.c", "pth_add(at, 8, &s->off)", "pth_add(at, 7, &s->off)"),
     ("tar", "tar.c", "end > root->len", "from > root->len"),
+    ("safetensors", "safetensors.c", "bits / 8 != end - begin", "bits / 8 > end - begin"),
+    ("safetensors", "safetensors.c", "value >= 0xd800 && value", "value >= 0xdc00 && value"),
+    ("safetensors", "safetensors.c", "if (c < 0x20) return", "if (c < 0x01) return"),
     ("file", "names.c", "if (rc == 0) PTH_AT(pth_name", "PTH_AT(pth_name"),
 ]
 

@@ -284,11 +284,39 @@ static int read_tar(pth_arena *a, pth_bytes f) {
 
 static const uint8_t LEGACY[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
 
-enum kind { ZIP, LEGACY_STREAM, TAR, PICKLE };
+static int read_safetensors(pth_arena *a, pth_bytes f) {
+  uint64_t length = f.len >= PTH_ST_LENGTH ? pth_u64(f.data) : 0, start = PTH_ST_LENGTH + length;
+  if (f.len < PTH_ST_LENGTH || start < length || start > f.len) return PTH_E_ST_JSON;
+  pth_safetensors s;
+  pth_graph g;
+  pth_tensors t;
+  pth_err err = {0};
+  pth_graph_init(&g, a);
+  int rc = pth_safetensors_read(&s, a, (pth_bytes){f.data, start}, &LIMITS, &err);
+  if (rc == 0 && s.end > f.len) rc = PTH_E_ST_SIZE;
+  if (rc == 0) {
+    rc = pth_tensors_init(&t, a, &g, &s.store, &err);
+    if (rc == 0) rc = pth_safetensors_tensors(&s, &t, &LIMITS, &err);
+    for (uint32_t i = 0; i < t.tensors.len && !rc; i++) {
+      const pth_tensor *r = &PTH_AT(pth_tensor, t.tensors, i);
+      const pth_span *span = &PTH_AT(pth_span, s.store.spans, i);
+      if (r->code == 0)
+        CHECK(span->off >= start && span->off + span->len <= f.len && r->numel * pth_dtypes[r->dtype].itemsize == span->len);
+    }
+    if (rc == 0) rc = claim_tensors(&t, &s.store, f.len);
+    pth_tensors_free(&t);
+  }
+  pth_safetensors_free(&s);
+  pth_graph_free(&g);
+  return rc;
+}
+
+enum kind { ZIP, LEGACY_STREAM, TAR, SAFETENSORS, PICKLE };
 
 static enum kind kind_of(const uint8_t *p, size_t len) {
   if (len >= 4 && memcmp(p, "PK\003\004", 4) == 0) return ZIP;
   if (len >= 262 && memcmp(p + 257, "ustar", 5) == 0) return TAR;
+  if (len >= 9 && p[7] == 0 && p[8] == '{') return SAFETENSORS;
   if (len >= 14 && memcmp(p + 2, LEGACY, sizeof LEGACY) == 0) return LEGACY_STREAM;
   return PICKLE;
 }
@@ -302,6 +330,7 @@ static int read_case(pth_arena *a, enum kind kind, const uint8_t *data, size_t l
   int rc = kind == ZIP             ? read_zip(a, f)
            : kind == LEGACY_STREAM ? read_legacy(a, f)
            : kind == TAR           ? read_tar(a, f)
+           : kind == SAFETENSORS   ? read_safetensors(a, f)
                                    : read_pickle(a, f, NULL, len);
   CHECK(a->used == 0);
   CHECK(rc >= 0 && rc < PTH_N_CODES);

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from forge import legacy, tars
+from forge import legacy, safetensors, tars
 from forge import pickles as p
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +50,9 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+SECOND = [("\n", safetensors.entry("F32", [], [12, 16])), ("\n", safetensors.entry("F4", [8], [16, 20]))]
+
+
 def tar() -> bytes:
     root = p.dict_of({"a": p.text("1") + p.BINPERSID})
     return tars.archive(root, [tars.storage_record(101, bytes(24))], [tars.tensor_record(1, 101, [2, 3], [3, 1])])
@@ -78,6 +81,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         "legacy": zipped(state, _use_new_zipfile_serialization=False),
         "legacy-forged": legacy.stream(p.dict_of({"w": legacy.vector("0", 4)}), {"0": bytes(16)}),
         "tar": tar(),
+        "safetensors": safetensors.build(
+            [("__metadata__", {"a": "\u00e9"}), ("w", safetensors.entry("BF16", [2, 3], [0, 12])), *SECOND], bytes(20)
+        ),
         "rich": zipped(rich),
         "nested": pickle.dumps({"t": torch.ones(2)}, 4),
         "nested0": pickle.dumps({"t": torch.ones(2)}, 0),

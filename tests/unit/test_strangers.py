@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-import json
 import lzma
 import os
 import tarfile
@@ -40,7 +39,6 @@ def npz() -> bytes:
 
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 505322271\n"
-SAFETENSORS = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
 
 STRANGERS: dict[str, tuple[bytes, str, str]] = {
     "lfs": (LFS, "git-lfs-pointer", "505,322,271 bytes): run `git lfs pull`"),
@@ -54,7 +52,6 @@ STRANGERS: dict[str, tuple[bytes, str, str]] = {
     "rar": (b"Rar!\x1a\x07\x01\x00", "rar", "unpack"),
     "empty": (b"", "empty-file", "empty file"),
     "zeros": (bytes(100_000), "all-zero", "zeros"),
-    "safetensors": (len(SAFETENSORS).to_bytes(8, "little") + SAFETENSORS + bytes(4), "safetensors", "safetensors"),
     "index": (b'{"metadata": {}, "weight_map": {}}', "shard-index", "one of the files"),
     "gguf": (b"GGUF\x03\0\0\0", "gguf", "llama.cpp"),
     "hdf5": (b"\x89HDF\r\n\x1a\n\0", "hdf5", "h5py"),
