@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
+from torch.distributed.checkpoint.filesystem import FileSystemWriter, SerializationFormat
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
@@ -31,6 +32,10 @@ def state():
     return {"model": net, "optim": {"state": {"0": moments}, "lr": 0.1}, "epoch": 3, "note": "hello"}
 
 
+def safetensors(path):
+    return FileSystemWriter(path, serialization_format=SerializationFormat.SAFETENSORS)
+
+
 def run(rank, n, path, port):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(n))
     dist.init_process_group("gloo", rank=rank, world_size=n)
@@ -40,6 +45,8 @@ def run(rank, n, path, port):
     moments = saved["optim"]["state"]["0"]
     moments["exp_avg"] = distribute_tensor(moments["exp_avg"], mesh, [Shard(1)])
     dcp.save(saved, checkpoint_id=path)
+    tensors = {"model": saved["model"], "optim": {"state": saved["optim"]["state"]}}
+    dcp.save(tensors, storage_writer=safetensors(path + "-safetensors"))
     dist.destroy_process_group()
 
 
@@ -63,6 +70,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = [sys.executable, path / "write.py", path, str(port)]
     subprocess.run([*map(str, words)], check=True, env=environment, capture_output=True, timeout=300)
     return path
+
+
+def test_the_other_layout(folder: Path) -> None:
+    """A safetensors file for each process: its parts have no places of their own."""
+    with pthparse.open(folder / "three-safetensors") as model, pthparse.open(folder / "whole.pth") as whole:
+        assert set(model) == set(whole) and not model.findings and not model.errors
+        for name, t in whole.items():
+            assert model[name].numpy().tobytes() == t.numpy().tobytes()
+        assert sum(e.nbytes for e in model.capacity().ledger()) == model.nbytes
+        assert model.capacity().parameters == whole.capacity().parameters
+        assert model.verify().ok and not model.stats().errors
 
 
 @pytest.mark.parametrize("how", ["one", "three"])
