@@ -86,6 +86,11 @@ class ZipContainer(Container):
         self._prepare()
         self._read_marks()
         if self.root is None:
+            if self.format == "pt2":
+                from . import exported
+
+                exported.read(self)
+                return
             from . import torchscript
 
             torchscript.read_model_json(self)
@@ -176,7 +181,12 @@ class ZipContainer(Container):
         elif self.member("model.json") is None:
             if self.salvaged:
                 raise TruncatedError("zip-cut", "what names the tensors (data.pkl) is not in what is left of the file")
-            raise self._stranger()
+            from . import exported
+
+            prefix = exported.prefix_of(self)
+            if prefix is None:
+                raise self._stranger()
+            self.format, self.prefix, self.raw_prefix = "pt2", prefix, prefix.encode("utf-8", "surrogateescape")
 
     def _stranger(self) -> PthError:
         names = self.named
@@ -188,7 +198,8 @@ class ZipContainer(Container):
             n.endswith(("serialized_exported_program.json", "serialized_state_dict.pt")) for n in names
         ):
             return UnsupportedError(
-                "pt2", "a torch.export program (.pt2), which is not read yet: save its state_dict() with torch.save"
+                "pt2",
+                "a torch.export program (.pt2) of torch 2.7 or earlier: its weights are a file in it",
             )
         if names and all(n.endswith(".npy") for n in names):
             return UnsupportedError("npz", "a numpy archive (.npz): open it with numpy.load")
@@ -385,7 +396,7 @@ class ZipContainer(Container):
                 role = "storage"
             elif name.endswith(".pkl"):
                 role = "pickle"
-            elif name.startswith(self.prefix + "code/"):
+            elif name.startswith(self.prefix + ("models/" if self.format == "pt2" else "code/")):
                 role = "code"
             elif name[len(self.prefix) :] in zip_rest.MARKS and name.startswith(self.prefix):
                 role = "meta"
@@ -396,6 +407,9 @@ class ZipContainer(Container):
 
     def writer(self) -> str:
         marks = self.marks
+        if self.format == "pt2":
+            self.evidence.append("members archive_format and *_weights_config.json: torch.export, 2.8 or later")
+            return f"torch.export, torch {(self.metadata or {}).get('torch_version', '2.8 or later')}"
         if self.root is None:
             self.evidence.append("model.json: the first TorchScript container")
             return "torch 1.0 to 1.3"

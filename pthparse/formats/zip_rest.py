@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from .. import _core
 from ..errors import PthError, TruncatedError
 from ..source import MemorySource, SliceSource, Source
-from . import tar
+from . import exported, tar
 from .base import Remain
 
 TYPE_CHECKING = False
@@ -78,8 +78,14 @@ def claim(box: ZipContainer, ledger: _core.Ledger) -> None:
     kinds = [(box.raw_prefix + folder, "unused storage") for folder in folders]  # what tensors look at is theirs
     if script:
         kinds.append((box.raw_prefix + b"code/", "code"))
+    if box.format == "pt2":
+        kinds = [(box.raw_prefix + b"data/" + folder, "unused storage") for folder in (b"weights/", b"constants/")]
+        kinds += [(box.raw_prefix + folder, "code") for folder in (b"models/", b"data/aotinductor/")]
     found = box.zip.kinds(kinds)
     order = [*_core.LEDGER]
+    if box.format == "pt2":
+        for name in filter(exported.is_config, box.named):
+            found[box.named[name]] = order.index("other members")
     pickles = {p.member: p for p, _ in box.claims}
     for name, entry in box.named.items():
         if name.endswith(".pkl") and found[entry] == order.index("other members"):
@@ -204,12 +210,19 @@ def unclaimed(box: ZipContainer, entry: int) -> Iterator[Remain]:
     if entry in box.pickled or inside in MARKS or (usize == 0 and name.endswith("/") and inside is not None):
         return
     script = box.format == "torchscript" and inside is not None
+    program = box.format == "pt2"
+    if program and exported.is_code(box, name):
+        box.code.append(name)
     if name.endswith(".py") or (script and str(inside).startswith("code/") and not name.endswith(".debug_pkl")):
         box.code.append(name)
     if inside is not None and inside.startswith(("data/", "tensors/", "constants/")):
         if box.root is not None and all(p.error is None for p in box.pickles):
             box.find("zip-unused", name, lho)
-    elif not (script and (inside in OF_SCRIPTS or str(inside).startswith(OF_SCRIPTS_BELOW))) and inside != ".DS_Store":
+    elif (
+        not (program and exported.is_known(box, name))
+        and not (script and (inside in OF_SCRIPTS or str(inside).startswith(OF_SCRIPTS_BELOW)))
+        and inside != ".DS_Store"
+    ):
         box.find("zip-member", name, lho)
     expected = name.lower().endswith(PICKLE_NAMES) and not name.startswith("__MACOSX/")
     try:
