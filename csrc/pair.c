@@ -34,12 +34,12 @@ static bool is_float(uint32_t reading) { return reading <= PTH_N_BF16; }
 static bool is_wide_integer(uint32_t reading) { return reading == PTH_N_I64 || reading == PTH_N_U64; }
 static bool is_complex(uint32_t reading) { return reading == PTH_R_C32 || reading == PTH_R_C64 || reading == PTH_R_C128; }
 
-static uint32_t width_of(uint32_t type) {
+static uint32_t bytes_each(uint32_t type) {
   pth_piece one = {.n = 1, .type = type};
   return (uint32_t)pth_piece_bytes(&one);
 }
 
-static const uint8_t *address(const pth_side *s, uint32_t i) { return (const uint8_t *)s->data + (uint64_t)i * width_of(s->type); }
+static const uint8_t *address(const pth_side *s, uint32_t i) { return (const uint8_t *)s->data + (uint64_t)i * bytes_each(s->type); }
 
 static uint32_t code_at(const pth_side *s, uint32_t i) {
   uint32_t bits = s->codes->bits, per_byte = 8 / bits;
@@ -59,11 +59,21 @@ static double worth(const pth_codes *c, uint32_t code) {
   }
 }
 
+static bool is_small_float(uint32_t type) {
+  return type == PTH_DT_FLOAT8_E4M3FN || type == PTH_DT_FLOAT8_E5M2 || type == PTH_DT_FLOAT8_E4M3FNUZ || type == PTH_DT_FLOAT8_E5M2FNUZ;
+}
+static bool has_special(uint32_t type) { return is_small_float(type) || type == PTH_DT_FLOAT8_E8M0FNU; }
+
 /* Real numbers, PTH_RUN at most, from element i on. */
 static void reals(const pth_kernel *k, const pth_side *s, uint32_t i, uint32_t n, double *out) {
   uint32_t reading = pth_reading_of(s->type);
   if (reading < PTH_N_NUMBERS) {
     k->doubles((enum pth_number)reading, address(s, i), n, out);
+    return;
+  }
+  if (s->codes->bits == 8 && !has_special(s->type)) {
+    const uint8_t *data = address(s, i);
+    for (uint32_t j = 0; j < n; j++) out[j] = s->codes->value[data[j]];
     return;
   }
   for (uint32_t j = 0; j < n; j++) out[j] = worth(s->codes, code_at(s, i + j));
@@ -90,15 +100,11 @@ static uint64_t steps_of_codes(uint32_t x, uint32_t y) {
   return (uint64_t)(p > q ? p - q : q - p);
 }
 
-static bool is_small_float(uint32_t type) {
-  return type == PTH_DT_FLOAT8_E4M3FN || type == PTH_DT_FLOAT8_E5M2 || type == PTH_DT_FLOAT8_E4M3FNUZ || type == PTH_DT_FLOAT8_E5M2FNUZ;
-}
-
 static uint64_t steps_at(const pth_kernel *k, const pth_side *a, const pth_side *b, uint32_t i) {
   uint64_t found[2] = {0, 0};
   if (a->type != b->type) return 0;
   if (is_float(pth_reading_of(a->type))) {
-    k->steps(width_of(a->type), address(a, i), address(b, i), 1, found);
+    k->steps(bytes_each(a->type), address(a, i), address(b, i), 1, found);
     return found[1];
   }
   return is_small_float(a->type) ? steps_of_codes(code_at(a, i), code_at(b, i)) : 0;
@@ -207,7 +213,7 @@ static void finite_run(const pth_kernel *k, const pth_tolerance *t, const pth_si
     real_run(k, t, a, b, at, n, x, y, out);
     return;
   }
-  k->steps(alike ? width_of(a->type) : 8, p, q, n, steps);
+  k->steps(alike ? bytes_each(a->type) : 8, p, q, n, steps);
   out->equal += steps[0];
   out->finite += n;
   if (alike && steps[1] > out->steps) out->steps = steps[1];

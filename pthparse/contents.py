@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
-from .errors import LimitError, PthError, UnsupportedError, guard
+from .errors import FormatError, LimitError, PthError, UnsupportedError, guard
 from .source import FileSource, MemorySource, Source
 from .tensor import MAX_WRAPPERS, PIECES, Tensor
 from .walks import walk_of
@@ -195,6 +195,10 @@ def _elements_of(t: Tensor) -> Elements:
     if t.dtype == "untyped":
         raise UnsupportedError("no-data", "it has no dtype")
     cast = t.kind != "array" and t._cast is not None and t._cast != t._dtype
+    if t.kind in ("dense", "quantized") and not (cast or t.conj or t.neg):
+        simple = _simple(t)
+        if simple is not None:
+            return simple
     if t.kind == "array" or cast or t.conj or t.neg:
         if t.kind != "array":
             t._check_dense(t.nbytes)
@@ -217,6 +221,31 @@ def _elements_of(t: Tensor) -> Elements:
     where = (box.source,) if walk.data is None else (t.table, t._storage)
     key = (*where, walk.offset, dims, walk.swap, walk.dtype, n)
     return Elements(walk.dtype, n, nbytes, walk.itemsize, source, walk.offset, dims, plain, walk.swap, spare, key)
+
+
+def _simple(t: Tensor) -> Elements | None:
+    """Of most tensors, in short: elements of whole bytes that lie in the file one behind the other. None: of others."""
+    name, _, itemsize, packing, swap, _, _ = _core.DTYPES[t._dtype]
+    row, box = t._storage, t._home.box
+    n = 1
+    for size, stride in zip(reversed(t._sizes), reversed(t._strides), strict=True):
+        if size != 1 and stride != n:
+            return None
+        n *= size
+    if n == 0 or packing != 1 or name == "float4_e2m1fn_x2" or row is None or (box.byteorder == "big" and swap > 1):
+        return None
+    span = t.table.storage(row)[0]
+    if span is None or not box.is_stored(t.table.store, span):
+        return None
+    extent, base = t._home.extent(t.table, row)
+    if extent.offset is None:
+        return None
+    start = base + t.storage_offset * itemsize
+    if start < 0 or start + n * itemsize > extent.nbytes:
+        raise FormatError("tensor-bounds", f"ends at byte {start + n * itemsize} of a storage of {extent.nbytes}")
+    offset, dims = extent.offset + start, ((n, itemsize),) if n > 1 else ()
+    key = (box.source, offset, dims, 1, t._dtype, n)
+    return Elements(t._dtype, n, n * itemsize, itemsize, box.source, offset, dims, True, 1, 0, key)
 
 
 def _in_order(t: Tensor, itemsize: int) -> Dims:

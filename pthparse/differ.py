@@ -324,7 +324,7 @@ class _Comparison:
             else:
                 found[kind].append(row)
         gone, new = {r.name for r in renamed}, {r.name_b for r in renamed}
-        plain, count = _values_of(self.a, self.b, self.prefixes) if values else ([], False)
+        plain, count = self._values() if values else ([], False)
         fields: dict[str, Any] = {
             "a": getattr(self.a, "path", None),
             "b": getattr(self.b, "path", None),
@@ -340,6 +340,13 @@ class _Comparison:
         }
         report = DiffReport(same=False, **fields)
         return report if report.differs or report.errors else DiffReport(same=True, **fields)
+
+    def _values(self) -> tuple[list[ValueDiff], bool]:
+        try:
+            return _values_of(self.a, self.b, self.prefixes)
+        except PthError as e:  # more of them than the file is worth
+            self.errors["plain values"] = e
+            return [], False
 
     # ---- what is compared ----
 

@@ -188,6 +188,16 @@ def test_plain_values() -> None:
     assert one_sided.same and not one_sided.values_count
 
 
+def test_values_that_cannot_be_told() -> None:
+    class Wide(dict[str, Any]):
+        @property
+        def metadata(self) -> Any:
+            raise pthparse.LimitError("max_metadata", "too many")
+
+    r = pthparse.diff(Wide(), {})
+    assert not r.same and not r.differs and [(e.name, e.code) for e in r.errors] == [("plain values", "max_metadata")]
+
+
 def test_quantized_tensors() -> None:
     def quantized(data: bytes, scale: float, cls: str = "QInt8Storage") -> bytes:
         numbers = [p.glob("torch", "per_tensor_affine"), b"G" + struct.pack(">d", scale), p.integer(0)]
