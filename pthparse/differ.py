@@ -32,6 +32,7 @@ TASK = 1 << 23  # bytes of a task for a thread
 MOST_RUNS = 4096  # of a task: runs may be short
 ALONE = 1 << 22  # bytes below which threads are not worth their start
 MOST_PAIRED = 10_000  # pairs of names that are looked at to tell which of several equal tensors became which
+LAST = 64  # characters of two names that are looked at for it
 SHORT = 500  # characters of a value that is no plain one
 MOST_TEXT = 20_000  # characters by which two such values are compared
 ISA = len(_kernels.ISAS) - 1
@@ -466,9 +467,9 @@ def _matched(a: list[str], b: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _alike(x: str, y: str) -> int:
-    """Characters that two names have in common at their ends."""
+    """Characters that two names have in common at their ends, of the last few."""
     n = 0
-    for p, q in zip(reversed(x[-1000:]), reversed(y[-1000:]), strict=False):
+    for p, q in zip(reversed(x[-LAST:]), reversed(y[-LAST:]), strict=False):
         if p != q:
             break
         n += 1
