@@ -64,7 +64,7 @@ class Build(build_ext):
         super().build_extensions()
 
 
-KERNELS = ("cpu", "kernel_*", "stats")
+KERNELS = ("cpu", "kernel_*", "pair", "stats")
 headers = sorted(str(p.relative_to(HERE)) for pattern in ("*.h", "defs/*.def") for p in (HERE / "csrc").glob(pattern))
 kernels = sorted(f"csrc/{p.name}" for name in KERNELS for p in (HERE / "csrc").glob(f"{name}.c"))
 reading = sorted({f"csrc/{p.name}" for p in (HERE / "csrc").glob("*.c")} - set(kernels))

@@ -27,6 +27,16 @@ typedef struct pth_sums {
   double min, max, least; /* least: the smallest |x| */
 } pth_sums;
 
+/* Of pairs (x, y): |x - y|; its share of the larger of |x| and |y|, 0 of two zeros; x*y, x*x, y*y.
+ * far: the largest |x - y| - (atol + rtol * |y|): where it is above zero, some pairs are not close. */
+typedef struct pth_pair_sums {
+  double sum, most, relative, most_relative, dot, aa, bb, far;
+} pth_pair_sums;
+typedef struct pth_tolerance {
+  double rtol, atol; /* finite, and not below zero */
+  bool equal_nan;
+} pth_tolerance;
+
 /* What is added up: names of defs/dtypes.def, and below them what their elements are turned into. */
 enum pth_number {
   PTH_N_F64,
@@ -50,6 +60,10 @@ typedef struct pth_kernel {
   void (*doubles)(enum pth_number kind, const void *data, uint32_t n, double *out);
   /* codes that are zero, and those above it and below `normal`: bits without the sign; `width`: 2, 4 or 8 bytes */
   void (*small)(uint32_t width, const void *data, uint32_t n, uint64_t normal, uint32_t out[2]);
+  /* of F64, F32, F16 and BF16. Where a number is not finite, or a square is beyond a double, aa + bb is not finite, and nothing else is said */
+  void (*pair)(enum pth_number kind, const void *a, const void *b, uint32_t n, const pth_tolerance *t, pth_pair_sums *out);
+  /* finite ones that are equal, and the most steps between neighbours from one to the other (ULP); `width`: 2, 4 or 8 bytes */
+  void (*steps)(uint32_t width, const void *a, const void *b, uint32_t n, uint64_t out[2]);
 } pth_kernel;
 
 /* NULL: this build has none for it. */

@@ -30,6 +30,7 @@ INLINE D d_set(double x) { return _mm512_set1_pd(x); }
 INLINE D d_add(D x, D y) { return _mm512_add_pd(x, y); }
 INLINE D d_sub(D x, D y) { return _mm512_sub_pd(x, y); }
 INLINE D d_mul(D x, D y) { return _mm512_mul_pd(x, y); }
+INLINE D d_div(D x, D y) { return _mm512_div_pd(x, y); }
 INLINE D d_abs(D x) { return _mm512_abs_pd(x); }
 INLINE D d_min(D x, D y) { return _mm512_min_pd(x, y); }
 INLINE D d_max(D x, D y) { return _mm512_max_pd(x, y); }

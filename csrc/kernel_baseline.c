@@ -29,6 +29,7 @@ INLINE D d_set(double x) { return _mm_set1_pd(x); }
 INLINE D d_add(D x, D y) { return _mm_add_pd(x, y); }
 INLINE D d_sub(D x, D y) { return _mm_sub_pd(x, y); }
 INLINE D d_mul(D x, D y) { return _mm_mul_pd(x, y); }
+INLINE D d_div(D x, D y) { return _mm_div_pd(x, y); }
 INLINE D d_abs(D x) { return _mm_andnot_pd(_mm_set1_pd(-0.0), x); }
 INLINE D d_min(D x, D y) { return _mm_min_pd(x, y); }
 INLINE D d_max(D x, D y) { return _mm_max_pd(x, y); }
@@ -52,6 +53,7 @@ INLINE D d_set(double x) { return vdupq_n_f64(x); }
 INLINE D d_add(D x, D y) { return vaddq_f64(x, y); }
 INLINE D d_sub(D x, D y) { return vsubq_f64(x, y); }
 INLINE D d_mul(D x, D y) { return vmulq_f64(x, y); }
+INLINE D d_div(D x, D y) { return vdivq_f64(x, y); }
 INLINE D d_abs(D x) { return vabsq_f64(x); }
 INLINE D d_min(D x, D y) { return vminq_f64(x, y); }
 INLINE D d_max(D x, D y) { return vmaxq_f64(x, y); }
@@ -75,6 +77,7 @@ INLINE D d_set(double x) { return x; }
 INLINE D d_add(D x, D y) { return x + y; }
 INLINE D d_sub(D x, D y) { return x - y; }
 INLINE D d_mul(D x, D y) { return x * y; }
+INLINE D d_div(D x, D y) { return x / y; }
 INLINE D d_abs(D x) { return fabs(x); }
 INLINE D d_min(D x, D y) { return x < y ? x : y; }
 INLINE D d_max(D x, D y) { return x > y ? x : y; }

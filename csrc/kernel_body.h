@@ -2,7 +2,7 @@
  *
  *   F, FL   a register of floats, and how many they are: 16, or a part of that      D, DL   the same of doubles
  *   f_load f_store f_set f_min f_max f_abs
- *   d_load d_floats d_halves d_brains (from memory), d_store d_set d_add d_sub d_mul d_abs d_min d_max
+ *   d_load d_floats d_halves d_brains (from memory), d_store d_set d_add d_sub d_mul d_div d_abs d_min d_max
  *   d_add_square(q, d)      q + d*d, where d*d is exact
  *   d_plus(s, d)            s + d, by whatever unit of the processor has time
  *   ONE_LOOP                1: there are registers enough for all at once
@@ -257,4 +257,92 @@ static void small(uint32_t width, const void *data, uint32_t n, uint64_t normal,
 }
 #undef COUNT
 
-const pth_kernel KERNEL = {sums, spread, doubles, small};
+/* ---- pairs ---- */
+
+/* The smallest that a share is taken of: a difference of two zeros is no share of anything. */
+INLINE double floor_of(enum pth_number kind) { return kind == PTH_N_F64 ? 0x1p-1074 : 0x1p-1022; }
+
+typedef struct pair_lanes {
+  double sum[16], most[16], relative[16], most_relative[16], dot[16], aa[16], bb[16], far[16];
+} pair_lanes;
+
+/* Of the lanes of one register: one register after the other, so that all of a pass stay where they are. */
+INLINE void pair_pass(enum pth_number kind, const void *a, const void *b, uint32_t n, uint32_t lane, const pth_tolerance *t,
+                      pair_lanes *to) {
+  D zero = d_set(0.0), least = d_set(floor_of(kind)), atol = d_set(t->atol), rtol = d_set(t->rtol);
+  D sum = zero, most = zero, relative = zero, most_relative = zero, dot = zero, aa = zero, bb = zero, far = d_set(-1.0);
+  for (uint32_t i = lane; i < n; i += 16) {
+    D x = doubles_at(kind, a, i), y = doubles_at(kind, b, i), ax = d_abs(x), ay = d_abs(y), d = d_abs(d_sub(x, y));
+    D share = d_div(d, d_max(d_max(ax, ay), least));
+    sum = d_add(sum, d), most = d_max(most, d);
+    relative = d_add(relative, share), most_relative = d_max(most_relative, share);
+    dot = d_add(dot, d_mul(x, y)), aa = d_add(aa, d_mul(x, x)), bb = d_add(bb, d_mul(y, y));
+    far = d_max(far, d_sub(d, d_add(atol, d_mul(rtol, ay))));
+  }
+  d_store(to->sum + lane, sum), d_store(to->most + lane, most), d_store(to->relative + lane, relative);
+  d_store(to->most_relative + lane, most_relative), d_store(to->dot + lane, dot);
+  d_store(to->aa + lane, aa), d_store(to->bb + lane, bb), d_store(to->far + lane, far);
+}
+
+INLINE void pair_of(enum pth_number kind, const void *a, const void *b, uint32_t n, const pth_tolerance *t, pth_pair_sums *out) {
+  pair_lanes to;
+  uint32_t whole = n & ~15u;
+  double most = 0, most_relative = 0, far = -1.0;
+  for (uint32_t k = 0; k < DN; k++) pair_pass(kind, a, b, whole, k * DL, t, &to);
+  for (uint32_t i = whole; i < n; i++) {
+    double x = scalar_at(kind, a, i), y = scalar_at(kind, b, i), d = fabs(x - y);
+    double share = d / greater(greater(fabs(x), fabs(y)), floor_of(kind));
+    to.sum[i % 16] += d, to.relative[i % 16] += share;
+    to.dot[i % 16] += x * y, to.aa[i % 16] += x * x, to.bb[i % 16] += y * y;
+    most = greater(most, d), most_relative = greater(most_relative, share);
+    far = greater(far, d - (t->atol + t->rtol * fabs(y)));
+  }
+  for (uint32_t l = 0; l < 16; l++) {
+    most = greater(most, to.most[l]), most_relative = greater(most_relative, to.most_relative[l]);
+    far = greater(far, to.far[l]);
+  }
+  *out = (pth_pair_sums){fold(to.sum), most, fold(to.relative), most_relative, fold(to.dot), fold(to.aa), fold(to.bb), far};
+}
+
+static void pair(enum pth_number kind, const void *a, const void *b, uint32_t n, const pth_tolerance *t, pth_pair_sums *out) {
+  switch (kind) {
+    case PTH_N_F64:
+      pair_of(PTH_N_F64, a, b, n, t, out);
+      break;
+    case PTH_N_F32:
+      pair_of(PTH_N_F32, a, b, n, t, out);
+      break;
+    case PTH_N_F16:
+      pair_of(PTH_N_F16, a, b, n, t, out);
+      break;
+    default:
+      pair_of(PTH_N_BF16, a, b, n, t, out);
+  }
+}
+
+/* Codes with a sign become integers in the order of the values, of which two neighbours are one apart and both zeros are 0. */
+#define STEPS(U, S, size)                                                                                   \
+  U most = 0;                                                                                               \
+  for (uint32_t i = 0; i < n; i++) {                                                                        \
+    U x = ((const U *)a)[i], y = ((const U *)b)[i];                                                         \
+    S sx = (S)((S)x >> (size - 1)), sy = (S)((S)y >> (size - 1));                                           \
+    S p = (S)((S)((S)(x & ((U) ~(U)0 >> 1)) ^ sx) - sx), q = (S)((S)((S)(y & ((U) ~(U)0 >> 1)) ^ sy) - sy); \
+    U apart = p > q ? (U)((U)p - (U)q) : (U)((U)q - (U)p);                                                  \
+    equal += apart == 0;                                                                                    \
+    most = apart > most ? apart : most;                                                                     \
+  }                                                                                                         \
+  out[1] = most
+static void steps(uint32_t width, const void *a, const void *b, uint32_t n, uint64_t out[2]) {
+  uint32_t equal = 0;
+  if (width == 2) {
+    STEPS(uint16_t, int16_t, 16);
+  } else if (width == 4) {
+    STEPS(uint32_t, int32_t, 32);
+  } else {
+    STEPS(uint64_t, int64_t, 64);
+  }
+  out[0] = equal;
+}
+#undef STEPS
+
+const pth_kernel KERNEL = {sums, spread, doubles, small, pair, steps};

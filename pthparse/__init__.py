@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint, open
     from .chunked import ChunkedTensor
     from .deepspeed import DeepSpeedCheckpoint, Partition
+    from .differ import DiffReport, Renamed, TensorDiff, Uncompared, ValueDiff, diff
     from .distributed import DistributedCheckpoint
     from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
     from .formats.base import Finding
+    from .hashes import Manifest, ManifestCheck, TensorHash, Unhashed, manifest, read_manifest
     from .info import build_info
     from .limits import Limits
     from .plan import Plan
@@ -42,30 +44,42 @@ _HOMES = {
     "ChunkedTensor": "chunked",
     "DamagedTensor": "verifier",
     "DeepSpeedCheckpoint": "deepspeed",
+    "DiffReport": "differ",
     "DistributedCheckpoint": "distributed",
+    "Finding": "formats.base",
     "FormatError": "errors",
     "GlobalName": "values",
-    "Finding": "formats.base",
     "LedgerEntry": "capacity",
     "LimitError": "errors",
     "Limits": "limits",
+    "Manifest": "hashes",
+    "ManifestCheck": "hashes",
     "Opaque": "values",
     "Partition": "deepspeed",
     "Plan": "plan",
     "PthError": "errors",
+    "Renamed": "differ",
     "Shard": "sharded",
     "ShardedCheckpoint": "sharded",
     "Stats": "stats",
     "StatsTable": "stats",
     "Storage": "tensor",
     "Tensor": "tensor",
+    "TensorDiff": "differ",
+    "TensorHash": "hashes",
     "TruncatedError": "errors",
+    "Uncompared": "differ",
+    "Unhashed": "hashes",
     "UnsupportedError": "errors",
+    "ValueDiff": "differ",
     "VerifiedMember": "verifier",
     "VerifyReport": "verifier",
     "audit": "audits",
     "build_info": "info",
+    "diff": "differ",
+    "manifest": "hashes",
     "open": "checkpoint",
+    "read_manifest": "hashes",
     "verify": "verifier",
 }
 
@@ -78,6 +92,7 @@ __all__ = [
     "ChunkedTensor",
     "DamagedTensor",
     "DeepSpeedCheckpoint",
+    "DiffReport",
     "DistributedCheckpoint",
     "Finding",
     "FormatError",
@@ -85,23 +100,34 @@ __all__ = [
     "LedgerEntry",
     "LimitError",
     "Limits",
+    "Manifest",
+    "ManifestCheck",
     "Opaque",
     "Partition",
     "Plan",
     "PthError",
+    "Renamed",
     "Shard",
     "ShardedCheckpoint",
     "Stats",
     "StatsTable",
     "Storage",
     "Tensor",
+    "TensorDiff",
+    "TensorHash",
     "TruncatedError",
+    "Uncompared",
+    "Unhashed",
     "UnsupportedError",
+    "ValueDiff",
     "VerifiedMember",
     "VerifyReport",
     "audit",
     "build_info",
+    "diff",
+    "manifest",
     "open",
+    "read_manifest",
     "verify",
 ]
 

@@ -1,10 +1,13 @@
 """Types of the seam to the kernels."""
 
 PIECE: int
+PAIR_PIECE: int
 WIDE: int
 PIECE_LAYOUT: str
 STATS_LAYOUT: str
 READ_LAYOUT: str
+RUNS_LAYOUT: str
+PAIR_LAYOUT: str
 ISAS: tuple[str, ...]
 
 def parts(dtype: int) -> int: ...
@@ -15,3 +18,23 @@ def measure_file(
     isa: int, fd: int, base: int, reads: bytes, pieces: bytes, histogram: bool = False
 ) -> tuple[int, bytes, list[tuple[tuple[int, int], ...]]]: ...
 def fold(records: bytes, width: int, is_signed: bool) -> bytes: ...
+def compare(
+    isa: int,
+    a: bytes | bytearray | memoryview,
+    b: bytes | bytearray | memoryview,
+    type_a: int,
+    type_b: int,
+    n: int,
+    tolerance: tuple[float, float, bool],
+) -> bytes: ...
+def compare_files(
+    isa: int,
+    fd_a: int,
+    base_a: int,
+    fd_b: int,
+    base_b: int,
+    runs: bytes,
+    tolerance: tuple[float, float, bool],
+    forced: bool,
+) -> tuple[int, bytes]: ...
+def fold_pairs(records: bytes) -> bytes: ...

@@ -4,11 +4,12 @@
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
 
 cdef extern from *:
     """
     #include "_seam.h"
+    #include "pair.h"
     #include "stats.h"
     #include "tensor.h"
 
@@ -65,13 +66,36 @@ cdef extern from "stats.h" nogil:
     void pth_stats_start(pth_stats *s)
     void pth_stats_fold(pth_stats *a, const pth_stats *b, bint is_signed)
 
+cdef extern from "pair.h" nogil:
+    ctypedef struct pth_tolerance:
+        double rtol
+        double atol
+        bint equal_nan
+    ctypedef struct pth_pair:
+        uint64_t n
+        uint64_t equal
+    ctypedef struct pth_side:
+        const void *data
+        uint32_t type
+        const pth_codes *codes
+    enum: PTH_PAIR_PIECE
+    void pth_pair_start(pth_pair *p)
+    void pth_pair_piece(
+        const pth_kernel *k, const pth_tolerance *t, const pth_side *a, const pth_side *b, uint32_t n, pth_pair *out
+    )
+    void pth_pair_fold(pth_pair *a, const pth_pair *b)
+
 PIECE = PTH_PIECE
+PAIR_PIECE = PTH_PAIR_PIECE
 WIDE = PTH_STATS_WIDE
 # Layouts of struct: pth_piece and pth_stats; and of a read: offset in the file, bytes, how many of the pieces lie in them.
 PIECE_LAYOUT = "=QIiII"
 READ_LAYOUT = "=QQQ"
 STATS_LAYOUT = "=8Q8d2Q"
-assert sizeof(pth_piece) == 24 and sizeof(pth_stats) == 144
+# And a pair of runs: where each begins, how many elements, their types; what is known of it afterwards: pth_pair.
+RUNS_LAYOUT = "=QQQII"
+PAIR_LAYOUT = "=9Q7d"
+assert sizeof(pth_piece) == 24 and sizeof(pth_stats) == 144 and sizeof(pth_pair) == 128
 
 # Those that this processor can run, from poor to rich; the last is the best.
 ISAS = tuple((<bytes>pth_isa_names[i]).decode() for i in range(pth_cpu_best() + 1) if pth_kernel_of(i) != NULL)
@@ -236,3 +260,174 @@ cdef void fold_all(pth_stats *out, const pth_stats *records, Py_ssize_t n, int w
     cdef Py_ssize_t i
     for i in range(n):
         pth_stats_fold(&out[i % width], &records[i], is_signed)
+
+
+# ---- pairs ----
+
+cdef struct two_runs:
+    uint64_t off_a
+    uint64_t off_b
+    uint64_t n
+    uint32_t type_a
+    uint32_t type_b
+
+
+cdef struct two_codes:
+    known_codes a
+    known_codes b
+
+
+cdef uint64_t _bytes_of(uint32_t type, uint32_t n) noexcept nogil:
+    cdef pth_piece piece
+    piece.off, piece.n, piece.zero, piece.type, piece.last = 0, n, 0, type, 0
+    return pth_piece_bytes(&piece)
+
+
+cdef const pth_codes *_codes(known_codes *known, uint32_t type) noexcept nogil:
+    if pth_reading_of(type) == PTH_R_CODES and known.type != type:
+        known.type = type
+        pth_codes_of(&known.codes, type, 0)
+    return &known.codes
+
+
+cdef int _typed(uint32_t a, uint32_t b) except -1:
+    if a >= <uint32_t>PTH_N_DTYPES or b >= <uint32_t>PTH_N_DTYPES:
+        raise ValueError("no such type")
+    if pth_reading_of(a) == PTH_R_NONE or pth_reading_of(b) == PTH_R_NONE:
+        raise ValueError("no numbers")
+    return 0
+
+
+cdef void _pair(
+    const pth_kernel *k, const pth_tolerance *t, two_codes *known, const void *a, const void *b, uint32_t type_a,
+    uint32_t type_b, uint32_t n, pth_pair *out
+) noexcept nogil:
+    """One piece, put behind those that `out` has."""
+    cdef pth_pair piece
+    cdef pth_side sides[2]
+    sides[0].data, sides[0].type, sides[0].codes = a, type_a, _codes(&known.a, type_a)
+    sides[1].data, sides[1].type, sides[1].codes = b, type_b, _codes(&known.b, type_b)
+    pth_pair_piece(k, t, &sides[0], &sides[1], n, &piece)
+    pth_pair_fold(out, &piece)
+
+
+cdef const pth_kernel *_kernel(int isa) except NULL:
+    if not 0 <= isa < len(ISAS):
+        raise ValueError(f"no instruction set {isa}")
+    return pth_kernel_of(isa)
+
+
+def compare(int isa, const uint8_t[::1] a, const uint8_t[::1] b, int type_a, int type_b, uint64_t n, tolerance):
+    """The record of `n` pairs: elements of `a` and of `b`. tolerance: (rtol, atol, is a NaN close to a NaN)."""
+    cdef const pth_kernel *k = _kernel(isa)
+    cdef pth_tolerance t
+    t.rtol, t.atol, t.equal_nan = tolerance
+    _typed(<uint32_t>type_a, <uint32_t>type_b)
+    if n > <uint64_t>1 << 32 or a.shape[0] * 8 < <Py_ssize_t>n or b.shape[0] * 8 < <Py_ssize_t>n:
+        raise ValueError("no such pairs")
+    cdef uint64_t at, few
+    cdef uint64_t step_a = _bytes_of(<uint32_t>type_a, PTH_PAIR_PIECE), step_b = _bytes_of(<uint32_t>type_b, PTH_PAIR_PIECE)
+    cdef uint64_t rest = n % PTH_PAIR_PIECE, whole = n // PTH_PAIR_PIECE
+    if (whole * step_a + _bytes_of(<uint32_t>type_a, <uint32_t>rest) > <uint64_t>a.shape[0]
+            or whole * step_b + _bytes_of(<uint32_t>type_b, <uint32_t>rest) > <uint64_t>b.shape[0]):
+        raise ValueError("a piece lies outside of the data")
+    cdef bytes record = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>sizeof(pth_pair))
+    cdef pth_pair *out = <pth_pair *>PyBytes_AsString(record)
+    pth_pair_start(out)
+    if n == 0:
+        return record
+    cdef const uint8_t *p = &a[0]
+    cdef const uint8_t *q = &b[0]
+    if <uint64_t>p & 15 or <uint64_t>q & 15:
+        raise ValueError("the data must lie at a multiple of 16")
+    cdef two_codes known
+    known.a.type = known.b.type = 0xffffffff
+    with nogil:
+        at = 0
+        while at < n:
+            few = min(n - at, <uint64_t>PTH_PAIR_PIECE)
+            _pair(k, &t, &known, p, q, <uint32_t>type_a, <uint32_t>type_b, <uint32_t>few, out)
+            p += step_a
+            q += step_b
+            at += few
+    return record
+
+
+def compare_files(
+    int isa, int fd_a, uint64_t base_a, int fd_b, uint64_t base_b, const uint8_t[::1] runs, tolerance, bint forced
+):
+    """The same of runs that are read from two files, without the GIL. Gives how many were whole, and their records.
+
+    runs: RUNS_LAYOUT each, places counted from `base_a` and `base_b`. Not forced: a run whose bytes are the same on
+    both sides is not looked into; its record says n = 0.
+    """
+    cdef const pth_kernel *k = _kernel(isa)
+    cdef pth_tolerance t
+    t.rtol, t.atol, t.equal_nan = tolerance
+    cdef Py_ssize_t size = <Py_ssize_t>sizeof(two_runs), n_runs = runs.shape[0] // size, r, done = 0
+    if runs.shape[0] % size:
+        raise ValueError("a run is cut")
+    cdef const two_runs *row = <const two_runs *>&runs[0] if n_runs else NULL
+    cdef uint64_t longest = 0
+    for r in range(n_runs):
+        _typed(row[r].type_a, row[r].type_b)
+        if row[r].off_a >= <uint64_t>1 << 62 or row[r].off_b >= <uint64_t>1 << 62 or row[r].n >= <uint64_t>1 << 40:
+            raise ValueError("no such run")
+        longest = max(longest, _bytes_of(row[r].type_a, PTH_PAIR_PIECE), _bytes_of(row[r].type_b, PTH_PAIR_PIECE))
+    cdef bytes records = PyBytes_FromStringAndSize(NULL, n_runs * <Py_ssize_t>sizeof(pth_pair))
+    cdef pth_pair *out = <pth_pair *>PyBytes_AsString(records)
+    cdef uint8_t *buffer = <uint8_t *>malloc(2 * longest + 192)
+    if buffer == NULL:
+        raise MemoryError
+    cdef uint8_t *a = buffer + (-<uint64_t>buffer & 63)
+    cdef uint8_t *b = a + ((longest + 63) & ~<uint64_t>63)
+    cdef two_codes known
+    cdef bint plain, whole = True
+    cdef uint64_t at, size_a, size_b
+    cdef uint32_t few
+    known.a.type = known.b.type = 0xffffffff
+    with nogil:
+        for r in range(n_runs):
+            pth_pair_start(&out[r])
+            plain = not forced and row[r].type_a == row[r].type_b
+            at = 0
+            while at < row[r].n:
+                few = <uint32_t>min(row[r].n - at, <uint64_t>PTH_PAIR_PIECE)
+                size_a, size_b = _bytes_of(row[r].type_a, few), _bytes_of(row[r].type_b, few)
+                if (seam_read(fd_a, a, size_a, base_a + row[r].off_a + _span(row[r].type_a, at)) != <long long>size_a
+                        or seam_read(fd_b, b, size_b, base_b + row[r].off_b + _span(row[r].type_b, at)) != <long long>size_b):
+                    whole = False
+                    break
+                if plain and memcmp(a, b, size_a) == 0:
+                    at += few
+                    continue
+                if plain and at:  # now all of them count
+                    plain, at = False, 0
+                    continue
+                plain = False
+                _pair(k, &t, &known, a, b, row[r].type_a, row[r].type_b, few, &out[r])
+                at += few
+            if not whole:
+                break
+            done += 1
+    free(buffer)
+    return done, records[:done * <Py_ssize_t>sizeof(pth_pair)]
+
+
+cdef uint64_t _span(uint32_t type, uint64_t n) noexcept nogil:
+    """Bytes of whole pieces."""
+    return n // PTH_PAIR_PIECE * _bytes_of(type, PTH_PAIR_PIECE)
+
+
+def fold_pairs(const uint8_t[::1] records):
+    """Of runs, from the first to the last: the record of all."""
+    cdef Py_ssize_t size = <Py_ssize_t>sizeof(pth_pair), n = records.shape[0] // size, i
+    if records.shape[0] % size:
+        raise ValueError("a record is cut")
+    cdef bytes made = PyBytes_FromStringAndSize(NULL, size)
+    cdef pth_pair *out = <pth_pair *>PyBytes_AsString(made)
+    pth_pair_start(out)
+    cdef const pth_pair *p = <const pth_pair *>&records[0] if n else NULL
+    for i in range(n):
+        pth_pair_fold(out, &p[i])
+    return made

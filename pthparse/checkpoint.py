@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .auditor import AuditReport
     from .capacity import Capacity
     from .formats.base import Container
+    from .hashes import Manifest
     from .plan import Plan
     from .stats import StatsTable
     from .verifier import VerifyReport
@@ -229,6 +230,12 @@ class Names(Mapping[str, Tensor]):
             progress=progress,
             isa=isa,
         )
+
+    def hash(self, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None) -> Manifest:
+        """A hash of each tensor, and of all: see `pthparse.manifest`."""
+        from .hashes import manifest_of
+
+        return manifest_of(self, threads, progress)
 
     def state_dict(self) -> Names:
         """The tensors of the model itself: these, or those of the branch 'state_dict', 'model', ..."""

@@ -71,6 +71,18 @@ def _plan() -> Verb:
     return plan.VERB
 
 
+def _diff() -> Verb:
+    from .report import diff
+
+    return diff.VERB
+
+
+def _hash() -> Verb:
+    from .report import hash
+
+    return hash.VERB
+
+
 # A new verb is a module of report/, a function and a word here. Only the one that is asked for is imported.
 VERBS: dict[str, Callable[[], Verb]] = {
     "info": _info,
@@ -81,6 +93,8 @@ VERBS: dict[str, Callable[[], Verb]] = {
     "plan": _plan,
     "audit": _audit,
     "verify": _verify,
+    "diff": _diff,
+    "hash": _hash,
 }
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .verifier import DamagedTensor, VerifyReport
 
 MOST_OPEN = 64  # files that are open at once
+TOTAL = "total_size"  # of an index: bytes of all tensors
 
 
 class Shard(Record):
@@ -305,15 +306,24 @@ class ShardedCheckpoint(Checkpoint):
     @property
     def root_values(self) -> Mapping[str, Any]:
         plain = (str, int, float, bool, type(None))
-        return MappingProxyType({k: v for k, v in self._layout.metadata.items() if isinstance(v, plain)})
+        said = {k: v for k, v in self._layout.metadata.items() if isinstance(v, plain) and k != TOTAL}
+        return MappingProxyType({**said, **{k: v for k, v in self._common.items() if "/" not in k}})
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
-        """The index's metadata, and the plain values of each file behind its name."""
-        found: dict[str, Any] = dict(self.root_values)
+        """The index's own, but for the total; plain values that all files agree on; and the others behind their file."""
+        found: dict[str, Any] = {**self.root_values, **self._common}
         for i, ckpt in self._each():
-            found |= {f"{self._layout.files[i]}/{k}": v for k, v in ckpt.metadata.items()}
+            own = {k: v for k, v in ckpt.metadata.items() if k not in self._common}
+            found |= {f"{self._layout.files[i]}/{k}": v for k, v in own.items()}
         return MappingProxyType(found)
+
+    @cached_property
+    def _common(self) -> dict[str, Any]:
+        """Plain values of the same name in all files."""
+        each = [ckpt.metadata for _, ckpt in self._each()]
+        first = each[0] if each else {}
+        return {k: v for k, v in first.items() if all(k in other and repr(other[k]) == repr(v) for other in each[1:])}
 
     # ---- what is asked of the whole ----
 
@@ -468,7 +478,7 @@ class _Whole:
             self.findings.append(Finding(code, _core.FINDINGS[code][0], member, None, message))
 
     def _total(self, layout: Layout) -> None:
-        said = layout.metadata.get("total_size")
+        said = layout.metadata.get(TOTAL)
         if said is None or self.lost:
             return
         total = 0

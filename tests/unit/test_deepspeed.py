@@ -54,6 +54,7 @@ def test_the_weights_of_the_model(folder: Path) -> None:
             assert {n: t.numpy().tolist() for n, t in weights.items()} == {"a.weight": [1, 2, 3, 4], "b.bias": [5, 6]}
             assert "mp_rank_00_model_states/module/a.weight" in model
             assert model.metadata["mp_rank_00_model_states.pt/global_steps"] == 7
+            assert model.metadata["ds_version"] == "0.14.2"  # all of them say so
             assert model.writer.text == "DeepSpeed 0.14.2, in 4 files"
             assert model.capacity().parameters == 6 and model.verify().ok and model.audit().verdict == "clean"
             assert sum(e.nbytes for e in model.capacity().ledger()) == model.nbytes

@@ -1,0 +1,723 @@
+"""Two models beside each other: which tensors are the same, gone, new or renamed, and how far the others are apart.
+
+Where the bytes of two tensors are the same, no element is looked at. Others are read in runs that are cut at the same
+places always, by whatever thread has time; their figures are put together in order, so
+that they are the same to the last bit however many threads there are, and whatever the containers.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import _core, _kernels
+from .contents import Budget, Elements, is_file, lasting, leaves_of
+from .errors import PthError, UnsupportedError, guard
+from .hashes import hashes_of
+from .limits import Limits
+from .record import Record
+from .source import FileSource
+from .team import together
+from .values import preview
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+RUN = 1 << 18  # elements of a run: a whole number of the kernels' pieces
+TASK = 1 << 23  # bytes of a task for a thread
+MOST_RUNS = 4096  # of a task: runs may be short
+ALONE = 1 << 22  # bytes below which threads are not worth their start
+MOST_PAIRED = 10_000  # pairs of names that are looked at to tell which of several equal tensors became which
+LAST = 64  # characters of two names that are looked at for it
+SHORT = 500  # characters of a value that is no plain one
+MOST_TEXT = 20_000  # characters by which two such values are compared
+ISA = len(_kernels.ISAS) - 1
+FLOATS = frozenset(("float64", "float32", "float16", "bfloat16"))
+FLOATS |= {"float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"}
+PLAIN = (str, bytes, bool, int, float, complex, type(None))
+_PAIR = struct.Struct(_kernels.PAIR_LAYOUT)
+_RUNS = struct.Struct(_kernels.RUNS_LAYOUT)
+NOWHERE = (1 << 64) - 1
+
+Tolerance = tuple[float, float, bool]
+
+
+class TensorDiff(Record):
+    """A tensor that is on both sides, and not the same. Figures are of the pairs of finite elements, `a` to `b`.
+
+    Attributes
+    ----------
+    name, name_b : str
+        In the first model, and in the second one.
+    dtype, dtype_b : str
+    shape, shape_b : tuple of int
+    numel : int
+        Pairs of elements that were compared; 0 where there are none, as between shapes of different size.
+    equal : int
+        Pairs of equal value; 0.0 is equal to -0.0.
+    far : int
+        Pairs that are not close: torch.isclose's meaning, |a - b| <= atol + rtol * |b|.
+    nan_pairs, nan_mismatches : int
+        Pairs with a NaN on both sides, and on one side alone.
+    infinite : int
+        Pairs that are not equal, of which one is infinite.
+    max_abs, mean_abs : float or None
+        Of |a - b|.
+    max_rel, mean_rel : float or None
+        Of |a - b| / max(|a|, |b|), 0 where both are zero: at most 2, and the same from either side.
+    cosine : float or None
+        Of the angle between both as vectors; None if one is zero.
+    max_ulp : int or None
+        The most steps from a number to the next one of its type that it takes from a to b; None but for floats of
+        one dtype.
+    worst : tuple of int or None
+        Index of the (first) largest |a - b|.
+    parts : tuple of str
+        Of a tensor that is made of others: those that differ. Figures are of its values.
+    """
+
+    name: str
+    name_b: str
+    dtype: str
+    dtype_b: str
+    shape: tuple[int, ...]
+    shape_b: tuple[int, ...]
+    numel: int = 0
+    equal: int = 0
+    far: int = 0
+    nan_pairs: int = 0
+    nan_mismatches: int = 0
+    infinite: int = 0
+    max_abs: float | None = None
+    mean_abs: float | None = None
+    max_rel: float | None = None
+    mean_rel: float | None = None
+    cosine: float | None = None
+    max_ulp: int | None = None
+    worst: tuple[int, ...] | None = None
+    parts: tuple[str, ...] = ()
+
+
+class Renamed(Record):
+    """A tensor that has another name, and the same dtype, shape and elements."""
+
+    name: str
+    name_b: str
+
+
+class ValueDiff(Record):
+    """A plain value that is not the same; `kind`: 'changed', 'added', 'removed'. What is no plain value is a text."""
+
+    path: str
+    kind: str
+    a: Any
+    b: Any
+
+
+class Uncompared(Record):
+    """A tensor that cannot be compared, and why."""
+
+    name: str
+    code: str
+    message: str
+
+
+class DiffReport(Record):
+    """Two models beside each other. Names are as they are in the files.
+
+    Attributes
+    ----------
+    a, b : str or None
+        The paths.
+    same : bool
+        Nothing differs, beyond the tolerances: names, shapes, dtypes, elements, values.
+    identical : int
+        Tensors that are equal to the last bit.
+    close : tuple of TensorDiff
+        Those that are within the tolerances, and no more.
+    changed, reshaped, recast : tuple of TensorDiff
+        Those with other elements; with another shape; with the same shape and another dtype.
+    removed, added : tuple of str
+        Those of the first model alone, and of the second one alone.
+    renamed : tuple of Renamed
+        Those that are under another name.
+    values : tuple of ValueDiff
+        Plain values by path: epoch, lr.
+    values_count : bool
+        Do values that one side lacks count? Not where it cannot have any, being of another format.
+    errors : tuple of Uncompared
+        Tensors that are on both sides, and cannot be compared.
+    rtol, atol, equal_nan : float, float, bool
+    """
+
+    a: str | None
+    b: str | None
+    same: bool
+    identical: int
+    close: tuple[TensorDiff, ...]
+    changed: tuple[TensorDiff, ...]
+    reshaped: tuple[TensorDiff, ...]
+    recast: tuple[TensorDiff, ...]
+    removed: tuple[str, ...]
+    added: tuple[str, ...]
+    renamed: tuple[Renamed, ...]
+    values: tuple[ValueDiff, ...]
+    values_count: bool
+    errors: tuple[Uncompared, ...]
+    rtol: float
+    atol: float
+    equal_nan: bool
+
+    @property
+    def differs(self) -> bool:
+        """Does anything differ for sure?"""
+        tensors = self.changed or self.reshaped or self.recast or self.removed or self.added or self.renamed
+        return bool(tensors) or any(v.kind == "changed" or self.values_count for v in self.values)
+
+
+def diff(
+    a: str | os.PathLike[str] | bytes | BinaryIO | Mapping[str, Any],
+    b: str | os.PathLike[str] | bytes | BinaryIO | Mapping[str, Any],
+    *,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    equal_nan: bool = True,
+    strip_prefix: str | Iterable[str] = (),
+    values: bool = True,
+    limits: Limits | None = None,  # type: ignore[valid-type]
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DiffReport:
+    """Compares two models: names, shapes, dtypes, elements, and plain values.
+
+    Parameters
+    ----------
+    a, b : whatever `pthparse.open` takes, an opened checkpoint, or a mapping of names to tensors
+    rtol, atol : float
+        Elements are close if |a - b| <= atol + rtol * |b|, as torch.allclose has it.
+    equal_nan : bool
+        Is a NaN close to a NaN?
+    strip_prefix : str or iterable of str
+        Taken away from names on either side, as often as there are some: 'module.', '_orig_mod.', 'model/'.
+    values : bool
+        Compare what is no tensor as well.
+    limits : Limits, optional
+        What the files may ask for.
+    threads : int, optional
+        Default: one for each processor that this process may use. They change no bit.
+    progress : callable, optional
+        Called now and then with (bytes read, bytes to be read).
+
+    Raises
+    ------
+    PthError
+        One of them cannot be opened. What is wrong with a tensor stands in `errors`.
+    OSError
+        A file itself cannot be read.
+    ValueError
+        A tolerance is below zero, or not finite.
+    """
+    if not (0 <= rtol < math.inf and 0 <= atol < math.inf):
+        raise ValueError("rtol and atol are finite, and not below zero")
+    prefixes = tuple(p for p in ([strip_prefix] if isinstance(strip_prefix, str) else strip_prefix) if p)
+    from contextlib import ExitStack
+
+    from .checkpoint import open as open_checkpoint
+
+    with ExitStack() as stack:
+        sides = [
+            x if isinstance(x, Mapping) else stack.enter_context(open_checkpoint(x, limits=limits, mmap=False))
+            for x in (a, b)
+        ]
+        return _Comparison(sides[0], sides[1], (float(rtol), float(atol), equal_nan), prefixes).report(
+            values, threads, progress
+        )
+
+
+class _Run(NamedTuple):
+    """Elements of a pair of parts that are compared at once."""
+
+    start: int
+    n: int
+
+
+class _Part:
+    """Two parts of tensors that are compared, element by element; for each run its record, as far as it is known."""
+
+    __slots__ = ("a", "b", "differs", "error", "n", "owner_a", "owner_b", "place", "records", "same", "types")
+
+    def __init__(self, place: tuple[int, int], owners: tuple[Any, Any], found: tuple[Elements, Elements]) -> None:
+        self.place = place  # which of the parts of each side
+        self.owner_a, self.owner_b = owners
+        self.types = found[0].dtype, found[1].dtype
+        self.n = found[0].n
+        self.a = found[0] if lasting(owners[0], found[0]) else None
+        self.b = found[1] if lasting(owners[1], found[1]) else None
+        self.records: list[bytes] = [b""] * -(-self.n // RUN)
+        self.same = found[0].key == found[1].key  # not only alike: the same elements of the same file
+        self.differs = self.types[0] != self.types[1]  # in a bit
+        self.error: PthError | None = None
+
+    def sides(self) -> tuple[Elements, Elements]:
+        a = self.a if self.a is not None else leaves_of(self.owner_a)[1][self.place[0]][1]
+        b = self.b if self.b is not None else leaves_of(self.owner_b)[1][self.place[1]][1]
+        return a, b
+
+    def nbytes(self, runs: int) -> int:
+        sizes = sum(_core.DTYPES[dtype][2] for dtype in self.types)
+        return min(self.n, runs * RUN) * sizes
+
+    def missing(self) -> int:
+        """Bytes of runs whose figures are not known."""
+        return self.nbytes(1) * sum(not _is_known(record) for record in self.records)
+
+
+def _is_known(record: bytes) -> bool:
+    return record != b"" and record[:8] != bytes(8)  # n
+
+
+class _Pair(NamedTuple):
+    """A tensor on both sides: names, tensors, what both are, and what of their parts is compared."""
+
+    names: tuple[str, str]
+    tensors: tuple[Any, Any]
+    words: tuple[Any, Any]
+    alike: bool  # by what they are: dtype, shape, parts
+    parts: list[tuple[str, _Part]]
+
+
+class _Comparison:
+    def __init__(self, a: Mapping[str, Any], b: Mapping[str, Any], tolerance: Tolerance, prefixes: tuple[str, ...]):
+        self.a, self.b, self.tolerance, self.prefixes = a, b, tolerance, prefixes
+        self.pairs: list[_Pair] = []
+        self.errors: dict[str, PthError] = {}
+        self.known: dict[Any, _Part] = {}
+        self.budget = Budget()
+
+    def report(self, values: bool, threads: int | None, progress: Callable[[int, int], None] | None) -> DiffReport:
+        of_a, of_b = _stripped(self.a, self.prefixes), _stripped(self.b, self.prefixes)
+        removed = [n for n in of_a if n not in of_b]
+        added = [n for n in of_b if n not in of_a]
+        for name, own in of_a.items():
+            if name in of_b:
+                self._pair(own, of_b[name])
+        parts = list(self.known.values())
+        todo = [p for p in parts if not p.same]
+        _work(_jobs(todo, self.tolerance, False), sum(p.missing() for p in todo), threads, progress)
+        for part in todo:
+            part.differs |= any(map(_is_known, part.records))
+        # Of those that differ somewhere, the rest counts too. And a NaN may be unequal to itself, whatever its bytes.
+        uneven = (pair for pair in self.pairs if not pair.alike or any(part.differs for _, part in pair.parts))
+        told = {part for pair in uneven for _, part in pair.parts}
+        rest = [p for p in parts if p.error is None and (p in told or not self.tolerance[2])]
+        _work(_jobs(rest, self.tolerance, True), sum(p.missing() for p in rest), threads, None)
+        renamed = self._renamed([of_a[n] for n in removed], [of_b[n] for n in added], threads)
+        found: dict[str, list[TensorDiff]] = {"close": [], "changed": [], "reshaped": [], "recast": []}
+        identical = 0
+        for pair in self.pairs:
+            kind, row = self._judged(pair)
+            if row is None:
+                identical += kind == "identical"
+            else:
+                found[kind].append(row)
+        gone, new = {r.name for r in renamed}, {r.name_b for r in renamed}
+        plain, count = self._values() if values else ([], False)
+        fields: dict[str, Any] = {
+            "a": getattr(self.a, "path", None),
+            "b": getattr(self.b, "path", None),
+            "identical": identical,
+            **{kind: tuple(rows) for kind, rows in found.items()},
+            "removed": tuple(of_a[n] for n in removed if of_a[n] not in gone),
+            "added": tuple(of_b[n] for n in added if of_b[n] not in new),
+            "renamed": tuple(renamed),
+            "values": tuple(plain),
+            "values_count": count,
+            "errors": tuple(Uncompared(name, e.code, e.message) for name, e in self.errors.items()),
+            **dict(zip(("rtol", "atol", "equal_nan"), self.tolerance, strict=True)),
+        }
+        report = DiffReport(same=False, **fields)
+        return report if report.differs or report.errors else DiffReport(same=True, **fields)
+
+    def _values(self) -> tuple[list[ValueDiff], bool]:
+        try:
+            return _values_of(self.a, self.b, self.prefixes)
+        except PthError as e:  # more of them than the file is worth
+            self.errors["plain values"] = e
+            return [], False
+
+    # ---- what is compared ----
+
+    def _pair(self, name_a: str, name_b: str) -> None:
+        try:
+            a, b = self.a[name_a], self.b[name_b]
+            (words_a, leaves_a), (words_b, leaves_b) = leaves_of(a, self.budget), leaves_of(b, self.budget)
+            parts = []
+            places = {path: i for i, (path, _) in enumerate(leaves_b)}
+            for i, (path, own) in enumerate(leaves_a):
+                j = places.get(path)
+                if j is None or own.n != leaves_b[j][1].n or (words_a[0][1] != words_b[0][1] and path):
+                    continue
+                other = leaves_b[j][1]
+                key = (own.key, other.key)
+                part = self.known.get(key)
+                if part is None:
+                    self.budget.take(a, own)
+                    self.budget.take(b, other)
+                    part = self.known[key] = _Part((i, j), (a, b), (own, other))
+                parts.append((path, part))
+            alike = words_a == words_b and len(parts) == len(leaves_a) == len(leaves_b)
+            self.pairs.append(_Pair((name_a, name_b), (a, b), (words_a, words_b), alike, parts))
+        except PthError as e:
+            self.errors[name_a] = e
+
+    def _judged(self, pair: _Pair) -> tuple[str, TensorDiff | None]:
+        """What became of a tensor, and its figures; 'identical' or 'error': none."""
+        (name_a, name_b), (a, b) = pair.names, pair.tensors
+        error = next((p.error for _, p in pair.parts if p.error is not None), None)
+        if error is not None:
+            self.errors[name_a] = error
+            return "error", None
+        different = tuple(path for path, part in pair.parts if part.differs)
+        far = any(_folded(part).far for _, part in pair.parts)
+        if pair.alike and not different and not far:
+            return "identical", None
+        path, part = _told(pair.parts, different)
+        figures = _figures(part, tuple(a.shape)) if part is not None else {}
+        several = len(pair.parts) > 1 or path != ""
+        row = TensorDiff(
+            name_a, name_b, str(a.dtype), str(b.dtype), tuple(a.shape), tuple(b.shape),
+            **figures, parts=(*different, *_other_words(*pair.words)) if several else (),
+        )  # fmt: skip
+        if row.shape != row.shape_b:
+            return "reshaped", row
+        if row.dtype != row.dtype_b:
+            return "recast", row
+        if pair.alike and not far:
+            # Bytes that differ where no element does: zeros of both signs, NaNs with other bits.
+            return "close", row
+        return "changed", row
+
+    def _renamed(self, removed: list[str], added: list[str], threads: int | None) -> list[Renamed]:
+        """By content: hashes are made of those alone whose dtype and shape are on both sides."""
+        found: list[Renamed] = []
+        sides: list[list[tuple[str, Any]]] = []
+        kinds: list[dict[str, Any]] = []
+        for tensors, names in ((self.a, removed), (self.b, added)):
+            rows, described = [], {}
+            for name in names:
+                t = tensors[name]
+                try:
+                    described[name] = (str(t.dtype), tuple(t.shape))
+                except PthError:
+                    continue
+                rows.append((name, t))
+            sides.append(rows)
+            kinds.append(described)
+        common = set(kinds[0].values()) & set(kinds[1].values())
+        buckets: list[dict[bytes, list[str]]] = []
+        for rows, described in zip(sides, kinds, strict=True):
+            hashes, _ = hashes_of([(n, t) for n, t in rows if described[n] in common], threads) if common else ({}, {})
+            bucket: dict[bytes, list[str]] = {}
+            for name, digest in hashes.items():
+                bucket.setdefault(digest, []).append(name)
+            buckets.append(bucket)
+        for digest, names in buckets[0].items():
+            found += [Renamed(*pair) for pair in _matched(names, buckets[1].get(digest, []))]
+        order = {name: i for i, name in enumerate(removed)}
+        return sorted(found, key=lambda r: order[r.name])
+
+
+def _stripped(tensors: Mapping[str, Any], prefixes: tuple[str, ...]) -> dict[str, str]:
+    """What is compared -> the name. Of two that would be one, the second keeps its prefixes."""
+    found: dict[str, str] = {}
+    for name in tensors:
+        bare = _bare(name, prefixes)
+        bare = name if bare in found else bare
+        while bare in found:
+            bare += "#"
+        found[bare] = name
+    return found
+
+
+def _bare(name: str, prefixes: tuple[str, ...]) -> str:
+    at = 0
+    while (step := next((len(p) for p in prefixes if name.startswith(p, at)), 0)) and at + step < len(name):
+        at += step
+    return name[at:]
+
+
+def _matched(a: list[str], b: list[str]) -> Iterator[tuple[str, str]]:
+    """Of equal tensors: those first whose names end alike, then in their order."""
+    left = list(b)
+    if len(a) * len(b) > MOST_PAIRED or len(a) == len(b) == 1:
+        yield from zip(a, b, strict=False)
+        return
+    ranks = sorted(((-_alike(x, y), i, j) for i, x in enumerate(a) for j, y in enumerate(left)))
+    used_a: set[int] = set()
+    used_b: set[int] = set()
+    for _, i, j in ranks:
+        if i not in used_a and j not in used_b:
+            used_a.add(i)
+            used_b.add(j)
+            yield a[i], left[j]
+
+
+def _alike(x: str, y: str) -> int:
+    """Characters that two names have in common at their ends, of the last few."""
+    n = 0
+    for p, q in zip(reversed(x[-LAST:]), reversed(y[-LAST:]), strict=False):
+        if p != q:
+            break
+        n += 1
+    return n
+
+
+# ---- figures ----
+
+
+class _Figures(NamedTuple):
+    n: int
+    equal: int
+    nan_both: int
+    nan_one: int
+    infinite: int
+    finite: int
+    far: int
+    steps: int
+    at: int
+    sum: float
+    most: float
+    relative: float
+    most_relative: float
+    dot: float
+    aa: float
+    bb: float
+
+
+def _folded(part: _Part) -> _Figures:
+    return _Figures(*_PAIR.unpack(_kernels.fold_pairs(b"".join(part.records))))
+
+
+def _other_words(a: Any, b: Any) -> list[str]:
+    """Names of numbers that describe tensors of one kind, and differ: 'scale'."""
+    named = [{w[0]: w[1] for word in words for w in word if isinstance(w, list)} for words in (a, b)]
+    return [name for name in named[0] if name in named[1] and named[0][name] != named[1][name]]
+
+
+def _told(parts: list[tuple[str, _Part]], different: tuple[str, ...]) -> tuple[str, _Part | None]:
+    """The part whose figures are told: of what is made of others, its values."""
+    for wanted in ("", "values", "integers"):
+        for path, part in parts:
+            if path == wanted:
+                return path, part
+    found = next(((path, part) for path, part in parts if path in different), None)
+    return found if found is not None else ("", None)
+
+
+def _figures(part: _Part, shape: tuple[int, ...]) -> dict[str, Any]:
+    f = _folded(part)
+    if f.n != part.n:  # the same bytes on both sides
+        return {"numel": part.n, "equal": part.n}
+    out: dict[str, Any] = {
+        "numel": f.n,
+        "equal": f.equal,
+        "far": f.far,
+        "nan_pairs": f.nan_both,
+        "nan_mismatches": f.nan_one,
+        "infinite": f.infinite,
+    }
+    if not f.finite:
+        return out
+    out |= {"max_abs": f.most, "mean_abs": f.sum / f.finite, "max_rel": f.most_relative}
+    out["mean_rel"] = f.relative / f.finite
+    norm = math.sqrt(f.aa) * math.sqrt(f.bb)
+    if 0 < norm < math.inf and math.isfinite(f.dot):
+        out["cosine"] = max(-1.0, min(1.0, f.dot / norm))
+    if part.types[0] == part.types[1] and _core.DTYPES[part.types[0]][0] in FLOATS:
+        out["max_ulp"] = f.steps
+    if f.at != NOWHERE and math.prod(shape) == f.n:
+        index, at = [], f.at
+        for n in reversed(shape):
+            at, k = divmod(at, n)
+            index.append(k)
+        out["worst"] = tuple(reversed(index))
+    return out
+
+
+# ---- the work ----
+
+
+def _work(jobs: Iterator[_Job], total: int, threads: int | None, progress: Callable[[int, int], None] | None) -> None:
+    lock, stopped = threading.Lock(), threading.Event()
+    done: list[int] = []
+
+    def work() -> None:
+        while not stopped.is_set():
+            with lock:
+                job = next(jobs, None)
+            if job is None:
+                return
+            done.append(job.run())
+
+    tick = None if progress is None else lambda: progress(min(sum(done), total), total)
+    if total <= ALONE or threads == 1:
+        work()
+        if tick is not None:
+            tick()
+    else:
+        together(work, stopped.set, threads, tick)
+
+
+class _Job:
+    """Runs that are compared by one thread."""
+
+    def run(self) -> int:
+        raise AssertionError("abstract")
+
+
+class _Lying(_Job):
+    """Runs that lie in two files as they are wanted."""
+
+    def __init__(
+        self, files: tuple[FileSource, FileSource], tolerance: Tolerance, forced: bool, runs: list[tuple[_Part, int]]
+    ) -> None:
+        self.files, self.tolerance, self.forced, self.runs = files, tolerance, forced, runs
+
+    def run(self) -> int:
+        first, second = self.files
+        rows = []
+        for part, number in self.runs:
+            assert part.a is not None and part.b is not None
+            at = number * RUN
+            n = min(RUN, part.n - at)
+            offsets = [side.offset + at * side.nbytes // max(1, side.n) for side in (part.a, part.b)]
+            rows.append(_RUNS.pack(*offsets, n, *part.types))
+        fds: list[int] = []
+        done, records = 0, b""
+        try:
+            fds.append(first.duplicate())
+            fds.append(second.duplicate())
+            done, records = _kernels.compare_files(
+                ISA, fds[0], first.base, fds[1], second.base, b"".join(rows), self.tolerance, self.forced
+            )
+        except (PthError, OSError):
+            pass  # it is told below, by who reads it again
+        finally:
+            for fd in fds:
+                os.close(fd)
+        for i, (part, number) in enumerate(self.runs):
+            if i < done:
+                part.records[number] = records[i * _PAIR.size : (i + 1) * _PAIR.size]
+            elif part.error is None:
+                _Gathered(part, self.tolerance, self.forced, number).run()
+        return sum(part.nbytes(1) for part, _ in self.runs)
+
+
+class _Gathered(_Job):
+    """A pair whose elements must be brought together first, run by run. `only`: one of its runs."""
+
+    def __init__(self, part: _Part, tolerance: Tolerance, forced: bool, only: int | None = None) -> None:
+        self.part, self.tolerance, self.forced, self.only = part, tolerance, forced, only
+
+    def run(self) -> int:
+        part = self.part
+        try:
+            with guard("its elements"):
+                self._run()
+        except PthError as e:
+            part.error = e
+        return part.nbytes(len(part.records))
+
+    def _run(self) -> None:
+        part = self.part
+        sides = part.sides()
+        if self.only is not None:
+            first = self.only * RUN
+            sides = sides[0].run(first, RUN), sides[1].run(first, RUN)
+        steps = (
+            [RUN * side.nbytes // max(1, side.n) for side in sides] if sides[0].n > RUN else [s.nbytes for s in sides]
+        )
+        start = self.only or 0
+        blocks = zip(sides[0].blocks(steps[0]), sides[1].blocks(steps[1]), strict=True)
+        for number, (x, y) in enumerate(blocks, start):
+            n = min(RUN, part.n - number * RUN)
+            left, right = bytes(x), bytes(y)
+            if self.forced or part.types[0] != part.types[1] or left != right:
+                part.records[number] = _kernels.compare(ISA, left, right, *part.types, n, self.tolerance)
+            else:
+                part.records[number] = bytes(_PAIR.size)
+
+
+def _jobs(parts: Sequence[_Part], tolerance: Tolerance, forced: bool) -> Iterator[_Job]:
+    """Runs whose figures are known already are left out."""
+    lying: dict[tuple[FileSource, FileSource], list[tuple[tuple[int, int], _Part]]] = {}
+    for i, part in enumerate(parts):
+        if "untyped" in (_core.DTYPES[part.types[0]][0], _core.DTYPES[part.types[1]][0]):
+            part.error = UnsupportedError("no-data", "it has no dtype")
+        elif part.a is not None and part.b is not None and is_file(part.a) and is_file(part.b):
+            files: Any = part.a.source, part.b.source
+            lying.setdefault(files, []).append(((part.a.offset, i), part))
+        elif part.n:
+            yield _Gathered(part, tolerance, forced)
+    for both, rows in lying.items():
+        rows.sort(key=lambda row: row[0])
+        runs: list[tuple[_Part, int]] = []
+        size = 0
+        for _, part in rows:
+            for number, record in enumerate(part.records):
+                if _is_known(record):
+                    continue
+                runs.append((part, number))
+                size += part.nbytes(1)
+                if size >= TASK or len(runs) == MOST_RUNS:
+                    yield _Lying(both, tolerance, forced, runs)
+                    runs, size = [], 0
+        if runs:
+            yield _Lying(both, tolerance, forced, runs)
+
+
+# ---- plain values ----
+
+
+def _values_of(a: Any, b: Any, prefixes: tuple[str, ...]) -> tuple[list[ValueDiff], bool]:
+    """Values that differ; and do those count that one side lacks?"""
+    sides: list[dict[str, Any]] = []
+    for side in (a, b):
+        found: dict[str, Any] = {}
+        for path, value in dict(getattr(side, "metadata", {})).items():
+            bare = _bare(path, prefixes)
+            found[path if bare in found else bare] = value
+        sides.append(found)
+    rows = []
+    for path in [*sides[0], *(p for p in sides[1] if p not in sides[0])]:
+        if path not in sides[1]:
+            rows.append(ValueDiff(path, "removed", _shown(sides[0][path]), None))
+        elif path not in sides[0]:
+            rows.append(ValueDiff(path, "added", None, _shown(sides[1][path])))
+        elif not _equal(sides[0][path], sides[1][path]):
+            rows.append(ValueDiff(path, "changed", _shown(sides[0][path]), _shown(sides[1][path])))
+    # Of a format that has no objects, as safetensors, nothing but text can be expected.
+    return rows, all(bool(getattr(side, "pickle_nbytes", 0)) for side in (a, b))
+
+
+def _shown(value: Any) -> Any:
+    return value if type(value) in PLAIN else preview(value, SHORT)
+
+
+def _equal(x: Any, y: Any) -> bool:
+    """Of leaves of two graphs. Nothing is asked of objects but their texts."""
+    if type(x) is not type(y):
+        return False
+    if isinstance(x, (float, complex)):
+        return x == y or (x != x and y != y)
+    if isinstance(x, (bool, int, str, bytes, bytearray, type(None))):
+        return bool(x == y)
+    if isinstance(x, (set, frozenset)) and all(type(item) in PLAIN for both in (x, y) for item in both):
+        return bool(x == y)
+    if type(x).__module__ == "numpy" and hasattr(x, "tobytes"):
+        return (x.dtype, x.shape) == (y.dtype, y.shape) and x.tobytes() == y.tobytes()
+    return preview(x, MOST_TEXT) == preview(y, MOST_TEXT)

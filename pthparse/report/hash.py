@@ -1,0 +1,147 @@
+"""`pthparse hash FILE...`: a hash of each tensor and of the model, whatever the container; manifests."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import PthError
+from ..hashes import Manifest, ManifestCheck, manifest, read_manifest
+from .audit import MOST_LINES, short
+from .text import count, line
+from .verb import CANNOT_SAY, NO, Verb, complain, message, print_json
+from .verify import Bar
+
+SHOWN = 16  # digits of a hash of a tensor, where the whole is not asked for
+
+
+def hash_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="+")
+    parser.add_argument("-o", "--output", metavar="MANIFEST", help="write the manifest of the one FILE")
+    parser.add_argument("--check", metavar="MANIFEST", help="compare the one FILE with a manifest")
+    parser.add_argument("--all", action="store_true", help="every tensor, with its whole hash")
+
+
+def hash_files(args: argparse.Namespace) -> int:
+    if len(args.file) > 1 and (args.output or args.check):
+        print("pthparse: --check and -o take one FILE", file=sys.stderr)
+        return CANNOT_SAY
+    wanted = None
+    if args.check:
+        try:
+            wanted = read_manifest(args.check)
+        except (PthError, OSError) as e:
+            complain(e, args.check, args.debug)
+            return CANNOT_SAY
+    found: list[Manifest] = []
+    documents: list[dict[str, Any]] = []
+    failed = False
+    for path in args.file:
+        bar = Bar(path)
+        try:
+            made = manifest(path, progress=bar.progress)
+        except (PthError, OSError) as e:
+            bar.clear()
+            complain(e, path, args.debug)
+            documents.append({"file": path, "error": message(e, path)})
+            failed = True
+            continue
+        finally:
+            bar.clear()
+        found.append(made)
+        checked = None if wanted is None else made.check(wanted)
+        documents.append({"file": path, **made.to_dict()})
+        if checked is not None:
+            documents[-1]["check"] = checked.to_dict()
+        if not args.json:
+            print_manifest(made, path, args.all, checked)
+        if args.output:
+            write(args.output, made)
+        failed |= bool(made.errors)
+        if checked is not None:
+            return finish(args, documents, NO if differs(checked) else 0 if checked.ok else CANNOT_SAY)
+    if not args.json:
+        print_equal(found, args.all)
+    return finish(args, documents, CANNOT_SAY if failed else 0)
+
+
+def differs(checked: ManifestCheck) -> bool:
+    return bool(checked.changed or checked.missing or checked.new)
+
+
+def finish(args: argparse.Namespace, documents: list[dict[str, Any]], code: int) -> int:
+    if args.json:
+        print_json(documents[0] if len(args.file) == 1 else {"files": documents})
+    return code
+
+
+def write(path: str, made: Manifest) -> None:
+    """Under another name first: what is there in the end is whole."""
+    target = Path(path)
+    part = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
+    with part.open("x", encoding="ascii") as file:
+        try:
+            file.writelines(made.lines())
+            file.flush()
+            os.fsync(file.fileno())
+            part.replace(target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def print_manifest(made: Manifest, path: str, everything: bool, checked: ManifestCheck | None) -> None:
+    if checked is not None:
+        verdict = "DIFFERENT" if differs(checked) else "OK" if checked.ok else "UNKNOWN"
+        line(f"{verdict}  {path}")
+        for what in ("changed", "missing", "new", "unknown"):
+            print_some([f"{what}: {short(name)}" for name in getattr(checked, what)], everything)
+        line(f"  {count(len(made.tensors), 'tensor')} hashed, model {made.model or 'unknown'}")
+        return
+    line(f"{made.model or '-' * 64}  {path}   {count(len(made.tensors), 'tensor')}")
+    if everything:
+        for t in made.tensors:
+            line(f"  {t.hash}  {t.name}")
+    print_some([f"cannot be read: {short(e.name)}: {short(e.message)} [{e.code}]" for e in made.errors], everything)
+
+
+def print_some(texts: list[str], everything: bool) -> None:
+    for text in texts if everything else texts[:MOST_LINES]:
+        line(f"  {text}")
+    if len(texts) > MOST_LINES and not everything:
+        line(f"  ({len(texts) - MOST_LINES:,} more)")
+
+
+def print_equal(found: list[Manifest], everything: bool) -> None:
+    """Tensors that are the same, within a file and across all of them."""
+    groups: dict[str, dict[str, list[str]]] = {}  # hash -> name -> files
+    for made in found:
+        for t in made.tensors:
+            groups.setdefault(t.hash, {}).setdefault(t.name, []).append(made.path or "")
+    if len(found) > 1 and len({made.model for made in found}) == 1 and found[0].model is not None:
+        line("all are the same model")
+        return
+    texts = []
+    for digest, names in groups.items():
+        if sum(map(len, names.values())) < 2:
+            continue
+        told = []
+        for name, paths in names.items():
+            everywhere = len(paths) == len(found)
+            told += [short(name)] if everywhere else [f"{short(path)}: {short(name)}" for path in paths]
+        shown = told if everything else told[:4]
+        more = f" and {len(told) - len(shown):,} more" if len(shown) < len(told) else ""
+        where = f" in all {len(found)} files" if len(found) > 1 and len(told) == 1 else ""
+        texts.append(f"equal ({digest[:SHOWN]}): {', '.join(shown)}{more}{where}")
+    print_some(texts, everything)
+
+
+VERB = Verb(
+    hash_files,
+    hash_arguments,
+    "a hash of each tensor and of the model, the same whatever the container; a manifest",
+    "pthparse hash model.pth -o model.manifest; pthparse hash model.safetensors --check model.manifest",
+)

@@ -1,0 +1,241 @@
+"""Two models beside each other: what is found, with figures by hand."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from forge import pickles as p
+from forge import zips
+
+import pthparse
+from pthparse.differ import RUN
+from pthparse.differ import _bare as bare
+
+
+def floats(*values: float) -> bytes:
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+def file(values: dict[str, bytes], *storages: bytes, deflated: bool = False) -> bytes:
+    entries = zips.members(p.pickle(p.dict_of(values)), {str(i): data for i, data in enumerate(storages)})
+    if deflated:
+        entries = [zips.replace(e, method=zips.DEFLATED) if "/data/" in e.name else e for e in entries]
+    return zips.build(entries)
+
+
+def vector(data: bytes, key: str = "0") -> bytes:
+    return p.vector(key, len(data) // 4)
+
+
+def of_vectors(**tensors: bytes) -> bytes:
+    return file({n: vector(t, str(i)) for i, (n, t) in enumerate(tensors.items())}, *tensors.values())
+
+
+def test_figures_by_hand() -> None:
+    a, b = floats(1, 2, 0, -4, 5), floats(1, 2.5, 0, -4, 4)
+    r = pthparse.diff(of_vectors(w=a, same=a), of_vectors(w=b, same=a))
+    assert (r.same, r.differs, r.identical, len(r.changed)) == (False, True, 1, 1)
+    d = r.changed[0]
+    assert (d.name, d.name_b, d.numel, d.equal, d.far) == ("w", "w", 5, 3, 2)
+    assert (d.max_abs, d.mean_abs) == (1.0, pytest.approx(0.3))
+    assert (d.max_rel, d.mean_rel) == (pytest.approx(0.2), pytest.approx(0.08))
+    dot, aa, bb = 1 + 5 + 16 + 20, 1 + 4 + 16 + 25, 1 + 6.25 + 16 + 16
+    assert d.cosine == pytest.approx(dot / math.sqrt(aa * bb), rel=1e-15)
+    assert d.max_ulp == 0x40A00000 - 0x40800000 and d.worst == (4,) and d.parts == ()
+    assert (r.close, r.reshaped, r.recast, r.removed, r.added, r.renamed, r.values, r.errors) == ((),) * 8
+
+
+def test_tolerances() -> None:
+    a, b = of_vectors(w=floats(1, 100)), of_vectors(w=floats(1.5, 101))
+    assert pthparse.diff(a, b, atol=1).same and not pthparse.diff(a, b, atol=0.9).same
+    assert pthparse.diff(a, b, rtol=0.34).same and not pthparse.diff(a, b, rtol=0.33).same
+    r = pthparse.diff(a, b, atol=1)
+    assert (r.identical, len(r.close), r.close[0].max_abs, r.close[0].far) == (0, 1, 1.0, 0)
+    for wrong in ({"rtol": -1.0}, {"atol": math.inf}, {"rtol": math.nan}):
+        with pytest.raises(ValueError, match="below zero"):
+            pthparse.diff(a, b, **wrong)
+
+
+def test_nan_is_equal_to_nan_by_choice() -> None:
+    a, b = of_vectors(w=floats(math.nan, 1)), of_vectors(w=floats(math.nan, 2))
+    assert pthparse.diff(a, a).same
+    r = pthparse.diff(a, a, equal_nan=False)
+    assert not r.same and (r.changed[0].far, r.changed[0].nan_pairs, r.changed[0].max_abs) == (1, 1, 0)
+    assert pthparse.diff(a, b).changed[0].far == 1 and pthparse.diff(a, b, equal_nan=False).changed[0].far == 2
+    assert pthparse.diff(b, of_vectors(w=floats(1, 2))).changed[0].nan_mismatches == 1
+    with pthparse.open(a) as ckpt:  # the same elements of the same file are not read
+        assert pthparse.diff(ckpt, ckpt).same and not pthparse.diff(ckpt, ckpt, equal_nan=False).same
+
+
+def test_zeros_of_both_signs_are_close() -> None:
+    r = pthparse.diff(of_vectors(w=floats(0.0, 1)), of_vectors(w=floats(-0.0, 1)))
+    assert r.same and r.identical == 0 and r.close[0].equal == 2 and r.close[0].max_ulp == 0
+
+
+def test_names() -> None:
+    x, y, z = floats(1, 2), floats(3, 4), floats(5, 6)
+    a, b = of_vectors(keep=x, old=y, gone=z), of_vectors(keep=x, new=y, more=floats(7, 8))
+    r = pthparse.diff(a, b)
+    assert (r.removed, r.added) == (("gone",), ("more",)) and r.differs
+    assert [(n.name, n.name_b) for n in r.renamed] == [("old", "new")]
+
+
+def test_equal_tensors_are_renamed_by_how_their_names_end() -> None:
+    zero = floats(0, 0)
+    a = of_vectors(**{"l1.bias": zero, "l1.other": zero, "l2.bias": zero})
+    b = of_vectors(**{"k2.bias": zero, "k1.other": zero, "k1.bias": zero})
+    r = pthparse.diff(a, b)
+    assert {(n.name, n.name_b) for n in r.renamed} == {
+        ("l1.bias", "k1.bias"), ("l1.other", "k1.other"), ("l2.bias", "k2.bias"),
+    }  # fmt: skip
+
+
+def test_prefixes() -> None:
+    x, y = floats(1, 2), floats(3, 4)
+    a, b = of_vectors(w=x, v=y), of_vectors(**{"_orig_mod.module.w": x, "module.v": y})
+    assert not pthparse.diff(a, b).same and len(pthparse.diff(a, b).renamed) == 2
+    assert pthparse.diff(a, b, strip_prefix=("module.", "_orig_mod.")).same
+    assert pthparse.diff(b, a, strip_prefix=["_orig_mod.", "module."]).identical == 2
+    twice = of_vectors(**{"w": x, "module.w": y})
+    assert pthparse.diff(twice, twice, strip_prefix="module.").identical == 2
+    assert bare("module.module.", ("module.",)) == "module." and bare("a", ("",)) == "a"
+
+
+def test_shapes_and_dtypes() -> None:
+    six, data = [p.tensor(p.storage("0", 6), s, t) for s, t in (([6], [1]), ([2, 3], [3, 1]))], floats(*range(6))
+    r = pthparse.diff(file({"w": six[0]}, data), file({"w": six[1]}, data))
+    assert len(r.reshaped) == 1 and (r.reshaped[0].shape_b, r.reshaped[0].equal) == ((2, 3), 6)
+    r = pthparse.diff(file({"w": vector(data)}, data), file({"w": p.vector("0", 2)}, data[:8]))
+    assert r.reshaped[0].numel == 0 and r.reshaped[0].max_abs is None
+    doubles = p.tensor(p.storage("0", 6, "DoubleStorage"), [6], [1])
+    wide = struct.pack("<6d", 0, 1, 2, 3, 4, 5.5)
+    r = pthparse.diff(file({"w": vector(data)}, data), file({"w": doubles}, wide))
+    assert not r.same and (r.recast[0].dtype_b, r.recast[0].equal, r.recast[0].max_abs) == ("float64", 5, 0.5)
+    assert r.recast[0].max_ulp is None
+
+
+def test_strided_and_deflated_against_plain() -> None:
+    rng = np.random.default_rng(4)
+    m = rng.standard_normal((700, 500)).astype(np.float32)  # more than a run
+    plain = file({"w": p.tensor(p.storage("0", m.size), [700, 500], [500, 1])}, m.tobytes())
+    turned = file({"w": p.tensor(p.storage("0", m.size), [700, 500], [1, 700])}, m.T.copy().tobytes())
+    deflated = file({"w": p.tensor(p.storage("0", m.size), [700, 500], [500, 1])}, m.tobytes(), deflated=True)
+    for other in (turned, deflated):
+        assert pthparse.diff(plain, other).identical == 1
+    m[699, 2] += 1
+    changed = file({"w": p.tensor(p.storage("0", m.size), [700, 500], [500, 1])}, m.tobytes())
+    rows = [pthparse.diff(x, changed).changed[0] for x in (plain, turned, deflated)]
+    assert rows[0] == rows[1] == rows[2] and rows[0].worst == (699, 2) and rows[0].equal == m.size - 1
+
+
+def test_files_and_memory_and_any_number_of_threads_give_the_same_bits(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    n = 2 * RUN + 77
+    x = {k: rng.standard_normal(n).astype(np.float32) for k in "abcd"}
+    y = {k: v.copy() for k, v in x.items()}
+    y["b"] += 1e-3
+    y["c"][-1] = 9  # the runs before it are equal
+    files = [of_vectors(**{k: v.tobytes() for k, v in side.items()}) for side in (x, y)]
+    paths = [tmp_path / name for name in ("a.pth", "b.pth")]
+    for path, data in zip(paths, files, strict=True):
+        path.write_bytes(data)
+    first = pthparse.diff(*files, threads=1)
+    assert (first.identical, [d.name for d in first.changed]) == (2, ["b", "c"])
+    assert first.changed[1].cosine == pytest.approx(
+        float(x["c"].astype(float) @ y["c"].astype(float))
+        / math.sqrt(float((x["c"].astype(float) ** 2).sum()) * float((y["c"].astype(float) ** 2).sum())),
+        rel=1e-13,
+    )
+    streams = [io.BytesIO(data) for data in files]
+    for sides, threads in ((paths, 1), (paths, 2), (paths, 7), (streams, 3)):
+        r = pthparse.diff(*sides, threads=threads)
+        assert (r.changed, r.identical) == (first.changed, 2)
+
+
+def test_progress_ends_with_all(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    data = of_vectors(w=bytes(1 << 23))
+    paths = [tmp_path / name for name in ("a.pth", "b.pth")]
+    for path in paths:
+        path.write_bytes(data)
+    assert pthparse.diff(*paths, progress=lambda *n: seen.append(n)).same
+    assert seen[-1] == (1 << 24, 1 << 24)
+
+
+def test_plain_values() -> None:
+    def training(**values: bytes) -> bytes:
+        return file({"w": p.vector("0", 2), **values}, floats(1, 2))
+
+    def real(x: float) -> bytes:
+        return b"G" + struct.pack(">d", x)
+
+    a = training(epoch=p.integer(3), lr=real(0.1), nan=real(math.nan), only=p.text("x"), opt=p.dict_of({"b": p.TRUE}))
+    b = training(epoch=p.integer(4), lr=real(0.1), nan=real(math.nan), opt=p.dict_of({"b": p.integer(1)}))
+    r = pthparse.diff(a, b)
+    assert [(v.path, v.kind, v.a, v.b) for v in r.values] == [
+        ("epoch", "changed", 3, 4), ("only", "removed", "x", None), ("opt/b", "changed", True, 1),
+    ]  # fmt: skip
+    assert r.values_count and not r.same and r.differs and pthparse.diff(a, b, values=False).same
+    with pthparse.open(a) as ckpt:
+        one_sided = pthparse.diff(a, dict(ckpt.items()))
+    assert [v.kind for v in one_sided.values] == ["removed"] * 5
+    assert one_sided.same and not one_sided.values_count
+
+
+def test_values_that_cannot_be_told() -> None:
+    class Wide(dict[str, Any]):
+        @property
+        def metadata(self) -> Any:
+            raise pthparse.LimitError("max_metadata", "too many")
+
+    r = pthparse.diff(Wide(), {})
+    assert not r.same and not r.differs and [(e.name, e.code) for e in r.errors] == [("plain values", "max_metadata")]
+
+
+def test_quantized_tensors() -> None:
+    def quantized(data: bytes, scale: float, cls: str = "QInt8Storage") -> bytes:
+        numbers = [p.glob("torch", "per_tensor_affine"), b"G" + struct.pack(">d", scale), p.integer(0)]
+        return file({"q": p.quantized(4, p.tuple_of(numbers), cls)}, data)
+
+    a = quantized(b"\1\2\3\4", 0.5)
+    assert pthparse.diff(a, a).identical == 1
+    r = pthparse.diff(a, quantized(b"\1\2\3\5", 0.5))
+    assert (r.changed[0].max_abs, r.changed[0].parts, r.changed[0].worst) == (1.0, ("integers",), (3,))
+    r = pthparse.diff(a, quantized(b"\1\2\3\4", 0.25))
+    assert (r.changed[0].max_abs, r.changed[0].parts) == (0.0, ("scale",))
+    r = pthparse.diff(a, quantized(b"\1\2\3\4", 0.5, "QUInt8Storage"))
+    assert r.recast[0].dtype_b == "quint8"
+    r = pthparse.diff(a, file({"q": p.vector("0", 4)}, floats(1, 2, 3, 4)))
+    assert r.recast[0].numel == 0
+
+
+def test_what_cannot_be_compared_is_told() -> None:
+    ok, gone = file({"w": p.vector("0", 2)}, floats(1, 2)), file({"w": p.vector("9", 2)}, floats(1, 2))
+    r = pthparse.diff(ok, gone)
+    assert not r.same and not r.differs and [(e.name, e.code) for e in r.errors] == [("w", "storage-missing")]
+
+
+def test_tied_tensors_are_read_once_and_told_each() -> None:
+    def tied(data: bytes) -> bytes:
+        return file({"a": p.vector("0", 2), "b": p.vector("0", 2)}, data)
+
+    r = pthparse.diff(tied(floats(1, 2)), tied(floats(1, 3)))
+    assert [d.name for d in r.changed] == ["a", "b"] and r.changed[0].max_abs == r.changed[1].max_abs == 1
+
+
+def test_empty_models_and_tensors() -> None:
+    empty = file({"e": p.tensor(p.storage("0", 0), [0, 3], [3, 1])}, b"")
+    assert pthparse.diff(empty, empty).identical == 1 and pthparse.diff({}, {}).same
+    assert pthparse.diff(empty, {}).removed == ("e",)
+
+
+def test_the_report_is_plain() -> None:
+    found: Any = pthparse.diff(of_vectors(w=floats(1)), of_vectors(w=floats(2))).to_dict()
+    assert found["changed"][0]["max_abs"] == 1.0 and found["same"] is False
+    assert list(found)[:4] == ["a", "b", "same", "identical"]
