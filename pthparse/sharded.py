@@ -311,7 +311,7 @@ class ShardedCheckpoint(Checkpoint):
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
-        """The index's own, but for the total; plain values that all files agree on; and the others behind their file."""
+        """The index's own, without the total; plain values that all files agree on; the others behind their file."""
         found: dict[str, Any] = {**self.root_values, **self._common}
         for i, ckpt in self._each():
             own = {k: v for k, v in ckpt.metadata.items() if k not in self._common}
