@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .audits import audit
     from .capacity import Capacity, CapacityGroup, LedgerEntry
     from .checkpoint import Checkpoint, open
+    from .converter import Conversion, convert
     from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
     from .formats.base import Finding
     from .info import build_info
@@ -35,6 +36,7 @@ _HOMES = {
     "Capacity": "capacity",
     "CapacityGroup": "capacity",
     "Checkpoint": "checkpoint",
+    "Conversion": "converter",
     "DamagedTensor": "verifier",
     "FormatError": "errors",
     "GlobalName": "values",
@@ -55,6 +57,7 @@ _HOMES = {
     "VerifyReport": "verifier",
     "audit": "audits",
     "build_info": "info",
+    "convert": "converter",
     "open": "checkpoint",
     "verify": "verifier",
 }
@@ -65,6 +68,7 @@ __all__ = [
     "Capacity",
     "CapacityGroup",
     "Checkpoint",
+    "Conversion",
     "DamagedTensor",
     "Finding",
     "FormatError",
@@ -85,6 +89,7 @@ __all__ = [
     "VerifyReport",
     "audit",
     "build_info",
+    "convert",
     "open",
     "verify",
 ]
