@@ -71,6 +71,12 @@ def _plan() -> Verb:
     return plan.VERB
 
 
+def _convert() -> Verb:
+    from .report import convert
+
+    return convert.VERB
+
+
 # A new verb is a module of report/, a function and a word here. Only the one that is asked for is imported.
 VERBS: dict[str, Callable[[], Verb]] = {
     "info": _info,
@@ -81,6 +87,7 @@ VERBS: dict[str, Callable[[], Verb]] = {
     "plan": _plan,
     "audit": _audit,
     "verify": _verify,
+    "convert": _convert,
 }
 
 

@@ -281,12 +281,16 @@ def _destination(dst: str, to: str | None, size: int | str | None) -> tuple[str,
 
 
 class Item(NamedTuple):
-    """A tensor on its way: its name and dtype in the source, the tensor with the elements, what it becomes."""
+    """A tensor on its way: its name and dtype in the source, the tensor with the elements, what it becomes.
+
+    lie: where the elements are, if that was looked up and none of them had to be brought into memory for it.
+    """
 
     was: str
     dtype: str
     t: Any
     entry: Entry
+    lie: Lie | None = None
 
 
 class Plan:
@@ -355,7 +359,7 @@ class Plan:
             self.skipped.append(Skipped(item.was, reason))
         if refused and not skip:
             n = len(self.skipped)
-            told = "; ".join(f"{_told(names)}: {escape(reason)[:300]}" for reason, names in refused.items())
+            told = "; ".join(f"{escape(reason)[:300]}: {_told(names)}" for reason, names in refused.items())
             raise UnsupportedError(
                 "not-convertible",
                 f"{n} of {len(self.items)} tensors cannot be written as {self.form.name}, nothing was; {told}",
@@ -374,7 +378,7 @@ class Plan:
             dtype, shape = self.casts.get(item.was, item.dtype), tuple(t.shape)
             entry = Entry(item.was, dtype, shape, math.prod(shape) * size_of(dtype))
             made = Item(item.was, item.dtype, t, entry)
-            return self.form.refusal(entry) or _unreadable(made) or made
+            return self.form.refusal(entry) or made._replace(lie=_looked_up(made))
         except PthError as e:
             return _reason(e, item.t)
 
@@ -498,20 +502,19 @@ def _reason(error: PthError, t: Any) -> str:
     return f"is damaged: {message} [{error.code}]"
 
 
-def _unreadable(item: Item) -> str | None:
-    """What is wrong with its place in the file. What is deflated is seen when it is read."""
+def _looked_up(item: Item) -> Lie | None:
+    """Where its elements are; raises what is wrong with that. What is deflated is seen when it is read."""
     t = item.t
     if not isinstance(t, Tensor):
         return None
     if _is_late(t):
         _lie_late(item)
-    elif (
-        t._storage is None
-        or (span := t.table.storage(t._storage)[0]) is None
-        or t._home.box.is_stored(t.table.store, span)
-    ):
-        _lie(t)
-    return None
+        return None
+    span = None if t._storage is None else t.table.storage(t._storage)[0]
+    if span is not None and not t._home.box.is_stored(t.table.store, span):
+        return None
+    lie = _lie(t)
+    return lie if lie.data is None else None
 
 
 def _is_late(t: Any) -> bool:
@@ -708,7 +711,9 @@ def _move(item: Item, offset: int) -> Move:
         if change is not None:
             change = partial(_viewed, numpy_dtype(DTYPES[item.dtype]), change)
         return Move(item.was, source, partial(_lie_late, item), change, size, entry.nbytes, offset)
-    return Move(item.was, t._home.box.source, partial(_lie, t), _change(t, item), size, entry.nbytes, offset)
+    lie = item.lie
+    looked: Callable[[], Lie] = partial(_lie, t) if lie is None else lambda: lie
+    return Move(item.was, t._home.box.source, looked, _change(t, item), size, entry.nbytes, offset)
 
 
 def _viewed(dtype: Any, change: Change, array: Any) -> Any:
