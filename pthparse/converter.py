@@ -569,9 +569,10 @@ class _Writing:
                 syncing: list[Future[None]] = []
                 for layout in layouts:
                     self._write(layout, outputs)
-                    syncing.append(pool.submit(sync, outputs.made[layout.name]))
+                    path = outputs.made[layout.name]
+                    syncing.append(pool.submit(sync, path))
                     if self.verify:
-                        self._compare(layout, str(outputs.made[layout.name]))
+                        self._compare(layout, str(path))
                 if index is not None:
                     fd = outputs.create(index[0])
                     with os.fdopen(fd, "wb") as file:
@@ -661,7 +662,8 @@ class _Writing:
         fd = outputs.create(layout.name)
         try:
             os.ftruncate(fd, layout.nbytes)
-            transfer.write(self._moves(layout), fd, self.threads, self._told())
+            moves = [_move(self.plan.items[i], offset) for i, offset in layout.places]
+            transfer.write(moves, fd, self.threads, self._told())
             layout.seal(fd)
         except OSError as e:
             if e.filename is None:
@@ -669,7 +671,7 @@ class _Writing:
             raise
         finally:
             os.close(fd)
-        self.done += sum(self.plan.items[i].entry.nbytes for i, _ in layout.places)
+        self.done += sum(move.nbytes for move in moves)
 
     def _told(self) -> Callable[[int], None] | None:
         if self.progress is None:
@@ -677,11 +679,8 @@ class _Writing:
         before, progress = self.done, self.progress
         return lambda n: progress(before + n, self.total)
 
-    def _moves(self, layout: Layout) -> list[Move]:
-        return [_move(self.plan.items[i], offset) for i, offset in layout.places]
-
     def _compare(self, layout: Layout, path: str) -> None:
-        """What was written, by what it says itself, against the source."""
+        """What was written, where and as what it says itself, against the source."""
         places = self.form.read_back(path)
         items = [self.plan.items[i] for i, _ in layout.places]
         wanted = {item.entry.name if self.form.name != "npy" else "": item for item in items}

@@ -5,27 +5,31 @@ The same pieces are gone through twice: to write them, and to compare what was w
 
 from __future__ import annotations
 
+import bisect
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import FormatError
 from .pieces import Box, Lie, boxes, gather, runs
-from .source import FileSource, SliceSource, Source
-from .team import together
+from .source import Source
+from .team import processors, together
 from .writers.base import put
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-COPY = 1 << 24  # bytes that are copied from file to file at once
-READ = 1 << 19  # bytes of a buffer that is compared, or copied where the system does not copy
+COPY = 1 << 24  # bytes that a thread copies before it takes other ones
+STEP = 1 << 20  # of these: bytes that are read and written at once
+COMPARED = 1 << 18  # and that are compared
 SMALL = 1 << 18  # bytes of a tensor that is read together with its neighbours
 BATCH = 1 << 20  # bytes of those together
 NEAR = 1 << 14  # bytes between two of them that are read along
 ALONE = 1 << 22  # bytes that are not worth a thread
 MOST_THREADS = 4
+SYNC = 1 << 26  # bytes after which the system is asked to bring them to the disk
 
 Change = Callable[["NDArray[Any]"], "NDArray[Any]"]
 
@@ -43,52 +47,27 @@ class Move(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """Bytes that go as they lie."""
+    """Bytes that go as they lie.
+
+    They are read and written a MiB at a time, each from a round place in the new file on: that is faster than
+    `copy_file_range` and `sendfile`, which hand on pages, since tensors begin at other places of a page here and there.
+    """
 
     source: Source
     start: int
     offset: int
     nbytes: int
 
-    def blocks(self) -> Iterator[tuple[int, Any]]:
-        buffer = bytearray(min(READ, self.nbytes))
-        for at in range(0, self.nbytes, READ):
-            length = min(READ, self.nbytes - at)
+    def blocks(self, step: int = STEP) -> Iterator[tuple[int, Any]]:
+        buffer = bytearray(min(step, self.nbytes))
+        at = 0
+        while at < self.nbytes:
+            length = min(step - (self.offset + at) % step, self.nbytes - at)
             data = self.source.fill(buffer, self.start + at, length)
             if len(data) < length:
                 data = self.source.read(self.start + at, length)  # says what is missing
             yield self.offset + at, data
-
-    def write(self, fd: int) -> None:
-        done = self._by_the_system(fd)
-        for offset, data in Copy(self.source, self.start + done, self.offset + done, self.nbytes - done).blocks():
-            put(fd, data, offset)
-
-    def _by_the_system(self, fd: int) -> int:
-        """How many bytes the system copied from file to file. Where it cannot, or there are none, the rest is read."""
-        source, start = self.source, self.start
-        if isinstance(source, SliceSource):
-            start += source._offset
-            source = source._whole
-        if not isinstance(source, FileSource) or not hasattr(os, "copy_file_range"):
-            return 0
-        here, done = source.duplicate(), 0
-        try:
-            while done < self.nbytes:
-                n = os.copy_file_range(here, fd, self.nbytes - done, source.base + start + done, self.offset + done)
-                if not n:
-                    break
-                done += n
-        except OSError as e:
-            if e.errno in NO_ROOM:
-                raise
-        finally:
-            os.close(here)
-        return done
-
-
-# What another way of writing would not help against: no space, a quota, a limit on files.
-NO_ROOM = frozenset((28, 122, 27))
+            at += length
 
 
 class Batch(NamedTuple):
@@ -102,7 +81,7 @@ class Batch(NamedTuple):
     def nbytes(self) -> int:
         return sum(n for _, n in self.parts)
 
-    def blocks(self) -> Iterator[tuple[int, Any]]:
+    def blocks(self, step: int = STEP) -> Iterator[tuple[int, Any]]:
         out = bytearray(self.nbytes)
         rows, at = [], 0
         for start, n in self.parts:
@@ -121,10 +100,6 @@ class Batch(NamedTuple):
             i = j
         yield self.offset, out
 
-    def write(self, fd: int) -> None:
-        for offset, data in self.blocks():
-            put(fd, data, offset)
-
 
 class Piece(NamedTuple):
     """Elements that are gathered, or changed."""
@@ -140,7 +115,7 @@ class Piece(NamedTuple):
             n *= few
         return n * self.move.itemsize
 
-    def blocks(self) -> Iterator[tuple[int, Any]]:
+    def blocks(self, step: int = STEP) -> Iterator[tuple[int, Any]]:
         import numpy as np
 
         move = self.move
@@ -152,10 +127,6 @@ class Piece(NamedTuple):
         data = np.ascontiguousarray(made).reshape(-1).view(np.uint8).data
         for to, at, n in runs(self.lie.dims, self.box):
             yield move.offset + to * size, data[at * size : (at + n) * size]
-
-    def write(self, fd: int) -> None:
-        for offset, data in self.blocks():
-            put(fd, data, offset)
 
 
 Job = Copy | Batch | Piece
@@ -184,8 +155,11 @@ def jobs(moves: Iterable[Move]) -> Iterator[Job]:
             parts.append((lie.offset, move.nbytes))
             size += move.nbytes
         elif plain:
-            for at in range(0, move.nbytes, COPY):
-                yield Copy(move.source, lie.offset + at, move.offset + at, min(COPY, move.nbytes - at))
+            at = 0
+            while at < move.nbytes:
+                length = min(COPY - (move.offset + at) % COPY, move.nbytes - at)
+                yield Copy(move.source, lie.offset + at, move.offset + at, length)
+                at += length
         else:
             for box in boxes(lie):
                 yield Piece(move, lie, box)
@@ -208,8 +182,8 @@ class Work:
         if threads == 1 or self.total < ALONE:
             self._run(self._tick)
         else:
-            together(self._run, self._stop, min(threads or MOST_THREADS, MOST_THREADS), self._tick)
-        self._tick()
+            tick = None if self.told is None else self._tick
+            together(self._run, self._stop, min(threads or processors(), MOST_THREADS), tick)
 
     def _stop(self) -> None:
         self.stopped = True
@@ -232,17 +206,33 @@ class Work:
 
 
 def write(moves: Sequence[Move], fd: int, threads: int | None, told: Callable[[int], None] | None) -> None:
-    """Writes tensors to a file. What is copied is copied by one thread at a time: a file has one writer."""
+    """Writes tensors to a file. It has one writer at a time, and others read, gather and cast meanwhile.
+
+    The system is asked now and then to bring to the disk what there is, so that less is left to wait for at the end.
+    """
     lock = threading.Lock()
+    written = 0
+    with ThreadPoolExecutor(1) as pool:
+        syncing: Future[None] | None = None
 
-    def do(job: Job) -> None:
-        if isinstance(job, Copy):
+        def do(job: Job) -> None:
+            nonlocal written, syncing
+            for offset, data in job.blocks():
+                with lock:
+                    put(fd, data, offset)
             with lock:
-                job.write(fd)
-        else:
-            job.write(fd)
+                written += job.nbytes
+                if written >= SYNC and (syncing is None or syncing.done()):
+                    written, syncing = 0, pool.submit(_sync, fd)
 
-    Work(moves, do, told).run(threads)
+        Work(moves, do, told).run(threads)
+
+
+def _sync(fd: int) -> None:
+    try:
+        getattr(os, "fdatasync", os.fsync)(fd)
+    except OSError:
+        pass  # it is said at the end, when all is synced
 
 
 def compare(moves: Sequence[Move], fd: int, path: str, threads: int | None, told: Callable[[int], None] | None) -> None:
@@ -253,17 +243,29 @@ def compare(moves: Sequence[Move], fd: int, path: str, threads: int | None, told
     FormatError
         They differ.
     """
-    import bisect
-
-    starts = [move.offset for move in moves]
 
     def do(job: Job) -> None:
-        for offset, data in job.blocks():
-            # Views are compared one byte at a time, bytes at the speed of memory.
-            if os.pread(fd, len(data), offset) != (bytes(data) if isinstance(data, memoryview) else data):
-                i = bisect.bisect_right(starts, offset) - 1
-                raise FormatError(
-                    "read-back", f"tensor {moves[i].name!r}: what was written is not what was to be written", path=path
-                )
+        buffer = bytearray(COMPARED)
+        for offset, data in job.blocks(COMPARED):
+            if not _equal(fd, offset, data, buffer):
+                i = bisect.bisect_right(moves, offset, key=lambda move: move.offset) - 1
+                told = f"tensor {moves[i].name!r}: what was written is not what was to be written"
+                raise FormatError("read-back", told, path=path)
 
     Work(moves, do, told).run(threads)
+
+
+def _equal(fd: int, offset: int, data: Any, buffer: bytearray) -> bool:
+    """Are these the bytes of the file? Views are compared one byte at a time, bytes at the speed of memory."""
+    whole = data.obj if isinstance(data, memoryview) else data
+    if len(data) == len(buffer) and isinstance(whole, (bytes, bytearray)) and len(whole) == len(buffer):
+        return _fill(fd, offset, buffer) == len(buffer) and buffer == whole
+    return os.pread(fd, len(data), offset) == (bytes(data) if isinstance(data, memoryview) else data)
+
+
+def _fill(fd: int, offset: int, buffer: bytearray) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [buffer], offset)
+    data = os.pread(fd, len(buffer), offset)
+    buffer[: len(data)] = data
+    return len(data)
