@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from . import _core, transfer
 from .casts import DTYPES, FLOATS, TARGETS, WHOLE, cast_of
-from .checkpoint import Checkpoint, nearest
+from .checkpoint import Branch, nearest
 from .checkpoint import open as open_checkpoint
 from .errors import FormatError, PthError, UnsupportedError, escape, guard
 from .outputs import Outputs, sync
@@ -306,8 +307,8 @@ class Plan:
 
     def choose(self, everything: bool, include: Sequence[str], exclude: Sequence[str]) -> None:
         names = self.names
-        if isinstance(names, Checkpoint) and not everything:
-            names = names.state_dict()
+        if not everything and not isinstance(names, Branch):
+            names = getattr(names, "state_dict", lambda: names)()
         self.left_out = len(self.names) - len(names)
         for pattern in (*include, *exclude):
             if not any(fnmatchcase(name, pattern) for name in names):
@@ -317,7 +318,8 @@ class Plan:
             if not kept or any(fnmatchcase(name, p) for p in exclude):
                 self.left_out += 1
                 continue
-            self.items.append(Item(name, t.dtype, t, Entry(name, t.dtype, (), 0)))
+            dtype = str(getattr(t, "dtype", ""))
+            self.items.append(Item(name, dtype, t, Entry(name, dtype, (), 0)))
         if not self.items:
             raise UnsupportedError("no-tensors", "there are no tensors to write", path=self._path)
 
@@ -477,7 +479,8 @@ def _told(names: Sequence[str]) -> str:
 def _dense(t: Any) -> tuple[Any, str | None]:
     """The tensor whose elements are written, or why there is none."""
     if not isinstance(t, Tensor):  # of another reader: it has an array, or says why not
-        return t, None if hasattr(t, "numpy") else f"is a {type(t).__name__}, and no tensor"
+        known = hasattr(t, "numpy") and hasattr(t, "shape") and getattr(t, "dtype", None) in DTYPES
+        return t, None if known else f"is a {type(t).__name__}, and no tensor"
     error = t.error
     if error is not None:
         return t, _reason(error, t)
@@ -605,6 +608,9 @@ class _Writing:
                 numbered = re.compile(re.escape(self.stem) + r"(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
                 there += [p for p in self.folder.iterdir() if numbered.fullmatch(p.name) and p not in there]
         sources = self._sources()
+        for path in there if self.form.name != "npy" else ():
+            if not stat.S_ISREG(mode := path.lstat().st_mode) and not stat.S_ISLNK(mode):
+                raise FileExistsError(errno.EEXIST, "is there, and no file", str(path))
         for path in there:
             try:
                 found = path.stat()

@@ -249,8 +249,8 @@ def compare(moves: Sequence[Move], fd: int, path: str, threads: int | None, told
         for offset, data in job.blocks(COMPARED):
             if not _equal(fd, offset, data, buffer):
                 i = bisect.bisect_right(moves, offset, key=lambda move: move.offset) - 1
-                told = f"tensor {moves[i].name!r}: what was written is not what was to be written"
-                raise FormatError("read-back", told, path=path)
+                message = f"tensor {moves[i].name!r}: what was written is not what was to be written"
+                raise FormatError("read-back", message, path=path)
 
     Work(moves, do, told).run(threads)
 

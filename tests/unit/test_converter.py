@@ -346,6 +346,30 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     assert src.read_bytes() == PLAIN and left_in(tmp_path) == ["m.pth", "x.safetensors"]
 
 
+def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    for name, make in (("x.npz", os.mkfifo), ("m/model.safetensors", Path.mkdir)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        make(tmp_path / name)
+        with pytest.raises(FileExistsError, match="no file"):
+            pthparse.convert(PLAIN, tmp_path / name.removesuffix("/model.safetensors"), overwrite=True)
+    assert left_in(tmp_path) == ["m", "x.npz"] and left_in(tmp_path / "m") == ["model.safetensors"]
+
+
+def test_tensors_of_other_readers(tmp_path: Path) -> None:
+    """Whatever has dtype, shape and numpy(); an array that is not what it said is refused."""
+    other: Any = SimpleNamespace(dtype="int16", shape=(2, 3), numpy=lambda: np.arange(6, dtype=np.int16).reshape(2, 3))
+    wrong: Any = SimpleNamespace(dtype="int16", shape=(2, 3), numpy=lambda: np.arange(5, dtype=np.int16))
+    pthparse.convert({"x": other}, tmp_path / "x.safetensors", dtype={"x": "float32"})
+    assert read(tmp_path / "x.safetensors")[1]["x"] == np.arange(6, dtype=np.float32).tobytes()
+    told = pthparse.convert({"x": other, "y": np.ones(3), "z": 3}, tmp_path / "y.safetensors", skip=True)  # type: ignore[dict-item]
+    assert [(s.name, s.reason) for s in told.skipped] == [
+        ("y", "is a ndarray, and no tensor"), ("z", "is a int, and no tensor"),
+    ]  # fmt: skip
+    with pytest.raises(pthparse.UnsupportedError, match="its array int16"):
+        pthparse.convert({"x": wrong}, tmp_path / "z.safetensors")
+    assert left_in(tmp_path) == ["x.safetensors", "y.safetensors"]
+
+
 def test_a_name_that_is_taken_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dst = tmp_path / "x.safetensors"
     monkeypatch.setattr(converter._Writing, "_unchanged", lambda self: dst.write_bytes(b"theirs"))
