@@ -1,6 +1,6 @@
 """Tensors on their way from one file to another, in pieces: copied as they lie, or gathered, changed and written.
 
-The same pieces are gone through twice: to write them, and to compare what was written with what was to be written.
+What was written is read back while what it was made of is still at hand, and compared byte by byte.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COPY = 1 << 24  # bytes that a thread copies before it takes other ones
-STEP = 1 << 20  # of these: bytes that are read and written at once
-COMPARED = 1 << 18  # and that are compared
+STEP = 1 << 19  # of these: bytes that are read and written at once
 SMALL = 1 << 18  # bytes of a tensor that is read together with its neighbours
 BATCH = 1 << 20  # bytes of those together
 NEAR = 1 << 14  # bytes between two of them that are read along
@@ -49,7 +48,7 @@ class Move(NamedTuple):
 class Copy(NamedTuple):
     """Bytes that go as they lie.
 
-    They are read and written a MiB at a time, each from a round place in the new file on: that is faster than
+    They are read and written half a MiB at a time, each from a round place in the new file on: that is faster than
     `copy_file_range` and `sendfile`, which hand on pages, since tensors begin at other places of a page here and there.
     """
 
@@ -58,11 +57,11 @@ class Copy(NamedTuple):
     offset: int
     nbytes: int
 
-    def blocks(self, step: int = STEP) -> Iterator[tuple[int, Any]]:
-        buffer = bytearray(min(step, self.nbytes))
+    def blocks(self) -> Iterator[tuple[int, Any]]:
+        buffer = bytearray(min(STEP, self.nbytes))
         at = 0
         while at < self.nbytes:
-            length = min(step - (self.offset + at) % step, self.nbytes - at)
+            length = min(STEP - (self.offset + at) % STEP, self.nbytes - at)
             data = self.source.fill(buffer, self.start + at, length)
             if len(data) < length:
                 data = self.source.read(self.start + at, length)  # says what is missing
@@ -81,7 +80,7 @@ class Batch(NamedTuple):
     def nbytes(self) -> int:
         return sum(n for _, n in self.parts)
 
-    def blocks(self, step: int = STEP) -> Iterator[tuple[int, Any]]:
+    def blocks(self) -> Iterator[tuple[int, Any]]:
         out = bytearray(self.nbytes)
         rows, at = [], 0
         for start, n in self.parts:
@@ -115,7 +114,7 @@ class Piece(NamedTuple):
             n *= few
         return n * self.move.itemsize
 
-    def blocks(self, step: int = STEP) -> Iterator[tuple[int, Any]]:
+    def blocks(self) -> Iterator[tuple[int, Any]]:
         import numpy as np
 
         move = self.move
@@ -205,10 +204,18 @@ class Work:
                 tick()
 
 
-def write(moves: Sequence[Move], fd: int, threads: int | None, told: Callable[[int], None] | None) -> None:
-    """Writes tensors to a file. It has one writer at a time, and others read, gather and cast meanwhile.
+def write(
+    moves: Sequence[Move], fd: int, path: str, verify: bool, threads: int | None, told: Callable[[int], None] | None
+) -> None:
+    """Writes tensors to a file. It has one writer at a time, and others read, gather, cast and compare meanwhile.
 
-    The system is asked now and then to bring to the disk what there is, so that less is left to wait for at the end.
+    verify: each block is read back at once, and compared with what it was made of, which is at hand then. The system is
+    asked now and then to bring to the disk what there is, so that less is left to wait for at the end.
+
+    Raises
+    ------
+    FormatError
+        What was written reads back otherwise.
     """
     lock = threading.Lock()
     written = 0
@@ -217,9 +224,14 @@ def write(moves: Sequence[Move], fd: int, threads: int | None, told: Callable[[i
 
         def do(job: Job) -> None:
             nonlocal written, syncing
+            buffer = bytearray(STEP if verify else 0)
             for offset, data in job.blocks():
                 with lock:
                     put(fd, data, offset)
+                if verify and not _equal(fd, offset, data, buffer):
+                    i = bisect.bisect_right(moves, offset, key=lambda move: move.offset) - 1
+                    message = f"tensor {moves[i].name!r}: what was written is not what was to be written"
+                    raise FormatError("read-back", message, path=path)
             with lock:
                 written += job.nbytes
                 if written >= SYNC and (syncing is None or syncing.done()):
@@ -233,26 +245,6 @@ def _sync(fd: int) -> None:
         getattr(os, "fdatasync", os.fsync)(fd)
     except OSError:
         pass  # it is said at the end, when all is synced
-
-
-def compare(moves: Sequence[Move], fd: int, path: str, threads: int | None, told: Callable[[int], None] | None) -> None:
-    """Reads tensors back, and compares every byte with what it was made of.
-
-    Raises
-    ------
-    FormatError
-        They differ.
-    """
-
-    def do(job: Job) -> None:
-        buffer = bytearray(COMPARED)
-        for offset, data in job.blocks(COMPARED):
-            if not _equal(fd, offset, data, buffer):
-                i = bisect.bisect_right(moves, offset, key=lambda move: move.offset) - 1
-                message = f"tensor {moves[i].name!r}: what was written is not what was to be written"
-                raise FormatError("read-back", message, path=path)
-
-    Work(moves, do, told).run(threads)
 
 
 def _equal(fd: int, offset: int, data: Any, buffer: bytearray) -> bool:
