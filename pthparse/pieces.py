@@ -24,6 +24,7 @@ LINE = 1 << 20  # bytes of a piece of elements that lie one behind the other
 TILE = 1 << 21  # bytes of a piece of others
 GAP = 1 << 12  # bytes between elements that are read along rather than by another call
 WASTE = 4  # or so many times as many bytes as are wanted
+LINE_OF_CACHE = 64  # bytes
 MOST_DIMS = 64  # of an array of numpy
 
 
@@ -136,22 +137,30 @@ def gather(lie: Lie, source: Source, box: Box) -> NDArray[Any]:
         if wide > 2 * TILE or (s - span > GAP and wide > WASTE * useful * shape[i]):
             break
         span, useful, near = wide, useful * shape[i], near + 1
-    far = [i for _, i in order[near:]]
-    view_shape = tuple(1 if i in far else n for i, n in enumerate(shape))
-    strides = tuple(s if n > 1 else lie.itemsize for n, (_, s) in zip(view_shape, lie.dims, strict=True))
-
-    def view(offset: int) -> NDArray[Any]:
-        return np.ndarray(view_shape, unit, source.read(offset, span), 0, strides)
-
-    if not far:
-        return np.ascontiguousarray(view(base))
-    out = np.empty(shape, unit)
-    for places in product(*(range(shape[i]) for i in far)):
-        where = [slice(None)] * len(shape)
-        for i, at in zip(far, places, strict=True):
-            where[i] = slice(at, at + 1)
-        out[tuple(where)] = view(base + sum(at * lie.dims[i][1] for i, at in zip(far, places, strict=True)))
-    return out
+    if near == len(order):
+        strides = tuple(s if n > 1 else lie.itemsize for n, (_, s) in zip(shape, lie.dims, strict=True))
+        return np.ascontiguousarray(np.ndarray(shape, unit, source.read(base, span), 0, strides))
+    # First as it lies, from far to near, then turned at once. Rows are set apart by a line of the cache: else all that
+    # is needed for one row of the result might have to share a few places of it.
+    far, close = order[near:][::-1], order[:near][::-1]
+    ways = [i for _, i in far + close]
+    size = math.prod(shape[i] for _, i in close)
+    rows = np.empty((math.prod(shape[i] for _, i in far), size + max(1, LINE_OF_CACHE // lie.itemsize)), unit)
+    near_shape, near_strides = tuple(shape[i] for _, i in close), tuple(s for s, _ in close)
+    places = product(*(range(0, shape[i] * s, s) for s, i in far))
+    if span == size * lie.itemsize:  # one behind the other
+        out, pitch = rows.reshape(-1).view(np.uint8).data, rows.strides[0]
+        for k, place in enumerate(places):
+            out[k * pitch : k * pitch + span] = source.read(base + sum(place), span)
+    else:
+        for row, place in zip(rows, places, strict=True):
+            found = np.ndarray(near_shape, unit, source.read(base + sum(place), span), 0, near_strides)
+            row[:size] = found.reshape(-1)
+    lying = rows[:, :size].reshape(tuple(shape[i] for i in ways))
+    single = tuple(1 if n > 1 and s == 0 else n for n, (_, s) in zip(shape, lie.dims, strict=True))
+    at = {i: k for k, i in enumerate(ways)}
+    turned = lying.transpose([at[i] for i in range(len(shape)) if i in at]).reshape(single)
+    return np.ascontiguousarray(np.broadcast_to(turned, shape))
 
 
 def runs(dims: Sequence[tuple[int, int]], box: Box) -> Iterator[tuple[int, int, int]]:

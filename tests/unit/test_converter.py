@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -300,6 +301,27 @@ def test_large_tensors_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         total = sum(map(len, stored.values()))
         assert seen[-1] == (total, total) and [done for done, _ in seen] == sorted(done for done, _ in seen)
         seen.clear()
+
+
+@pytest.mark.parametrize("how", [{}, {"dtype": "float16"}, {"include": "turned"}, {"include": "repeated"}], ids=str)
+def test_memory_does_not_grow_with_a_tensor(how: dict[str, Any], tmp_path: Path) -> None:
+    side = 1 << 12
+    pid = p.storage("0", side * side)
+    names = {
+        "plain": p.tensor(pid, [side * side], [1]),
+        "turned": p.tensor(pid, [side, side], [1, side]),
+        "repeated": p.tensor(pid, [side, side], [0, 1]),
+    }
+    src = tmp_path / "m.pth"
+    src.write_bytes(model(names, {"0": bytes(4 * side * side)}))
+    pthparse.convert(PLAIN, tmp_path / "y.npz")  # what is imported is no part of it
+    tracemalloc.start()
+    try:
+        told = pthparse.convert(src, tmp_path / "x.safetensors", **({"include": "plain"} | how), threads=2)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert told.nbytes == (2 if "dtype" in how else 4) * side * side and peak < 24 << 20
 
 
 def test_a_zip_of_more_than_four_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def test_a_transposed_matrix_is_cut_into_tiles() -> None:
     high, wide = tile_of(lie)
     assert (high, wide) == (512, 1024) and high * wide * 4 <= pieces.TILE
     source = Counted(np.arange(n * n, dtype=np.uint32))
-    for box in [((0, high), (0, wide)), ((n - high, high), (wide, wide))]:
+    for box in (((0, high), (0, wide)), ((n - high, high), (wide, wide))):
         source.calls = source.nbytes = 0
         found = gather(lie, source, box)
         (row, _), (column, _) = box
