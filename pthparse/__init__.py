@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .capacity import Capacity, CapacityGroup, LedgerEntry
     from .checkpoint import Checkpoint, open
     from .chunked import ChunkedTensor
+    from .converter import Conversion, convert
     from .deepspeed import DeepSpeedCheckpoint, Partition
     from .differ import DiffReport, Renamed, TensorDiff, Uncompared, ValueDiff, diff
     from .distributed import DistributedCheckpoint
@@ -42,6 +43,7 @@ _HOMES = {
     "CapacityGroup": "capacity",
     "Checkpoint": "checkpoint",
     "ChunkedTensor": "chunked",
+    "Conversion": "converter",
     "DamagedTensor": "verifier",
     "DeepSpeedCheckpoint": "deepspeed",
     "DiffReport": "differ",
@@ -76,6 +78,7 @@ _HOMES = {
     "VerifyReport": "verifier",
     "audit": "audits",
     "build_info": "info",
+    "convert": "converter",
     "diff": "differ",
     "manifest": "hashes",
     "open": "checkpoint",
@@ -90,6 +93,7 @@ __all__ = [
     "CapacityGroup",
     "Checkpoint",
     "ChunkedTensor",
+    "Conversion",
     "DamagedTensor",
     "DeepSpeedCheckpoint",
     "DiffReport",
@@ -124,6 +128,7 @@ __all__ = [
     "VerifyReport",
     "audit",
     "build_info",
+    "convert",
     "diff",
     "manifest",
     "open",

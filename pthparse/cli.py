@@ -83,6 +83,12 @@ def _hash() -> Verb:
     return hash.VERB
 
 
+def _convert() -> Verb:
+    from .report import convert
+
+    return convert.VERB
+
+
 # A new verb is a module of report/, a function and a word here. Only the one that is asked for is imported.
 VERBS: dict[str, Callable[[], Verb]] = {
     "info": _info,
@@ -95,6 +101,7 @@ VERBS: dict[str, Callable[[], Verb]] = {
     "verify": _verify,
     "diff": _diff,
     "hash": _hash,
+    "convert": _convert,
 }
 
 
