@@ -700,8 +700,9 @@ def _values_of(a: Any, b: Any, prefixes: tuple[str, ...]) -> tuple[list[ValueDif
             rows.append(ValueDiff(path, "added", None, _shown(sides[1][path])))
         elif not _equal(sides[0][path], sides[1][path]):
             rows.append(ValueDiff(path, "changed", _shown(sides[0][path]), _shown(sides[1][path])))
-    # Of a format that has no objects, as safetensors, nothing but text can be expected.
-    return rows, all(bool(getattr(side, "pickle_nbytes", 0)) for side in (a, b))
+    # A format that has no pickle can hold few of them, if any.
+    alike = getattr(a, "format", "") == getattr(b, "format", "")
+    return rows, alike or all(bool(getattr(side, "pickle_nbytes", 0)) for side in (a, b))
 
 
 def _shown(value: Any) -> Any:
