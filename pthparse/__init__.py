@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from .differ import DiffReport, Renamed, TensorDiff, Uncompared, ValueDiff, diff
     from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
     from .formats.base import Finding
-    from .hashes import Manifest, ManifestCheck, TensorHash, Unhashed, manifest, read_manifest
+    from .hashes import manifest
     from .info import build_info
     from .limits import Limits
+    from .manifests import Manifest, ManifestCheck, TensorHash, Unhashed, read_manifest
     from .plan import Plan
     from .stats import Stats, StatsTable
     from .tensor import Storage, Tensor
@@ -45,8 +46,8 @@ _HOMES = {
     "LedgerEntry": "capacity",
     "LimitError": "errors",
     "Limits": "limits",
-    "Manifest": "hashes",
-    "ManifestCheck": "hashes",
+    "Manifest": "manifests",
+    "ManifestCheck": "manifests",
     "Opaque": "values",
     "Plan": "plan",
     "PthError": "errors",
@@ -56,10 +57,10 @@ _HOMES = {
     "Storage": "tensor",
     "Tensor": "tensor",
     "TensorDiff": "differ",
-    "TensorHash": "hashes",
+    "TensorHash": "manifests",
     "TruncatedError": "errors",
     "Uncompared": "differ",
-    "Unhashed": "hashes",
+    "Unhashed": "manifests",
     "UnsupportedError": "errors",
     "ValueDiff": "differ",
     "VerifiedMember": "verifier",
@@ -69,7 +70,7 @@ _HOMES = {
     "diff": "differ",
     "manifest": "hashes",
     "open": "checkpoint",
-    "read_manifest": "hashes",
+    "read_manifest": "manifests",
     "verify": "verifier",
 }
 

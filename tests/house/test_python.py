@@ -48,6 +48,8 @@ FLOORS = {
     "checkpoint": 7,
     "folders": 7,
     "hashes": 7,
+    "manifests": 5,
+    "pairs": 6,
     "verifier": 7,
     "audits": 8,
     "differ": 8,

@@ -14,8 +14,8 @@ from forge import pickles as p
 from forge import zips
 
 import pthparse
-from pthparse.differ import RUN
 from pthparse.differ import _bare as bare
+from pthparse.pairs import RUN
 
 
 def floats(*values: float) -> bytes:
