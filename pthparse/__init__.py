@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from .distributed import DistributedCheckpoint
     from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
     from .formats.base import Finding
-    from .hashes import Manifest, ManifestCheck, TensorHash, Unhashed, manifest, read_manifest
+    from .hashes import manifest
     from .info import build_info
     from .limits import Limits
+    from .manifests import Manifest, ManifestCheck, TensorHash, Unhashed, read_manifest
     from .plan import Plan
     from .sharded import Shard, ShardedCheckpoint
     from .stats import Stats, StatsTable
@@ -54,8 +55,8 @@ _HOMES = {
     "LedgerEntry": "capacity",
     "LimitError": "errors",
     "Limits": "limits",
-    "Manifest": "hashes",
-    "ManifestCheck": "hashes",
+    "Manifest": "manifests",
+    "ManifestCheck": "manifests",
     "Opaque": "values",
     "Partition": "deepspeed",
     "Plan": "plan",
@@ -68,10 +69,10 @@ _HOMES = {
     "Storage": "tensor",
     "Tensor": "tensor",
     "TensorDiff": "differ",
-    "TensorHash": "hashes",
+    "TensorHash": "manifests",
     "TruncatedError": "errors",
     "Uncompared": "differ",
-    "Unhashed": "hashes",
+    "Unhashed": "manifests",
     "UnsupportedError": "errors",
     "ValueDiff": "differ",
     "VerifiedMember": "verifier",
@@ -82,7 +83,7 @@ _HOMES = {
     "diff": "differ",
     "manifest": "hashes",
     "open": "checkpoint",
-    "read_manifest": "hashes",
+    "read_manifest": "manifests",
     "verify": "verifier",
 }
 

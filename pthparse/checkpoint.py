@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .auditor import AuditReport
     from .capacity import Capacity
     from .formats.base import Container
-    from .hashes import Manifest
+    from .manifests import Manifest
     from .plan import Plan
     from .stats import StatsTable
     from .verifier import VerifyReport

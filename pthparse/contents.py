@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 DTYPES = {row[0]: i for i, row in enumerate(_core.DTYPES)}
 READ = 1 << 20  # bytes that are read at once, most of the time
-GATHERED = 1 << 22  # bytes that are brought together at once
+GATHERED = 1 << 23  # bytes that are brought together at once
 NEAR = 1 << 18  # bytes that may be read for the sake of few of them
-WASTE = 2  # and how many bytes for one that is wanted, where they are more
+WASTE = 2  # and how many bytes for one that is wanted, where they are more,
+FAR = 1 << 22  # but no more than these
 AGAIN = 4  # how often all bytes of a file may be read for the sake of tensors that overlap
 LASTING = 1 << 12  # bytes of an array that may be kept until it is its turn
 MOST_PARTS = 10_000  # of one tensor
@@ -58,17 +59,19 @@ class Elements(NamedTuple):
             for at in range(0, self.nbytes, size):
                 yield self.source.read(self.offset + at, min(size, self.nbytes - at))
             return
-        pending = bytearray()
+        pending = b""  # what is left of the last ones, less than a block
         left = self.nbytes
         for data in self._gathered():
-            pending += data
-            while len(pending) >= size or (len(pending) == left and pending):
-                block = bytes(pending[:size])
-                del pending[:size]
+            view = memoryview(data)
+            while len(pending) + len(view) >= min(size, left) > 0:
+                step = min(size, left) - len(pending)
+                block = pending + view[:step] if pending else bytes(view[:step])
+                view, pending = view[step:], b""
                 left -= len(block)
                 if not left and self.spare:
                     block = block[:-1] + bytes([block[-1] & (0xFF >> self.spare)])
                 yield block
+            pending += view
 
     def run(self, first: int, n: int) -> Elements:
         """Some of them, where all are plain: from a whole byte to a whole byte."""
@@ -81,12 +84,12 @@ class Elements(NamedTuple):
     def together(self) -> bool:
         return not self.dims or (len(self.dims) == 1 and self.dims[0][1] == self.itemsize)
 
-    def _gathered(self) -> Iterator[bytes]:
+    def _gathered(self) -> Iterator[bytes | memoryview]:
         import numpy as np
 
         if self.together:
             for at in range(0, self.nbytes, READ):  # a whole number of elements: READ is a multiple of all sizes
-                yield _turned(bytes(self.source.read(self.offset + at, min(READ, self.nbytes - at))), self.swap)
+                yield _turned(self.source.read(self.offset + at, min(READ, self.nbytes - at)), self.swap)
             return
         inner, size = len(self.dims), self.itemsize
         while inner and size * self.dims[inner - 1][0] <= GATHERED:
@@ -102,7 +105,7 @@ class Elements(NamedTuple):
                 out = np.empty((few, *(k for k, _ in near)), unit)
                 dims = ((few, step), *near)
                 _fill(out, self.source, self.offset + start + row * step, dims, self.itemsize)
-                yield _turned(out.tobytes(), self.swap)
+                yield _turned(out.reshape(-1).view(np.uint8).data, self.swap)
 
 
 def _starts(dims: Dims) -> Iterator[int]:
@@ -132,7 +135,7 @@ def _fill(out: NDArray[Any], source: Source, offset: int, dims: Dims, itemsize: 
     while stack:
         part, at, box = stack.pop()
         span = itemsize + sum((n - 1) * step for n, step in box)
-        if span <= max(NEAR, WASTE * part.nbytes):
+        if span <= max(NEAR, min(FAR, WASTE * part.nbytes)):
             shape, strides = [n for n, _ in box], [step for _, step in box]
             part[...] = np.ndarray(shape, out.dtype, source.read(at, span), 0, strides)
             continue
@@ -144,7 +147,7 @@ def _fill(out: NDArray[Any], source: Source, offset: int, dims: Dims, itemsize: 
             stack.append((part[index], at + first * step, (*box[:axis], (count, step), *box[axis + 1 :])))
 
 
-def _turned(data: bytes, swap: int) -> bytes:
+def _turned(data: bytes | memoryview, swap: int) -> bytes | memoryview:
     if swap == 1:
         return data
     import numpy as np

@@ -1,49 +1,32 @@
 """Two models beside each other: which tensors are the same, gone, new or renamed, and how far the others are apart.
 
-Where the bytes of two tensors are the same, no element is looked at. Others are read in runs that are cut at the same
-places always, by whatever thread has time; their figures are put together in order, so
-that they are the same to the last bit however many threads there are, and whatever the containers.
+Where the bytes of two tensors are the same, no element is looked at. Figures are the same to the last bit, however many
+threads there are, and whatever the containers.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import struct
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _core, _kernels
-from .contents import Budget, Elements, is_file, lasting, leaves_of
-from .errors import PthError, UnsupportedError, guard
+from .contents import Budget, leaves_of
+from .errors import PthError
 from .hashes import hashes_of
 from .limits import Limits
+from .pairs import Part, Tolerance, figures, folded, is_known, jobs_of, work_on
 from .record import Record
-from .source import FileSource
-from .team import together
 from .values import preview
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-RUN = 1 << 18  # elements of a run: a whole number of the kernels' pieces
-TASK = 1 << 23  # bytes of a task for a thread
-MOST_RUNS = 4096  # of a task: runs may be short
-ALONE = 1 << 22  # bytes below which threads are not worth their start
 MOST_PAIRED = 10_000  # pairs of names that are looked at to tell which of several equal tensors became which
 LAST = 64  # characters of two names that are looked at for it
 SHORT = 500  # characters of a value that is no plain one
 MOST_TEXT = 20_000  # characters by which two such values are compared
-ISA = len(_kernels.ISAS) - 1
-FLOATS = frozenset(("float64", "float32", "float16", "bfloat16"))
-FLOATS |= {"float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"}
 PLAIN = (str, bytes, bool, int, float, complex, type(None))
-_PAIR = struct.Struct(_kernels.PAIR_LAYOUT)
-_RUNS = struct.Struct(_kernels.RUNS_LAYOUT)
-NOWHERE = (1 << 64) - 1
-
-Tolerance = tuple[float, float, bool]
 
 
 class TensorDiff(Record):
@@ -238,48 +221,6 @@ def diff(
         )
 
 
-class _Run(NamedTuple):
-    """Elements of a pair of parts that are compared at once."""
-
-    start: int
-    n: int
-
-
-class _Part:
-    """Two parts of tensors that are compared, element by element; for each run its record, as far as it is known."""
-
-    __slots__ = ("a", "b", "differs", "error", "n", "owner_a", "owner_b", "place", "records", "same", "types")
-
-    def __init__(self, place: tuple[int, int], owners: tuple[Any, Any], found: tuple[Elements, Elements]) -> None:
-        self.place = place  # which of the parts of each side
-        self.owner_a, self.owner_b = owners
-        self.types = found[0].dtype, found[1].dtype
-        self.n = found[0].n
-        self.a = found[0] if lasting(owners[0], found[0]) else None
-        self.b = found[1] if lasting(owners[1], found[1]) else None
-        self.records: list[bytes] = [b""] * -(-self.n // RUN)
-        self.same = found[0].key == found[1].key  # not only alike: the same elements of the same file
-        self.differs = self.types[0] != self.types[1]  # in a bit
-        self.error: PthError | None = None
-
-    def sides(self) -> tuple[Elements, Elements]:
-        a = self.a if self.a is not None else leaves_of(self.owner_a)[1][self.place[0]][1]
-        b = self.b if self.b is not None else leaves_of(self.owner_b)[1][self.place[1]][1]
-        return a, b
-
-    def nbytes(self, runs: int) -> int:
-        sizes = sum(_core.DTYPES[dtype][2] for dtype in self.types)
-        return min(self.n, runs * RUN) * sizes
-
-    def missing(self) -> int:
-        """Bytes of runs whose figures are not known."""
-        return self.nbytes(1) * sum(not _is_known(record) for record in self.records)
-
-
-def _is_known(record: bytes) -> bool:
-    return record != b"" and record[:8] != bytes(8)  # n
-
-
 class _Pair(NamedTuple):
     """A tensor on both sides: names, tensors, what both are, and what of their parts is compared."""
 
@@ -287,7 +228,7 @@ class _Pair(NamedTuple):
     tensors: tuple[Any, Any]
     words: tuple[Any, Any]
     alike: bool  # by what they are: dtype, shape, parts
-    parts: list[tuple[str, _Part]]
+    parts: list[tuple[str, Part]]
 
 
 class _Comparison:
@@ -295,7 +236,7 @@ class _Comparison:
         self.a, self.b, self.tolerance, self.prefixes = a, b, tolerance, prefixes
         self.pairs: list[_Pair] = []
         self.errors: dict[str, PthError] = {}
-        self.known: dict[Any, _Part] = {}
+        self.known: dict[Any, Part] = {}
         self.budget = Budget()
 
     def report(self, values: bool, threads: int | None, progress: Callable[[int, int], None] | None) -> DiffReport:
@@ -307,14 +248,14 @@ class _Comparison:
                 self._pair(own, of_b[name])
         parts = list(self.known.values())
         todo = [p for p in parts if not p.same]
-        _work(_jobs(todo, self.tolerance, False), sum(p.missing() for p in todo), threads, progress)
+        work_on(jobs_of(todo, self.tolerance, False), sum(p.missing() for p in todo), threads, progress)
         for part in todo:
-            part.differs |= any(map(_is_known, part.records))
+            part.differs |= any(map(is_known, part.records))
         # Of those that differ somewhere, the rest counts too. And a NaN may be unequal to itself, whatever its bytes.
         uneven = (pair for pair in self.pairs if not pair.alike or any(part.differs for _, part in pair.parts))
         told = {part for pair in uneven for _, part in pair.parts}
         rest = [p for p in parts if p.error is None and (p in told or not self.tolerance[2])]
-        _work(_jobs(rest, self.tolerance, True), sum(p.missing() for p in rest), threads, None)
+        work_on(jobs_of(rest, self.tolerance, True), sum(p.missing() for p in rest), threads, None)
         renamed = self._renamed([of_a[n] for n in removed], [of_b[n] for n in added], threads)
         found: dict[str, list[TensorDiff]] = {"close": [], "changed": [], "reshaped": [], "recast": []}
         identical = 0
@@ -367,7 +308,7 @@ class _Comparison:
                 if part is None:
                     self.budget.take(a, own)
                     self.budget.take(b, other)
-                    part = self.known[key] = _Part((i, j), (a, b), (own, other))
+                    part = self.known[key] = Part((i, j), (a, b), (own, other))
                 parts.append((path, part))
             alike = words_a == words_b and len(parts) == len(leaves_a) == len(leaves_b)
             self.pairs.append(_Pair((name_a, name_b), (a, b), (words_a, words_b), alike, parts))
@@ -382,15 +323,15 @@ class _Comparison:
             self.errors[name_a] = error
             return "error", None
         different = tuple(path for path, part in pair.parts if part.differs)
-        far = any(_folded(part).far for _, part in pair.parts)
+        far = any(folded(part).far for _, part in pair.parts)
         if pair.alike and not different and not far:
             return "identical", None
         path, part = _told(pair.parts, different)
-        figures = _figures(part, tuple(a.shape)) if part is not None else {}
+        numbers = figures(part, tuple(a.shape)) if part is not None else {}
         several = len(pair.parts) > 1 or path != ""
         row = TensorDiff(
             name_a, name_b, str(a.dtype), str(b.dtype), tuple(a.shape), tuple(b.shape),
-            **figures, parts=(*different, *_other_words(*pair.words)) if several else (),
+            **numbers, parts=(*different, *_other_words(*pair.words)) if several else (),
         )  # fmt: skip
         if row.shape != row.shape_b:
             return "reshaped", row
@@ -476,39 +417,13 @@ def _alike(x: str, y: str) -> int:
     return n
 
 
-# ---- figures ----
-
-
-class _Figures(NamedTuple):
-    n: int
-    equal: int
-    nan_both: int
-    nan_one: int
-    infinite: int
-    finite: int
-    far: int
-    steps: int
-    at: int
-    sum: float
-    most: float
-    relative: float
-    most_relative: float
-    dot: float
-    aa: float
-    bb: float
-
-
-def _folded(part: _Part) -> _Figures:
-    return _Figures(*_PAIR.unpack(_kernels.fold_pairs(b"".join(part.records))))
-
-
 def _other_words(a: Any, b: Any) -> list[str]:
     """Names of numbers that describe tensors of one kind, and differ: 'scale'."""
     named = [{w[0]: w[1] for word in words for w in word if isinstance(w, list)} for words in (a, b)]
     return [name for name in named[0] if name in named[1] and named[0][name] != named[1][name]]
 
 
-def _told(parts: list[tuple[str, _Part]], different: tuple[str, ...]) -> tuple[str, _Part | None]:
+def _told(parts: list[tuple[str, Part]], different: tuple[str, ...]) -> tuple[str, Part | None]:
     """The part whose figures are told: of what is made of others, its values."""
     for wanted in ("", "values", "integers"):
         for path, part in parts:
@@ -516,168 +431,6 @@ def _told(parts: list[tuple[str, _Part]], different: tuple[str, ...]) -> tuple[s
                 return path, part
     found = next(((path, part) for path, part in parts if path in different), None)
     return found if found is not None else ("", None)
-
-
-def _figures(part: _Part, shape: tuple[int, ...]) -> dict[str, Any]:
-    f = _folded(part)
-    if f.n != part.n:  # the same bytes on both sides
-        return {"numel": part.n, "equal": part.n}
-    out: dict[str, Any] = {
-        "numel": f.n,
-        "equal": f.equal,
-        "far": f.far,
-        "nan_pairs": f.nan_both,
-        "nan_mismatches": f.nan_one,
-        "infinite": f.infinite,
-    }
-    if not f.finite:
-        return out
-    out |= {"max_abs": f.most, "mean_abs": f.sum / f.finite, "max_rel": f.most_relative}
-    out["mean_rel"] = f.relative / f.finite
-    norm = math.sqrt(f.aa) * math.sqrt(f.bb)
-    if 0 < norm < math.inf and math.isfinite(f.dot):
-        out["cosine"] = max(-1.0, min(1.0, f.dot / norm))
-    if part.types[0] == part.types[1] and _core.DTYPES[part.types[0]][0] in FLOATS:
-        out["max_ulp"] = f.steps
-    if f.at != NOWHERE and math.prod(shape) == f.n:
-        index, at = [], f.at
-        for n in reversed(shape):
-            at, k = divmod(at, n)
-            index.append(k)
-        out["worst"] = tuple(reversed(index))
-    return out
-
-
-# ---- the work ----
-
-
-def _work(jobs: Iterator[_Job], total: int, threads: int | None, progress: Callable[[int, int], None] | None) -> None:
-    lock, stopped = threading.Lock(), threading.Event()
-    done: list[int] = []
-
-    def work() -> None:
-        while not stopped.is_set():
-            with lock:
-                job = next(jobs, None)
-            if job is None:
-                return
-            done.append(job.run())
-
-    tick = None if progress is None else lambda: progress(min(sum(done), total), total)
-    if total <= ALONE or threads == 1:
-        work()
-        if tick is not None:
-            tick()
-    else:
-        together(work, stopped.set, threads, tick)
-
-
-class _Job:
-    """Runs that are compared by one thread."""
-
-    def run(self) -> int:
-        raise AssertionError("abstract")
-
-
-class _Lying(_Job):
-    """Runs that lie in two files as they are wanted."""
-
-    def __init__(
-        self, files: tuple[FileSource, FileSource], tolerance: Tolerance, forced: bool, runs: list[tuple[_Part, int]]
-    ) -> None:
-        self.files, self.tolerance, self.forced, self.runs = files, tolerance, forced, runs
-
-    def run(self) -> int:
-        first, second = self.files
-        rows = []
-        for part, number in self.runs:
-            assert part.a is not None and part.b is not None
-            at = number * RUN
-            n = min(RUN, part.n - at)
-            offsets = [side.offset + at * side.nbytes // max(1, side.n) for side in (part.a, part.b)]
-            rows.append(_RUNS.pack(*offsets, n, *part.types))
-        fds: list[int] = []
-        done, records = 0, b""
-        try:
-            fds.append(first.duplicate())
-            fds.append(second.duplicate())
-            done, records = _kernels.compare_files(
-                ISA, fds[0], first.base, fds[1], second.base, b"".join(rows), self.tolerance, self.forced
-            )
-        except (PthError, OSError):
-            pass  # it is told below, by who reads it again
-        finally:
-            for fd in fds:
-                os.close(fd)
-        for i, (part, number) in enumerate(self.runs):
-            if i < done:
-                part.records[number] = records[i * _PAIR.size : (i + 1) * _PAIR.size]
-            elif part.error is None:
-                _Gathered(part, self.tolerance, self.forced, number).run()
-        return sum(part.nbytes(1) for part, _ in self.runs)
-
-
-class _Gathered(_Job):
-    """A pair whose elements must be brought together first, run by run. `only`: one of its runs."""
-
-    def __init__(self, part: _Part, tolerance: Tolerance, forced: bool, only: int | None = None) -> None:
-        self.part, self.tolerance, self.forced, self.only = part, tolerance, forced, only
-
-    def run(self) -> int:
-        part = self.part
-        try:
-            with guard("its elements"):
-                self._run()
-        except PthError as e:
-            part.error = e
-        return part.nbytes(len(part.records))
-
-    def _run(self) -> None:
-        part = self.part
-        sides = part.sides()
-        if self.only is not None:
-            first = self.only * RUN
-            sides = sides[0].run(first, RUN), sides[1].run(first, RUN)
-        steps = (
-            [RUN * side.nbytes // max(1, side.n) for side in sides] if sides[0].n > RUN else [s.nbytes for s in sides]
-        )
-        start = self.only or 0
-        blocks = zip(sides[0].blocks(steps[0]), sides[1].blocks(steps[1]), strict=True)
-        for number, (x, y) in enumerate(blocks, start):
-            n = min(RUN, part.n - number * RUN)
-            left, right = bytes(x), bytes(y)
-            if self.forced or part.types[0] != part.types[1] or left != right:
-                part.records[number] = _kernels.compare(ISA, left, right, *part.types, n, self.tolerance)
-            else:
-                part.records[number] = bytes(_PAIR.size)
-
-
-def _jobs(parts: Sequence[_Part], tolerance: Tolerance, forced: bool) -> Iterator[_Job]:
-    """Runs whose figures are known already are left out."""
-    lying: dict[tuple[FileSource, FileSource], list[tuple[tuple[int, int], _Part]]] = {}
-    for i, part in enumerate(parts):
-        if "untyped" in (_core.DTYPES[part.types[0]][0], _core.DTYPES[part.types[1]][0]):
-            part.error = UnsupportedError("no-data", "it has no dtype")
-        elif part.a is not None and part.b is not None and is_file(part.a) and is_file(part.b):
-            files: Any = part.a.source, part.b.source
-            lying.setdefault(files, []).append(((part.a.offset, i), part))
-        elif part.n:
-            yield _Gathered(part, tolerance, forced)
-    for both, rows in lying.items():
-        rows.sort(key=lambda row: row[0])
-        runs: list[tuple[_Part, int]] = []
-        size = 0
-        for _, part in rows:
-            for number, record in enumerate(part.records):
-                if _is_known(record):
-                    continue
-                runs.append((part, number))
-                size += part.nbytes(1)
-                if size >= TASK or len(runs) == MOST_RUNS:
-                    yield _Lying(both, tolerance, forced, runs)
-                    runs, size = [], 0
-        if runs:
-            yield _Lying(both, tolerance, forced, runs)
 
 
 # ---- plain values ----
@@ -700,8 +453,9 @@ def _values_of(a: Any, b: Any, prefixes: tuple[str, ...]) -> tuple[list[ValueDif
             rows.append(ValueDiff(path, "added", None, _shown(sides[1][path])))
         elif not _equal(sides[0][path], sides[1][path]):
             rows.append(ValueDiff(path, "changed", _shown(sides[0][path]), _shown(sides[1][path])))
-    # Of a format that has no objects, as safetensors, nothing but text can be expected.
-    return rows, all(bool(getattr(side, "pickle_nbytes", 0)) for side in (a, b))
+    # A format that has no pickle can hold few of them, if any.
+    alike = getattr(a, "format", "") == getattr(b, "format", "")
+    return rows, alike or all(bool(getattr(side, "pickle_nbytes", 0)) for side in (a, b))
 
 
 def _shown(value: Any) -> Any:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PthError
-from ..hashes import Manifest, ManifestCheck, manifest, read_manifest
+from ..hashes import manifest
+from ..manifests import Manifest, ManifestCheck, read_manifest
 from .audit import MOST_LINES, short
 from .text import count, line
 from .verb import CANNOT_SAY, NO, Verb, complain, message, print_json

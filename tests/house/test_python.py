@@ -59,6 +59,8 @@ FLOORS = {
     "distributed": 7,
     "deepspeed": 7,
     "hashes": 7,
+    "manifests": 5,
+    "pairs": 6,
     "verifier": 7,
     "audits": 8,
     "differ": 8,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from forge import pickles as p
 from forge import zips
+from forge.hostile import CATALOGUE
 
 import pthparse
 
@@ -128,3 +129,21 @@ def test_a_hash_does_not_confuse_names_and_parts() -> None:
         seen.add(made.model)
         assert pthparse.read_manifest(made.to_json().encode()) == made
     assert len(seen) == 5
+
+
+def test_every_forged_file_gives_an_answer_or_an_error_of_the_family() -> None:
+    answers = 0
+    for forged in CATALOGUE[::2]:
+        data = forged.build()
+        if len(data) > 50_000:
+            continue
+        try:
+            with pthparse.open(data) as ckpt:
+                report, made = pthparse.diff(ckpt, data), ckpt.hash()
+        except pthparse.PthError:
+            continue
+        answers += 1
+        assert not report.differs and not report.close, forged.name
+        assert {e.name for e in made.errors} <= {e.name for e in report.errors}, forged.name
+        assert pthparse.read_manifest(made.to_json().encode()).check(made).ok == (not made.errors), forged.name
+    assert answers > 200

@@ -14,8 +14,8 @@ from forge import pickles as p
 from forge import zips
 
 import pthparse
-from pthparse.differ import RUN
 from pthparse.differ import _bare as bare
+from pthparse.pairs import RUN
 
 
 def floats(*values: float) -> bytes:
@@ -186,6 +186,7 @@ def test_plain_values() -> None:
         one_sided = pthparse.diff(a, dict(ckpt.items()))
     assert [v.kind for v in one_sided.values] == ["removed"] * 5
     assert one_sided.same and not one_sided.values_count
+    assert not pthparse.diff(a, training()).same
 
 
 def test_values_that_cannot_be_told() -> None:

@@ -100,6 +100,32 @@ def test_parts_of_a_quantized_tensor() -> None:
     assert quantized(half) == quantized(half)
 
 
+def test_bits_behind_the_last_element_do_not_count() -> None:
+    def packed(data: bytes) -> str:
+        numbers = p.tuple_of([p.glob("torch", "per_tensor_affine"), b"G" + struct.pack(">d", 0.5), p.integer(0)])
+        value = p.quantized(4, numbers, "QUInt4x2Storage", [3])
+        with opened({"q": value}, _0=data) as ckpt:
+            assert ckpt["q"].dtype == "quint4x2" and ckpt["q"].nbytes == 2 and ckpt.hash().errors == ()
+            return ckpt.hash().tensors[0].hash
+
+    assert packed(b"\x21\x03\0\0") == packed(b"\x21\xf3\xff\xff") != packed(b"\x21\x04\0\0")
+
+
+def test_large_tensors_that_lie_otherwise() -> None:
+    """More than is gathered at once, in three dimensions, of which none lies as it is counted."""
+    shape = (150, 190, 200)
+    m = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    n = m.size
+    forms = {"plain": (m, (190 * 200, 200, 1)), "turned": (m.transpose(2, 0, 1).copy(), (190, 1, 150 * 190))}
+    found = set()
+    for data, strides in forms.values():
+        with opened({"w": p.tensor(p.storage("0", n), list(shape), list(strides))}, _0=data.tobytes()) as ckpt:
+            made = ckpt.hash()
+            assert made.errors == ()
+            found.add(made.tensors[0].hash)
+    assert found == {by_hand(m.tobytes(), "float32", list(shape))}
+
+
 def test_tensors_without_data_are_described() -> None:
     def meta(n: int) -> pthparse.Manifest:
         args = [p.glob("torch", "float32"), p.ints([n]), p.ints([1]), p.FALSE]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pthparse import _core, _kernels
-from pthparse.differ import NOWHERE, _Figures
+from pthparse.pairs import NOWHERE, Figures
 
 DTYPES = [row[0] for row in _core.DTYPES]
 EXACT = (0.0, 0.0, True)
@@ -27,7 +27,7 @@ def numpy_type(name: str) -> np.dtype[Any]:
     return np.dtype(getattr(ml_dtypes, name) if name.startswith(("bfloat", "float8")) else name)
 
 
-def compared(a: Any, b: Any, types: tuple[str, str], tolerance: Any = EXACT, n: int | None = None) -> _Figures:
+def compared(a: Any, b: Any, types: tuple[str, str], tolerance: Any = EXACT, n: int | None = None) -> Figures:
     """By all instruction sets, which must agree."""
     x, y = a.tobytes(), b.tobytes()
     ids = [DTYPES.index(t) for t in types]
@@ -35,10 +35,10 @@ def compared(a: Any, b: Any, types: tuple[str, str], tolerance: Any = EXACT, n: 
         _kernels.compare(isa, x, y, *ids, a.size if n is None else n, tolerance) for isa in range(len(_kernels.ISAS))
     }
     assert len(records) == 1
-    return _Figures(*struct.unpack(_kernels.PAIR_LAYOUT, records.pop()))
+    return Figures(*struct.unpack(_kernels.PAIR_LAYOUT, records.pop()))
 
 
-def check(a: Any, b: Any, types: tuple[str, str], tolerance: Any = EXACT) -> _Figures:
+def check(a: Any, b: Any, types: tuple[str, str], tolerance: Any = EXACT) -> Figures:
     """Beside numpy in double precision."""
     f = compared(a, b, types, tolerance)
     with np.errstate(all="ignore"):
@@ -185,9 +185,9 @@ def test_folding_is_in_order() -> None:
         _kernels.compare(0, one.tobytes(), (one + k).tobytes(), 0, 0, 3, EXACT)
         for k in (0, 3, 3)
     ]  # fmt: skip
-    f = _Figures(*struct.unpack(_kernels.PAIR_LAYOUT, _kernels.fold_pairs(b"".join(parts))))
+    f = Figures(*struct.unpack(_kernels.PAIR_LAYOUT, _kernels.fold_pairs(b"".join(parts))))
     assert (f.n, f.equal, f.sum, f.most, f.at) == (9, 3, 18.0, 3.0, 3)
-    empty = _Figures(*struct.unpack(_kernels.PAIR_LAYOUT, _kernels.fold_pairs(b"")))
+    empty = Figures(*struct.unpack(_kernels.PAIR_LAYOUT, _kernels.fold_pairs(b"")))
     assert (empty.n, empty.at) == (0, NOWHERE)
 
 

@@ -1,0 +1,255 @@
+"""Elements of two tensors beside each other: what is read of them, in what runs, by whom, and the figures of it.
+
+Runs are cut at the same places always, and read by whatever thread has time; their figures are put together in order.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from . import _core, _kernels
+from .contents import Elements, is_file, lasting, leaves_of
+from .errors import PthError, UnsupportedError, guard
+from .source import FileSource
+from .team import together
+
+RUN = 1 << 18  # elements of a run: a whole number of the kernels' pieces
+TASK = 1 << 23  # bytes of a task for a thread
+MOST_RUNS = 4096  # of a task: runs may be short
+ALONE = 1 << 22  # bytes below which threads are not worth their start
+ISA = len(_kernels.ISAS) - 1
+FLOATS = frozenset(("float64", "float32", "float16", "bfloat16"))
+FLOATS |= {"float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"}
+NOWHERE = (1 << 64) - 1
+_PAIR = struct.Struct(_kernels.PAIR_LAYOUT)
+_RUNS = struct.Struct(_kernels.RUNS_LAYOUT)
+
+Tolerance = tuple[float, float, bool]  # rtol, atol, is a NaN close to a NaN
+
+
+class Part:
+    """Two parts of tensors that are compared, element by element; for each run its record, as far as it is known."""
+
+    __slots__ = ("a", "b", "differs", "error", "n", "owner_a", "owner_b", "place", "records", "same", "types")
+
+    def __init__(self, place: tuple[int, int], owners: tuple[Any, Any], found: tuple[Elements, Elements]) -> None:
+        self.place = place  # which of the parts of each side
+        self.owner_a, self.owner_b = owners
+        self.types = found[0].dtype, found[1].dtype
+        self.n = found[0].n
+        self.a = found[0] if lasting(owners[0], found[0]) else None
+        self.b = found[1] if lasting(owners[1], found[1]) else None
+        self.records: list[bytes] = [b""] * -(-self.n // RUN)
+        self.same = found[0].key == found[1].key  # not only alike: the same elements of the same file
+        self.differs = self.types[0] != self.types[1]  # in a bit
+        self.error: PthError | None = None
+
+    def sides(self) -> tuple[Elements, Elements]:
+        a = self.a if self.a is not None else leaves_of(self.owner_a)[1][self.place[0]][1]
+        b = self.b if self.b is not None else leaves_of(self.owner_b)[1][self.place[1]][1]
+        return a, b
+
+    def nbytes(self, runs: int) -> int:
+        sizes = sum(_core.DTYPES[dtype][2] for dtype in self.types)
+        return min(self.n, runs * RUN) * sizes
+
+    def missing(self) -> int:
+        """Bytes of runs whose figures are not known."""
+        return self.nbytes(1) * sum(not is_known(record) for record in self.records)
+
+
+def is_known(record: bytes) -> bool:
+    return record != b"" and record[:8] != bytes(8)  # n
+
+
+# ---- figures ----
+
+
+class Figures(NamedTuple):
+    n: int
+    equal: int
+    nan_both: int
+    nan_one: int
+    infinite: int
+    finite: int
+    far: int
+    steps: int
+    at: int
+    sum: float
+    most: float
+    relative: float
+    most_relative: float
+    dot: float
+    aa: float
+    bb: float
+
+
+def folded(part: Part) -> Figures:
+    return Figures(*_PAIR.unpack(_kernels.fold_pairs(b"".join(part.records))))
+
+
+def figures(part: Part, shape: tuple[int, ...]) -> dict[str, Any]:
+    f = folded(part)
+    if f.n != part.n:  # the same bytes on both sides
+        return {"numel": part.n, "equal": part.n}
+    out: dict[str, Any] = {
+        "numel": f.n,
+        "equal": f.equal,
+        "far": f.far,
+        "nan_pairs": f.nan_both,
+        "nan_mismatches": f.nan_one,
+        "infinite": f.infinite,
+    }
+    if not f.finite:
+        return out
+    out |= {"max_abs": f.most, "mean_abs": f.sum / f.finite, "max_rel": f.most_relative}
+    out["mean_rel"] = f.relative / f.finite
+    norm = math.sqrt(f.aa) * math.sqrt(f.bb)
+    if 0 < norm < math.inf and math.isfinite(f.dot):
+        out["cosine"] = max(-1.0, min(1.0, f.dot / norm))
+    if part.types[0] == part.types[1] and _core.DTYPES[part.types[0]][0] in FLOATS:
+        out["max_ulp"] = f.steps
+    if f.at != NOWHERE and math.prod(shape) == f.n:
+        index, at = [], f.at
+        for n in reversed(shape):
+            at, k = divmod(at, n)
+            index.append(k)
+        out["worst"] = tuple(reversed(index))
+    return out
+
+
+# ---- the work ----
+
+
+def work_on(jobs: Iterator[_Job], total: int, threads: int | None, progress: Callable[[int, int], None] | None) -> None:
+    lock, stopped = threading.Lock(), threading.Event()
+    done: list[int] = []
+
+    def work() -> None:
+        while not stopped.is_set():
+            with lock:
+                job = next(jobs, None)
+            if job is None:
+                return
+            done.append(job.run())
+
+    tick = None if progress is None else lambda: progress(min(sum(done), total), total)
+    if total <= ALONE or threads == 1:
+        work()
+        if tick is not None:
+            tick()
+    else:
+        together(work, stopped.set, threads, tick)
+
+
+class _Job:
+    """Runs that are compared by one thread."""
+
+    def run(self) -> int:
+        raise AssertionError("abstract")
+
+
+class _Lying(_Job):
+    """Runs that lie in two files as they are wanted."""
+
+    def __init__(
+        self, files: tuple[FileSource, FileSource], tolerance: Tolerance, forced: bool, runs: list[tuple[Part, int]]
+    ) -> None:
+        self.files, self.tolerance, self.forced, self.runs = files, tolerance, forced, runs
+
+    def run(self) -> int:
+        first, second = self.files
+        rows = []
+        for part, number in self.runs:
+            assert part.a is not None and part.b is not None
+            at = number * RUN
+            n = min(RUN, part.n - at)
+            offsets = [side.offset + at * side.nbytes // max(1, side.n) for side in (part.a, part.b)]
+            rows.append(_RUNS.pack(*offsets, n, *part.types))
+        fds: list[int] = []
+        done, records = 0, b""
+        try:
+            fds.append(first.duplicate())
+            fds.append(second.duplicate())
+            done, records = _kernels.compare_files(
+                ISA, fds[0], first.base, fds[1], second.base, b"".join(rows), self.tolerance, self.forced
+            )
+        except (PthError, OSError):
+            pass  # it is told below, by who reads it again
+        finally:
+            for fd in fds:
+                os.close(fd)
+        for i, (part, number) in enumerate(self.runs):
+            if i < done:
+                part.records[number] = records[i * _PAIR.size : (i + 1) * _PAIR.size]
+            elif part.error is None:
+                _Gathered(part, self.tolerance, self.forced, number).run()
+        return sum(part.nbytes(1) for part, _ in self.runs)
+
+
+class _Gathered(_Job):
+    """A pair whose elements must be brought together first, run by run. `only`: one of its runs."""
+
+    def __init__(self, part: Part, tolerance: Tolerance, forced: bool, only: int | None = None) -> None:
+        self.part, self.tolerance, self.forced, self.only = part, tolerance, forced, only
+
+    def run(self) -> int:
+        part = self.part
+        try:
+            with guard("its elements"):
+                self._run()
+        except PthError as e:
+            part.error = e
+        return part.nbytes(len(part.records))
+
+    def _run(self) -> None:
+        part = self.part
+        sides = part.sides()
+        if self.only is not None:
+            first = self.only * RUN
+            sides = sides[0].run(first, RUN), sides[1].run(first, RUN)
+        steps = (
+            [RUN * side.nbytes // max(1, side.n) for side in sides] if sides[0].n > RUN else [s.nbytes for s in sides]
+        )
+        start = self.only or 0
+        blocks = zip(sides[0].blocks(steps[0]), sides[1].blocks(steps[1]), strict=True)
+        for number, (x, y) in enumerate(blocks, start):
+            n = min(RUN, part.n - number * RUN)
+            left, right = bytes(x), bytes(y)
+            if self.forced or part.types[0] != part.types[1] or left != right:
+                part.records[number] = _kernels.compare(ISA, left, right, *part.types, n, self.tolerance)
+            else:
+                part.records[number] = bytes(_PAIR.size)
+
+
+def jobs_of(parts: Sequence[Part], tolerance: Tolerance, forced: bool) -> Iterator[_Job]:
+    """Runs whose figures are known already are left out."""
+    lying: dict[tuple[FileSource, FileSource], list[tuple[tuple[int, int], Part]]] = {}
+    for i, part in enumerate(parts):
+        if "untyped" in (_core.DTYPES[part.types[0]][0], _core.DTYPES[part.types[1]][0]):
+            part.error = UnsupportedError("no-data", "it has no dtype")
+        elif part.a is not None and part.b is not None and is_file(part.a) and is_file(part.b):
+            files: Any = part.a.source, part.b.source
+            lying.setdefault(files, []).append(((part.a.offset, i), part))
+        elif part.n:
+            yield _Gathered(part, tolerance, forced)
+    for both, rows in lying.items():
+        rows.sort(key=lambda row: row[0])
+        runs: list[tuple[Part, int]] = []
+        size = 0
+        for _, part in rows:
+            for number, record in enumerate(part.records):
+                if is_known(record):
+                    continue
+                runs.append((part, number))
+                size += part.nbytes(1)
+                if size >= TASK or len(runs) == MOST_RUNS:
+                    yield _Lying(both, tolerance, forced, runs)
+                    runs, size = [], 0
+        if runs:
+            yield _Lying(both, tolerance, forced, runs)
