@@ -152,7 +152,8 @@ def convert(
 
     Memory stays at a few MiB whatever the sizes of tensors. Files are written under temporary names
     (`.NAME.pthparse-XXXXXXXX.tmp`, in the same folder), synced, read back, compared, and then renamed: a crash or a
-    full disk leaves nothing under their names.
+    full disk leaves nothing under their names. A new folder appears with everything in it; in one that is there, shards
+    get their names one by one and the index last.
 
     Parameters
     ----------
