@@ -152,7 +152,8 @@ def convert(
 
     Memory stays at a few MiB whatever the sizes of tensors. Files are written under temporary names
     (`.NAME.pthparse-XXXXXXXX.tmp`, in the same folder), synced, read back, compared, and then renamed: a crash or a
-    full disk leaves nothing under their names.
+    full disk leaves nothing under their names. A new folder appears with everything in it; in one that is there, shards
+    get their names one by one and the index last.
 
     Parameters
     ----------
@@ -213,7 +214,7 @@ def convert(
             names: Mapping[str, Tensor] = src
         else:
             names = stack.enter_context(open_checkpoint(src, limits=limits, mmap=False))
-        kind, folder, stem, whole = _destination(os.fspath(dst), to, max_shard_size)
+        kind, folder, stem, whole = _destination(os.fspath(dst), to)
         form = FORMATS[kind](raw)
         if kind != "safetensors" and (max_shard_size is not None or metadata):
             raise ValueError(f"{kind} has neither shards nor metadata")
@@ -230,7 +231,10 @@ def convert(
             raise ValueError("metadata: texts by texts alone")
         most = None if max_shard_size is None else nbytes_of(max_shard_size)
         work = _Writing(plan, folder, stem, whole, overwrite, verify, threads, progress)
-        files = work.run(notes, most)
+        try:
+            files = work.run(notes, most)
+        except PthError as e:
+            raise e.at(getattr(names, "path", None)) from None
     return Conversion(
         source=getattr(names, "path", None),
         path=os.fspath(dst),
@@ -264,7 +268,7 @@ def _list(names: Names) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _destination(dst: str, to: str | None, size: int | str | None) -> tuple[str, Path, str, bool]:
+def _destination(dst: str, to: str | None) -> tuple[str, Path, str, bool]:
     """Format, folder, name of the file without its end; is the folder a part of the result?"""
     path = Path(dst)
     suffix = path.suffix.lower()

@@ -1,7 +1,8 @@
 """Files that appear whole or not at all: written under temporary names beside their own, synced, then renamed.
 
 A temporary name is `.NAME.pthparse-XXXXXXXX.tmp`, so what a killed run leaves is known for what it is. A folder that is
-not there yet is made under such a name too, and appears with everything in it.
+not there yet is made under such a name too, and appears with everything in it. One that is replaced is set aside for
+the time of two renames, as `.NAME.pthparse-old-XXXXXXXX.tmp`: a crash in between leaves both, under these names.
 """
 
 from __future__ import annotations

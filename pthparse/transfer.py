@@ -28,7 +28,7 @@ BATCH = 1 << 20  # bytes of those together
 NEAR = 1 << 14  # bytes between two of them that are read along
 ALONE = 1 << 22  # bytes that are not worth a thread
 MOST_THREADS = 4
-SYNC = 1 << 26  # bytes after which the system is asked to bring them to the disk
+SYNC = 1 << 24  # bytes after which the system is asked to bring them to the disk
 
 Change = Callable[["NDArray[Any]"], "NDArray[Any]"]
 

@@ -7,6 +7,7 @@ import io
 import json
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,7 @@ def test_every_file_of_the_zoo(file: Path, tmp_path: Path) -> None:
 # ---- casts ----
 
 
+@cache
 def samples(dtype: str) -> torch.Tensor:
     """All numbers of small types; of large ones those next to every number of the small ones, and any bits."""
     if dtype in ("float16", "bfloat16"):

@@ -255,8 +255,9 @@ def test_names_of_files_lead_nowhere_else(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"[^/\\\0.:][^/\\\0:]*\.npy", file_name(n)) for n in names)
     with pytest.raises(pthparse.UnsupportedError, match="case"):
         pthparse.convert(model({"A": p.vector("0", 4), "a": p.vector("1", 4)}), tmp_path / "y", to="npy")
-    with pytest.raises(pthparse.UnsupportedError, match="one to numpy"):
-        pthparse.convert(model({"a": p.vector("0", 4), "a.npy": p.vector("1", 4)}), tmp_path / "y.npz")
+    (tmp_path / "m.pth").write_bytes(model({"a": p.vector("0", 4), "a.npy": p.vector("1", 4)}))
+    with pytest.raises(pthparse.UnsupportedError, match=r"m\.pth: 'a' and 'a\.npy' are one to numpy"):
+        pthparse.convert(tmp_path / "m.pth", tmp_path / "y.npz")
 
 
 # ---- ways to lie ----
