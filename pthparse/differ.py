@@ -20,6 +20,7 @@ from .record import Record
 from .values import preview
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from typing import BinaryIO
 
 MOST_PAIRED = 10_000  # pairs of names that are looked at to tell which of several equal tensors became which
@@ -174,6 +175,7 @@ def diff(
     limits: Limits | None = None,  # type: ignore[valid-type]
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    executor: Executor | None = None,
 ) -> DiffReport:
     """Compares two models: names, shapes, dtypes, elements, and plain values.
 
@@ -194,6 +196,8 @@ def diff(
         Default: one for each processor that this process may use. They change no bit.
     progress : callable, optional
         Called now and then with (bytes read, bytes to be read).
+    executor : concurrent.futures.Executor, optional
+        Who compares what lies in files: other processes, a cluster's. Each must be able to open them.
 
     Raises
     ------
@@ -217,7 +221,7 @@ def diff(
             for x in (a, b)
         ]
         return _Comparison(sides[0], sides[1], (float(rtol), float(atol), equal_nan), prefixes).report(
-            values, threads, progress
+            values, threads, progress, executor
         )
 
 
@@ -239,7 +243,13 @@ class _Comparison:
         self.known: dict[Any, Part] = {}
         self.budget = Budget()
 
-    def report(self, values: bool, threads: int | None, progress: Callable[[int, int], None] | None) -> DiffReport:
+    def report(
+        self,
+        values: bool,
+        threads: int | None,
+        progress: Callable[[int, int], None] | None,
+        executor: Executor | None = None,
+    ) -> DiffReport:
         of_a, of_b = _stripped(self.a, self.prefixes), _stripped(self.b, self.prefixes)
         removed = [n for n in of_a if n not in of_b]
         added = [n for n in of_b if n not in of_a]
@@ -248,14 +258,14 @@ class _Comparison:
                 self._pair(own, of_b[name])
         parts = list(self.known.values())
         todo = [p for p in parts if not p.same]
-        work_on(jobs_of(todo, self.tolerance, False), sum(p.missing() for p in todo), threads, progress)
+        work_on(jobs_of(todo, self.tolerance, False), sum(p.missing() for p in todo), threads, progress, executor)
         for part in todo:
             part.differs |= any(map(is_known, part.records))
         # Of those that differ somewhere, the rest counts too. And a NaN may be unequal to itself, whatever its bytes.
         uneven = (pair for pair in self.pairs if not pair.alike or any(part.differs for _, part in pair.parts))
         told = {part for pair in uneven for _, part in pair.parts}
         rest = [p for p in parts if p.error is None and (p in told or not self.tolerance[2])]
-        work_on(jobs_of(rest, self.tolerance, True), sum(p.missing() for p in rest), threads, None)
+        work_on(jobs_of(rest, self.tolerance, True), sum(p.missing() for p in rest), threads, None, executor)
         renamed = self._renamed([of_a[n] for n in removed], [of_b[n] for n in added], threads)
         found: dict[str, list[TensorDiff]] = {"close": [], "changed": [], "reshaped": [], "recast": []}
         identical = 0

@@ -9,14 +9,18 @@ import math
 import os
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core, _kernels
 from .contents import Elements, is_file, lasting, leaves_of
 from .errors import PthError, UnsupportedError, guard
-from .source import FileSource
-from .team import together
+from .source import FileSource, open_source
+from .team import processors, together
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 RUN = 1 << 18  # elements of a run: a whole number of the kernels' pieces
 TASK = 1 << 23  # bytes of a task for a thread
@@ -126,7 +130,17 @@ def figures(part: Part, shape: tuple[int, ...]) -> dict[str, Any]:
 # ---- the work ----
 
 
-def work_on(jobs: Iterator[_Job], total: int, threads: int | None, progress: Callable[[int, int], None] | None) -> None:
+def work_on(
+    jobs: Iterator[_Job],
+    total: int,
+    threads: int | None,
+    progress: Callable[[int, int], None] | None,
+    executor: Executor | None = None,
+) -> None:
+    """Does all of them, by threads; or what lies in files by an executor, some tasks at a time."""
+    if executor is not None:
+        _submit(jobs, total, 4 * (threads or processors()), progress, executor)
+        return
     lock, stopped = threading.Lock(), threading.Event()
     done: list[int] = []
 
@@ -147,6 +161,68 @@ def work_on(jobs: Iterator[_Job], total: int, threads: int | None, progress: Cal
         together(work, stopped.set, threads, tick)
 
 
+def _submit(
+    jobs: Iterator[_Job], total: int, most: int, progress: Callable[[int, int], None] | None, executor: Executor
+) -> None:
+    waiting: deque[tuple[_Lying, Any]] = deque()
+    done = 0
+
+    def count(n: int) -> None:
+        nonlocal done
+        done += n
+        if progress is not None:
+            progress(min(done, total), total)
+
+    for job in jobs:
+        where = job.where() if isinstance(job, _Lying) else None
+        if where is None or not isinstance(job, _Lying):
+            count(job.run())
+            continue
+        if len(waiting) >= most:
+            first, future = waiting.popleft()
+            count(first.take(*future.result()))
+        waiting.append((job, executor.submit(compare_elsewhere, where, job.rows(), job.tolerance, job.forced)))
+    for first, future in waiting:
+        count(first.take(*future.result()))
+
+
+Where = tuple[tuple[str, int, tuple[int, int]], ...]  # of two files: path, first byte, state
+
+
+def compare_elsewhere(where: Where, rows: bytes, tolerance: Tolerance, forced: bool) -> tuple[int, bytes]:
+    """Runs of two files, in another process, which opens them itself: (how many it could compare, their records)."""
+    sources = []
+    try:
+        for path, _, opened in where:
+            source = open_source(path)
+            sources.append(source)
+            if not isinstance(source, FileSource) or source.opened != opened:
+                return 0, b""
+        files = [s for s in sources if isinstance(s, FileSource)]
+        return _compare((files[0], files[1]), (where[0][1], where[1][1]), rows, tolerance, forced)
+    except (PthError, OSError):
+        return 0, b""
+    finally:
+        for source in sources:
+            source.close()
+
+
+def _compare(
+    files: tuple[FileSource, FileSource], bases: tuple[int, int], rows: bytes, tolerance: Tolerance, forced: bool
+) -> tuple[int, bytes]:
+    fds: list[int] = []
+    try:
+        fds += [files[0].duplicate()]
+        fds += [files[1].duplicate()]
+        done, records = _kernels.compare_files(ISA, fds[0], bases[0], fds[1], bases[1], rows, tolerance, forced)
+        return done, records
+    except (PthError, OSError):
+        return 0, b""  # it is told by who reads it again
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
 class _Job:
     """Runs that are compared by one thread."""
 
@@ -162,8 +238,14 @@ class _Lying(_Job):
     ) -> None:
         self.files, self.tolerance, self.forced, self.runs = files, tolerance, forced, runs
 
-    def run(self) -> int:
+    def where(self) -> Where | None:
+        """The files, as another process can open them."""
         first, second = self.files
+        if first.path is None or second.path is None:
+            return None
+        return (first.path, first.base, first.opened), (second.path, second.base, second.opened)
+
+    def rows(self) -> bytes:
         rows = []
         for part, number in self.runs:
             assert part.a is not None and part.b is not None
@@ -171,19 +253,13 @@ class _Lying(_Job):
             n = min(RUN, part.n - at)
             offsets = [side.offset + at * side.nbytes // max(1, side.n) for side in (part.a, part.b)]
             rows.append(_RUNS.pack(*offsets, n, *part.types))
-        fds: list[int] = []
-        done, records = 0, b""
-        try:
-            fds.append(first.duplicate())
-            fds.append(second.duplicate())
-            done, records = _kernels.compare_files(
-                ISA, fds[0], first.base, fds[1], second.base, b"".join(rows), self.tolerance, self.forced
-            )
-        except (PthError, OSError):
-            pass  # it is told below, by who reads it again
-        finally:
-            for fd in fds:
-                os.close(fd)
+        return b"".join(rows)
+
+    def run(self) -> int:
+        bases = self.files[0].base, self.files[1].base
+        return self.take(*_compare(self.files, bases, self.rows(), self.tolerance, self.forced))
+
+    def take(self, done: int, records: bytes) -> int:
         for i, (part, number) in enumerate(self.runs):
             if i < done:
                 part.records[number] = records[i * _PAIR.size : (i + 1) * _PAIR.size]

@@ -83,6 +83,19 @@ def test_a_cluster_gives_the_same_bits(folder: Path, client: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_cluster_compares_models(folder: Path, client: Any, tmp_path: Path) -> None:
+    values = {f"layers.0.{x}": np.arange(NUMEL, dtype=np.float32) + (x == "b") for x in "ab"}
+    tensors = {n: p.vector(str(k), NUMEL) for k, n in enumerate(values)}
+    records = {str(k): v.tobytes() for k, v in enumerate(values.values())}
+    other = tmp_path / "other.pth"
+    other.write_bytes(zips.checkpoint(p.pickle(p.dict_of(tensors)), records))
+    alone = pthparse.diff(folder, other)
+    found = pthparse.diff(folder, other, executor=client.get_executor())
+    assert found.to_dict() == alone.to_dict()
+    assert {d.name for d in found.changed} == set(values) and len(found.removed) == 2 * (FILES - 1)
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_worker_that_is_killed_costs_time_and_not_the_result(folder: Path, client: Any) -> None:
     executor = client.get_executor()
     workers = client.scheduler_info()["workers"]
