@@ -41,8 +41,9 @@ lint: dev
 	clang-format --dry-run -Werror csrc/*.[ch] tests/native/*.c tests/fuzz/*.[ch] tests/fuzz/targets/*.c
 	mypy
 
+# By as many processes as there are processors; a file of tests stays in one.
 test: dev lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
 wheel: dev
 	rm -rf dist build

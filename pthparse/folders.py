@@ -11,7 +11,7 @@ from . import _core
 from .auditor import MOST_GLOBALS, VERDICTS, AuditedGlobal, AuditReport, audit_source, refused
 from .errors import PthError
 from .formats.base import MOST_FINDINGS, NOT_READ, Finding, finding_of
-from .shards import index_layout, is_distributed, is_plain, read_index, safe_link
+from .shards import entries_of, index_layout, is_distributed, is_plain, read_index, safe_link
 from .source import INDEX, open_source
 
 if TYPE_CHECKING:
@@ -44,11 +44,15 @@ class Whole:
     def __init__(self, path: str) -> None:
         self.path = path
         self.findings: list[Finding] = []
+        self.more: dict[str, int] = {}  # those behind the first thousand, by severity
         self.files: list[AuditReport] = []
 
     def find(self, code: str, member: str | None, message: str | None = None) -> None:
         severity, sentence = _core.FINDINGS[code]
-        self.findings.append(Finding(code, severity, member, None, message or sentence))
+        if len(self.findings) < MOST_FINDINGS:
+            self.findings.append(Finding(code, severity, member, None, message or sentence))
+        else:  # an index may name any number of files
+            self.more[severity] = self.more.get(severity, 0) + 1
 
     def audit(self, wanted: Iterable[tuple[Path, str, bool]], limits: Any, executor: Executor | None) -> None:
         """Audits files: (path, name here, is it sure to be one of ours?)."""
@@ -82,7 +86,8 @@ class Whole:
                     rows[g.module, g.name] = AuditedGlobal(**{**g.to_dict(), "member": place})
                 elif first is not None:
                     rows[g.module, g.name] = AuditedGlobal(**{**first.to_dict(), "uses": first.uses + g.uses})
-        verdicts = [f.verdict for f in self.files] + [f.severity for f in self.findings if f.severity != "note"]
+        severities = {f.severity for f in self.findings} | self.more.keys()
+        verdicts = [f.verdict for f in self.files] + [s for s in severities if s != "note"]
         return AuditReport(
             path=self.path,
             verdict=max(verdicts, key=VERDICTS.index, default="clean"),
@@ -93,7 +98,7 @@ class Whole:
             findings=tuple(self.findings[:MOST_FINDINGS]),
             code=tuple(name for f in self.files for name in f.code)[:MOST_FINDINGS],
             n_globals=len(rows),
-            n_findings=len(self.findings),
+            n_findings=len(self.findings) + sum(self.more.values()),
             files=tuple(self.files),
         )
 
@@ -215,11 +220,11 @@ def files_below(top: Path, whole: Whole) -> Iterator[tuple[Path, str]]:
 def check_index(path: Path, name: str, whole: Whole) -> list[str]:
     """The files that an index names; what is wrong with it becomes findings."""
     weights, _, _ = read_index(path, name, whole.find)
-    good = []
+    good, present = [], entries_of(path.parent)
     for file in dict.fromkeys((weights or {}).values()):
         if not is_plain(file, name, whole.find):
             continue
-        if not os.path.lexists(path.parent / file):
+        if file not in present:
             whole.find("shard-missing", file)
         else:
             good.append(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock as new_lock
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -66,13 +67,11 @@ class ShardedCheckpoint(Checkpoint):
     _threads: int | None = None
 
     def __init__(self, layout: Layout, limits: Any, mapped: bool) -> None:
-        import threading
-
         self._layout, self._limits, self._mapped = layout, limits, mapped
         self._handles = Handles(MOST_OPEN)
         self._read: dict[int, Checkpoint | PthError] = {}
-        self._lock: Lock = threading.Lock()
-        self._locks = [threading.Lock() for _ in layout.files]
+        self._lock: Lock = new_lock()
+        self._locks: dict[int, Lock] = {}
         self._ended = False
 
     # ---- the files ----
@@ -81,10 +80,14 @@ class ShardedCheckpoint(Checkpoint):
         """The checkpoint of one file; PthError: it cannot be read."""
         if self._ended:
             raise closed(self.path)
-        with self._locks[i]:
-            found = self._read.get(i)
-            if found is None:
-                found = self._read[i] = self._open(i)
+        found = self._read.get(i)
+        if found is None:
+            with self._lock:
+                lock = self._locks.setdefault(i, new_lock())
+            with lock:
+                found = self._read.get(i)
+                if found is None:
+                    found = self._read[i] = self._open(i)
         if isinstance(found, PthError):
             raise found
         return found
@@ -109,7 +112,11 @@ class ShardedCheckpoint(Checkpoint):
 
     def _read_all(self) -> list[Checkpoint | PthError]:
         """All of them, several at once."""
-        left = iter(range(len(self._layout.files)))
+        files, missing = self._layout.files, self._layout.missing
+        for i in (i for i, file in enumerate(files) if file in missing and i not in self._read):
+            self._read[i] = self._open(i)  # an index may name any number of them
+        wanted = [i for i in range(len(files)) if i not in self._read]
+        left = iter(wanted)
 
         def work() -> None:
             while True:
@@ -128,9 +135,11 @@ class ShardedCheckpoint(Checkpoint):
                 for _ in left:
                     pass
 
-        if len(self._read) < len(self._layout.files):
-            together(work, stop, min(self._threads or processors(), MOST_THREADS, len(self._layout.files)), None)
-        return [self._read[i] for i in range(len(self._layout.files))]
+        if self._ended:
+            raise closed(self.path)
+        if wanted:
+            together(work, stop, min(self._threads or processors(), MOST_THREADS, len(wanted)), None)
+        return [self._read[i] for i in range(len(files))]
 
     def _each(self) -> Iterator[tuple[int, Checkpoint]]:
         """Those that can be read."""

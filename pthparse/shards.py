@@ -14,7 +14,7 @@ from typing import Any
 
 from . import _core
 from .errors import PthError, UnsupportedError, escape
-from .formats.base import Finding
+from .formats.base import MOST_FINDINGS, Finding
 from .record import Record
 from .source import INDEX, open_source
 
@@ -76,7 +76,8 @@ class Found:
 
     def find(self, code: str, member: str | None, message: str | None = None) -> None:
         severity, sentence = _core.FINDINGS[code]
-        self.findings.append(Finding(code, severity, member, None, message or sentence))
+        if len(self.findings) < MOST_FINDINGS:
+            self.findings.append(Finding(code, severity, member, None, message or sentence))
 
 
 def is_distributed(path: str | os.PathLike[str]) -> bool:
@@ -192,7 +193,8 @@ def _numbered(text: str, folder: Path, stem: str, count: int, ending: str) -> La
     if not 0 < count <= MOST_SHARDS:
         raise UnsupportedError("directory", f"{count} files are none", path=text)
     files = [f"{stem}-{i:05}-of-{count:05}{ending}" for i in range(1, count + 1)]
-    good = {f for f in files if _there(folder, f, found)}
+    present = entries_of(folder)
+    good = {f for f in files if _there(folder, f, present, found)}
     return Layout(text, str(folder), None, 0, tuple(files), frozenset(files) - good, None, {}, tuple(found.findings))
 
 
@@ -203,7 +205,8 @@ def index_layout(text: str, index: Path) -> Layout:
         raise PthError("shard-index", found.findings[-1].message, path=text)
     files = list(dict.fromkeys(weights.values()))
     named = [f for f in files if is_plain(f, index.name, found.find)]
-    good = {f for f in named if _there(index.parent, f, found)}
+    present = entries_of(index.parent)
+    good = {f for f in named if _there(index.parent, f, present, found)}
     number = {f: i for i, f in enumerate(files)}
     return Layout(
         text,
@@ -218,8 +221,16 @@ def index_layout(text: str, index: Path) -> Layout:
     )
 
 
-def _there(folder: Path, file: str, found: Found) -> bool:
-    if not os.path.lexists(folder / file):
+def entries_of(folder: Path) -> frozenset[str]:
+    """Names in a directory: an index may ask for any number of them."""
+    try:
+        return frozenset(os.listdir(folder))  # noqa: PTH208
+    except OSError:  # whoever opens a file says so
+        return frozenset()
+
+
+def _there(folder: Path, file: str, present: frozenset[str], found: Found) -> bool:
+    if file not in present:
         found.find("shard-missing", file)
         return False
     return safe_link(folder / file, folder, found.find, file)
