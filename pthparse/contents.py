@@ -12,7 +12,7 @@ from . import _core
 from .errors import FormatError, LimitError, PthError, UnsupportedError, guard
 from .source import FileSource, MemorySource, Source
 from .tensor import MAX_WRAPPERS, PIECES, Tensor
-from .walks import walk_of
+from .walks import starts, walk_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -99,32 +99,13 @@ class Elements(NamedTuple):
         n, step = self.dims[inner - 1] if inner else (1, 0)
         rows = min(n, max(1, GATHERED // size))
         unit = f"u{self.itemsize}" if self.itemsize in (1, 2, 4, 8) else f"V{self.itemsize}"
-        for start in _starts(self.dims[: max(0, inner - 1)]):
+        for start in starts(self.dims[: max(0, inner - 1)]):
             for row in range(0, n, rows):
                 few = min(rows, n - row)
                 out = np.empty((few, *(k for k, _ in near)), unit)
                 dims = ((few, step), *near)
                 _fill(out, self.source, self.offset + start + row * step, dims, self.itemsize)
                 yield _turned(out.reshape(-1).view(np.uint8).data, self.swap)
-
-
-def _starts(dims: Dims) -> Iterator[int]:
-    """Bytes from the first element on, of each index of some dimensions, the last one fastest."""
-    index = [0] * len(dims)
-    at = 0
-    while True:
-        yield at
-        k = len(dims) - 1
-        while k >= 0:
-            index[k] += 1
-            at += dims[k][1]
-            if index[k] < dims[k][0]:
-                break
-            at -= dims[k][0] * dims[k][1]
-            index[k] = 0
-            k -= 1
-        if k < 0:
-            return
 
 
 def _fill(out: NDArray[Any], source: Source, offset: int, dims: Dims, itemsize: int) -> None:

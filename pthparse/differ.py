@@ -465,7 +465,8 @@ def _values_of(a: Any, b: Any, prefixes: tuple[str, ...]) -> tuple[list[ValueDif
             rows.append(ValueDiff(path, "changed", _shown(sides[0][path]), _shown(sides[1][path])))
     # A format that has no pickle can hold few of them, if any.
     alike = getattr(a, "format", "") == getattr(b, "format", "")
-    return rows, alike or all(bool(getattr(side, "pickle_nbytes", 0)) for side in (a, b))
+    pickled = [bool(getattr(side, "pickle_nbytes", 0)) for side in (a, b)]
+    return rows, all(pickled) or (alike and not any(pickled))
 
 
 def _shown(value: Any) -> Any:

@@ -116,7 +116,7 @@ def blocks(walk: Walk, source: Source) -> Iterator[bytes]:
     n, step = walk.dims[inner - 1] if inner else (1, 0)
     rows = min(n, max(1, (READ - span) // step + 1)) if inner else 1
     far = walk.dims[: max(0, inner - 1)]
-    for start in _offsets(far):
+    for start in starts(far):
         for row in range(0, n, rows):
             few = min(rows, n - row)
             need = span + (few - 1) * step
@@ -125,7 +125,7 @@ def blocks(walk: Walk, source: Source) -> Iterator[bytes]:
             yield np.ndarray(shape, f"V{walk.itemsize}", data, 0, strides).tobytes()
 
 
-def _offsets(dims: Sequence[tuple[int, int]]) -> Iterator[int]:
+def starts(dims: Sequence[tuple[int, int]]) -> Iterator[int]:
     """Bytes from the first element on, of each index of some dimensions, the last one fastest."""
     index = [0] * len(dims)
     at = 0

@@ -104,3 +104,7 @@ def test_the_same_as_unsharded(folder: Path, how: str) -> None:
         assert sum(e.nbytes for e in capacity.ledger()) == model.nbytes
         assert capacity.parameters == whole.capacity().parameters
         assert model.verify().ok and model.audit().verdict == "review"
+        assert pthparse.diff(model, whole).same and model.hash().model == whole.hash().model
+        written = folder / f"{how}.safetensors"
+        pthparse.convert(model, written, all=True)
+        assert pthparse.diff(written, whole, values=False).same

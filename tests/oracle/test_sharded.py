@@ -62,3 +62,21 @@ def test_the_same_as_in_one_file(tmp_path: Path, kind: str, with_index: bool) ->
             assert model.capacity().parameters == one.capacity().parameters
             assert sum(e.nbytes for e in model.capacity().ledger()) == model.nbytes
             assert model.verify().ok and model.audit().verdict == "clean"
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_converted_compared_and_hashed_as_one(tmp_path: Path, kind: str) -> None:
+    """From several files to one and back to several: the same model all the way."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write(folder, kind)
+    pthparse.convert(folder, tmp_path / "one.safetensors")
+    pthparse.convert(tmp_path / "one.safetensors", tmp_path / "again", max_shard_size=400)
+    with pthparse.open(tmp_path / "again") as again:
+        assert len(again.shards) > 2 and not again.findings
+        assert {n: t.numpy().tobytes() for n, t in again.items()} == {
+            n: t.contiguous().view(torch.uint8).numpy().tobytes() for n, t in tensors().items()
+        }
+        assert again.hash().model == pthparse.open(folder).hash().model
+    assert pthparse.diff(folder, tmp_path / "again").same
+    assert pthparse.diff(folder, tmp_path / "one.safetensors").same
