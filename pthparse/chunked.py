@@ -50,7 +50,7 @@ class ChunkedTensor:
         limits: Any,
     ) -> None:
         self.name, self.shape, self.requires_grad = name, shape, requires_grad
-        self._dtype, self._parts, self._make, self._limits = dtype, parts, make, limits
+        self._dtype, self.parts, self._make, self._limits = dtype, parts, make, limits
 
     # ---- what is known without data ----
 
@@ -77,12 +77,12 @@ class ChunkedTensor:
 
     @property
     def device(self) -> str:
-        return self.chunks[0].device if self._parts else "cpu"
+        return self.chunks[0].device if self.parts else "cpu"
 
     @cached_property
     def inner(self) -> dict[str, Tensor]:
         """The chunks by where they begin: '[34, 0]'."""
-        return {str(list(c.offsets)): self._make(c, f"{self.name}{list(c.offsets)}") for c in self._parts}
+        return {str(list(c.offsets)): self._make(c, f"{self.name}{list(c.offsets)}") for c in self.parts}
 
     @property
     def chunks(self) -> tuple[Tensor, ...]:
@@ -96,8 +96,8 @@ class ChunkedTensor:
         """What makes it unreadable, as far as is known without its data."""
         told = f"tensor {self.name!r}: "
         try:
-            covers(self.shape, self._parts)
-            for chunk, t in zip(self._parts, self.chunks, strict=True):
+            covers(self.shape, self.parts)
+            for chunk, t in zip(self.parts, self.chunks, strict=True):
                 if t.error is not None:
                     raise t.error
                 if t.shape != chunk.sizes or t.dtype != self.dtype:
@@ -119,7 +119,7 @@ class ChunkedTensor:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"<ChunkedTensor {self.name!r} {self.dtype} {list(self.shape)}: {len(self._parts)} chunks>"
+        return f"<ChunkedTensor {self.name!r} {self.dtype} {list(self.shape)}: {len(self.parts)} chunks>"
 
     # ---- data ----
 
@@ -144,7 +144,7 @@ class ChunkedTensor:
                 "max_dense_bytes", f"{self.nbytes} bytes when dense, {allowed} are allowed (max_dense_bytes)"
             )
         whole = np.empty(self.shape, numpy_dtype(self._dtype))
-        for chunk, t in zip(self._parts, self.chunks, strict=True):
+        for chunk, t in zip(self.parts, self.chunks, strict=True):
             whole[place_of(chunk)] = t.numpy()
         whole.flags.writeable = copy
         return whole
@@ -180,7 +180,7 @@ class ChunkedTensor:
 
     def flat_index(self, number: int, at: int) -> int:
         """Where an element of a chunk stands in the flattened tensor, by its place in the flattened chunk."""
-        chunk, index = self._parts[number], []
+        chunk, index = self.parts[number], []
         for n in reversed(chunk.sizes):
             at, k = divmod(at, n)
             index.append(k)

@@ -19,6 +19,7 @@ from . import _core, transfer
 from .casts import DTYPES, FLOATS, TARGETS, WHOLE, cast_of
 from .checkpoint import Branch, nearest
 from .checkpoint import open as open_checkpoint
+from .chunked import ChunkedTensor
 from .errors import FormatError, PthError, UnsupportedError, escape, guard
 from .outputs import Outputs, sync
 from .pieces import Lie, lie_of, lie_of_array
@@ -512,6 +513,8 @@ def _reason(error: PthError, t: Any) -> str:
 def _looked_up(item: Item) -> Lie | None:
     """Where its elements are; raises what is wrong with that. What is deflated is seen when it is read."""
     t = item.t
+    for _, chunk in _rows(t):
+        _lie(chunk)
     if not isinstance(t, Tensor):
         return None
     if _is_late(t):
@@ -527,6 +530,17 @@ def _looked_up(item: Item) -> Lie | None:
 def _is_late(t: Any) -> bool:
     """Must its array be made as a whole?"""
     return not isinstance(t, Tensor) or t.kind != "dense" or (t._cast is not None and t._cast != t._dtype)
+
+
+def _rows(t: Any) -> list[tuple[int, Tensor]]:
+    """Of a tensor in chunks that are whole rows of it: the first row of each, in their order. Else nothing."""
+    if not isinstance(t, ChunkedTensor) or t.error is not None or not t.shape or not t.numel:
+        return []
+    parts = sorted(zip(t.parts, t.chunks, strict=True), key=lambda pair: pair[0].offsets)
+    whole = all(p.sizes[1:] == t.shape[1:] for p, _ in parts) and _core.DTYPES[t._dtype][3] == 1
+    if not whole or t.dtype == "complex32" or any(_is_late(chunk) for _, chunk in parts):
+        return []
+    return [(p.offsets[0], chunk) for p, chunk in parts]
 
 
 def _elements(t: Any) -> Any:
@@ -626,13 +640,14 @@ class _Writing:
     def _files(self) -> Iterable[FileSource]:
         known: dict[int, FileSource] = {}
         for item in self.plan.items:
-            if not isinstance(item.t, Tensor):
-                continue
-            source: Source = item.t._home.box.source
-            if isinstance(source, SliceSource):
-                source = source._whole
-            if isinstance(source, FileSource):
-                known.setdefault(id(source), source)
+            for t in item.t.chunks if isinstance(item.t, ChunkedTensor) else [item.t]:
+                if not isinstance(t, Tensor):
+                    continue
+                source: Source = t._home.box.source
+                if isinstance(source, SliceSource):
+                    source = source._whole
+                if isinstance(source, FileSource):
+                    known.setdefault(id(source), source)
         return known.values()
 
     def _sources(self) -> set[tuple[int, int]]:
@@ -670,7 +685,7 @@ class _Writing:
         path = str(outputs.made[layout.name])
         try:
             os.ftruncate(fd, layout.nbytes)
-            moves = [_move(self.plan.items[i], offset) for i, offset in layout.places]
+            moves = [move for i, offset in layout.places for move in _moves(self.plan.items[i], offset)]
             transfer.write(moves, fd, path, self.verify, self.threads, self._told())
             layout.seal(fd)
         except OSError as e:
@@ -701,6 +716,18 @@ class _Writing:
             end = offset + entry.nbytes
         if places or end > Path(path).stat().st_size:
             raise not_written(path, f"{len(places)} tensors more than were written")
+
+
+def _moves(item: Item, offset: int) -> list[Move]:
+    """One, or one for each chunk that is whole rows: of others the array is made."""
+    size = size_of(item.entry.dtype)
+    row = math.prod(item.entry.shape[1:]) * size
+    return [
+        Move(
+            item.was, t._home.box.source, partial(_lie, t), _change(t, item), size, t.numel * size, offset + first * row
+        )
+        for first, t in _rows(item.t)
+    ] or [_move(item, offset)]
 
 
 def _move(item: Item, offset: int) -> Move:

@@ -259,3 +259,26 @@ def test_parts_that_share_bytes(tmp_path: Path) -> None:
         assert "dcp-overlap" in [f.code for f in model.findings]
         assert sum(e.nbytes for e in model.capacity().ledger()) == model.nbytes
         assert model.audit().verdict == "malformed"
+
+
+@pytest.mark.parametrize("dtype", [None, "float16"])
+def test_chunks_of_whole_rows_are_converted_without_being_put_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str | None
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    pieces = [d.chunk(part.reshape(-1).tolist(), part.shape) for part in (WHOLE[:2], WHOLE[2:])]
+    where = d.write(folder, {"__0_0.distcp": pieces})["__0_0.distcp"]
+    cuts = [((0, 0), (2, 4)), ((2, 0), (1, 4))]
+    places = [(d.index("w", a), d.info(*x)) for (a, _), x in zip(cuts, where, strict=True)]
+    (folder / ".metadata").write_bytes(d.metadata({"w": d.tensor((3, 4), cuts)}, places))
+
+    def together(*_: object, **__: object) -> None:
+        raise AssertionError("the whole array was made")
+
+    monkeypatch.setattr(ChunkedTensor, "numpy", together)
+    pthparse.convert(folder, tmp_path / "one.safetensors", dtype=dtype)
+    with pthparse.open(tmp_path / "one.safetensors") as one:
+        assert one["w"].numpy().tolist() == WHOLE.tolist() and one["w"].dtype == (dtype or "float32")
+    with pytest.raises(FileExistsError):
+        pthparse.convert(folder, tmp_path / "one.safetensors")
