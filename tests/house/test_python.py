@@ -48,6 +48,7 @@ FLOORS = {
     "chunked": 5,
     "metadata": 5,
     "dangers": 5,
+    "traced": 5,
     "literal": 5,
     "sarif": 5,
     "auditor": 6,

@@ -101,6 +101,29 @@ class Net(nn.Module):
         return self.head(self.norm(self.conv(x)).mean((2, 3)))
 
 
+class Inner(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pathlib = nn.Linear(3, 3)
+        self.open = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return self.pathlib(x) + self.open
+
+
+class Named(nn.Module):
+    """Names of functions and modules of Python, as people name layers, operating systems and openings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.os = Inner()
+        self.sys = nn.ReLU()
+        self.layers = nn.Sequential(nn.Linear(3, 3), Inner())
+
+    def forward(self, open, vars=None, *compile):  # see Traceable
+        return self.layers(self.sys(self.os(open))) * 2
+
+
 class Traceable(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -565,6 +588,7 @@ def strangers() -> dict[str, Maker]:
         "graph module": fx,
         "graph module in a dict": lambda: {"model": fx()},
         "fx graph": lambda: fx().graph,
+        "graph module with names of the interpreter's": lambda: torch.fx.symbolic_trace(Named()),
         "subclass": lambda: torch.ones(2).as_subclass(Tagged),
         "wrapper": lambda: Pair(torch.ones(2), torch.zeros(2)),
         "lazy": lambda: [nn.LazyLinear(3)],
