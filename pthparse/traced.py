@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Words that a traced module has no use for, but as names of its own.
 FOREIGN = re.compile(
-    r"__\w+__|\b(?:exec|eval|compile|open|getattr|setattr|delattr|globals|locals|vars|breakpoint|os|sys|subprocess"
+    r"\b__\w+__\b|\b(?:exec|eval|compile|open|getattr|setattr|delattr|globals|locals|vars|breakpoint|os|sys|subprocess"
     r"|socket|shutil|importlib|builtins|pickle|marshal|ctypes|pathlib|lambda)\b|\btorch\.(?:load|save|hub|jit|package|utils)\b"
 )
 IMPORT = re.compile(r"(?:from ([\w.]+) )?import ([\w.]+)(?: as (\w+))?")

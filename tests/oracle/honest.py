@@ -42,6 +42,7 @@ import numpy as np
 import torch
 from oracle.judge import Pair, saved
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import prune
 
 Maker = Callable[[], Any]
@@ -588,6 +589,9 @@ def strangers() -> dict[str, Maker]:
         "graph module": fx,
         "graph module in a dict": lambda: {"model": fx()},
         "fx graph": lambda: fx().graph,
+        "graph module of functions": lambda: make_fx(torch.func.grad(lambda x: x.sin().cos().sum()))(torch.ones(3)),
+        "graph module of dynamo": lambda: torch._dynamo.export(Net())(torch.ones(2, 3, 8, 8)).graph_module,
+        "graph module of an export": lambda: torch.export.export(Net(), (torch.ones(2, 3, 8, 8),)).graph_module,
         "graph module with names of the interpreter's": lambda: torch.fx.symbolic_trace(Named()),
         "subclass": lambda: torch.ones(2).as_subclass(Tagged),
         "wrapper": lambda: Pair(torch.ones(2), torch.zeros(2)),

@@ -51,6 +51,7 @@ def forward(*lines: str, given: str = "self, x") -> str:
         "a submodule": forward("y = self.os(x)"),
         "inside of one": forward('y = getattr(self, "0").sys(x)', "z = self.os.open"),
         "a buffer": forward("y = x + self.vars"),
+        "a name with underscores": forward("l__s___a = self.L__s___a__", "y = l__s___a"),
         "one in a text": forward('y = self.x(x, "a")', "z = self.os(y)"),
     }.items(),
     ids=lambda case: case[0],
