@@ -144,3 +144,27 @@ def test_long_source_takes_no_longer() -> None:
     assert said(forward(*names, "os = x")) is None
     paths: list[Any] = [f"y = self.a{i}.os(x)" for i in range(20_000)]
     assert said(forward(*paths)) == "os"
+
+
+def test_source_of_traced_modules() -> None:
+    judge = Judge()
+    forward = "\n\n\ndef forward(self, input : torch.Tensor):\n    input_1 = input\n"
+    honest = forward + '    _0 = getattr(getattr(self.layers, "0"), "1")(input_1);  input_1 = None\n    return _0\n'
+    assert suspicious(honest, judge) is None
+    usual = "from math import inf\nimport torch\nimport torch.utils._pytree as pytree\nNoneType = type(None)"
+    assert suspicious(f"{usual}\nfrom torchvision.ops import nms as nms\n{honest}", judge) is None
+    for line in (
+        "import os",
+        "from os import system",
+        "from torch import hub",
+        "import torch as t",
+        "import math, os",
+        "x; import os",
+    ):
+        assert suspicious(f"{line}\n{honest}", judge) == line
+    assert suspicious("from os import (\nsystem)", judge) == "from os import ("
+    assert suspicious(honest + "    exec('x')", judge) == "exec"
+    assert suspicious("x = ().__class__.__bases__", judge) == "__class__"
+    assert suspicious("torch.load('x')", judge) == "torch.load"
+    assert suspicious('getattr(torch, "load")("x")', judge) == "torch.load"
+    assert suspicious("getattr(torch, 'lo' + 'ad')", judge) == "getattr"
