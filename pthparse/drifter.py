@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import _core
 from .contents import Budget, leaves_of
 from .differ import Uncompared
-from .engine import measure
+from .engine import measure, measure_array
 from .errors import PthError, UnsupportedError
 from .limits import Limits
 from .pairs import Part, folded, is_known, jobs_of, work_on
@@ -306,7 +306,7 @@ class _Drift:
         table = measure(plain, threads=self.threads)
         for s in table:
             if s.name in by_name:
-                found[by_name[s.name]] = float(s.l2 or 0.0) ** 2
+                found[by_name[s.name]] = _square(s.l2)
         for name, error in table.errors.items():
             self._fail(by_name.get(name, name), error)
         for name in names:
@@ -403,7 +403,9 @@ class _Drift:
         return DriftRow(name, self.members[name], norm, *columns)
 
 
-def _change(dd: float, dot: float, aa: float, bb: float) -> float:
+def _change(dd: float, dot: float, aa: float, bb: float) -> float | None:
+    if not math.isfinite(dd + aa):  # squares beyond a double
+        return None
     return 0.0 if dd == 0 else math.inf if aa == 0 else math.sqrt(dd) / math.sqrt(aa)
 
 
@@ -414,9 +416,10 @@ def _cosine(dd: float, dot: float, aa: float, bb: float) -> float | None:
     return 1.0 if dd == 0 else max(-1.0, min(1.0, dot / size))
 
 
+def _square(norm: float | None) -> float:
+    return (norm or 0.0) * (norm or 0.0)  # a power would raise where this is inf
+
+
 def _squares(name: str, t: Any) -> float:
     """Of an array, or what gives one."""
-    from .engine import measure_array
-
-    array = t.numpy() if hasattr(t, "numpy") else t
-    return float(measure_array(name, array).l2 or 0.0) ** 2
+    return _square(measure_array(name, t.numpy() if hasattr(t, "numpy") else t).l2)

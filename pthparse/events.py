@@ -172,6 +172,8 @@ class _Writing:
         for i, step in enumerate(self.series.steps):
             with ExitStack() as stack:
                 ckpt: Any = self.series.open(i, stack)
+                if not hasattr(ckpt, "stats"):
+                    raise TypeError("a checkpoint is wanted, not a mapping of arrays")
                 if not self.everything and hasattr(ckpt, "state_dict"):
                     ckpt = ckpt.state_dict()
                 tensors = iter(ckpt.values())

@@ -6,8 +6,8 @@ import argparse
 import csv
 import math
 import sys
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
 from pathlib import Path
 
 from ..drifter import SORTS, DriftReport, DriftRow
@@ -18,10 +18,10 @@ from .heatmap import heatmap
 from .ls import natural
 from .text import Column, count, jsonable, line, table
 from .verb import CANNOT_SAY, Verb, print_json
-from .verify import Bar
+from .verify import NAMES, Bar
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-:=+*#"
-WIDEST = 32  # signs of a sparkline
+WIDEST = 24  # signs of a sparkline
 FIELDS = ("name", "step", "norm", "change", "cosine", "change_from_first", "cosine_from_first")
 
 
@@ -94,12 +94,10 @@ def print_report(report: DriftReport, rows: Sequence[DriftRow], most: int, by_mo
     columns = [
         Column("name", name=True),
         *([Column("tensors", right=True)] if by_module else []),
-        Column("first norm", right=True),
-        Column("last norm", right=True),
+        Column("norm", right=True),
         Column("change", right=True),
         Column("cosine", right=True),
         Column("largest", right=True),
-        Column("at step", right=True),
         Column("step by step"),
     ]
     cells = []
@@ -111,25 +109,34 @@ def print_report(report: DriftReport, rows: Sequence[DriftRow], most: int, by_mo
             [
                 short(row.name),
                 *([f"{row.tensors:,}"] if by_module else []),
-                number(norms[0]),
                 number(norms[-1]),
                 change(row.total),
-                "-" if cosine is None else f"{cosine:.6f}",
-                change(largest),
-                "-" if at is None else str(steps[at].step),
+                "-" if cosine is None else f"{cosine:.4f}",
+                change(largest) if not largest or at is None else f"{change(largest)} at {steps[at].step}",
                 sparkline(row.change[1:]),
             ]
         )
     table(columns, cells, sys.stdout)
     if len(rows) > most:
         line(f"({len(rows) - most:,} more: --limit, --depth, --csv)")
-    told = [f"{short(e.name)}: {e.text}, {e.kind} at step {steps[e.at].step}" for e in report.events]
+    told = list(events(report))
     told += [f"{short(e.name)}: {short(e.message)} [{e.code}]" for e in report.errors]
     for text in told[:most]:
         line(text)
     if len(told) > most:
         line(f"({len(told) - most:,} more of these)")
-    print("change: ||a - b|| / ||a||, from the first to the last, and the largest between two neighbours")
+    print(
+        "norm: of the last; change: ||a - b|| / ||a||, from the first to the last, and the largest between neighbours"
+    )
+
+
+def events(report: DriftReport) -> Iterator[str]:
+    """A line for what happens to tensors at one step."""
+    for (at, kind), found in groupby(sorted(report.events, key=lambda e: (e.at, e.kind)), lambda e: (e.at, e.kind)):
+        same = list(found)
+        named = [f"{short(e.name)} {short(e.text)}" for e in same[:NAMES]]
+        more = [f"and {len(same) - NAMES:,} more"] if len(same) > NAMES else []
+        yield f"step {report.steps[at].step}, {kind}: {'; '.join([*named, *more])}"
 
 
 def number(x: float | None) -> str:

@@ -51,14 +51,14 @@ def test_the_table(run: Any, files: list[str]) -> None:
     assert [line.split() for line in lines[1:4]] == [[str(n), path] for n, path in zip((8, 9, 10), files, strict=True)]
     rows = [line.split() for line in lines[6:11]]
     assert lines[5].split()[0] == "name" and rows == [
-        ["layers.1.w", "1", "2.236", "200", "%", "0.447214", "100", "%", "9", "█▆"],
-        ["layers.0.w", "5", "5.408", "10", "%", "0.998460", "10", "%", "9", "█▁"],
-        ["still", "1", "1", "0", "1.000000", "0", "9", "▁▁"],
-        ["zero", "0", "3", "from", "0", "-", "50", "%", "10", "██"],
-        [*ESCAPED.split(), "1", "1", "-", "-", "-", "-"],
+        ["layers.1.w", "2.236", "200", "%", "0.4472", "100", "%", "at", "9", "█▆"],
+        ["layers.0.w", "5.408", "10", "%", "0.9985", "10", "%", "at", "9", "█▁"],
+        ["still", "1", "0", "1.0000", "0", "▁▁"],
+        ["zero", "3", "from", "0", "-", "50", "%", "at", "10", "██"],
+        [*ESCAPED.split(), "1", "-", "-", "-"],
     ]
-    assert lines[11] == f"{ESCAPED}: float32 [1], appears at step 10"
-    assert run("drift", *files, "--limit", "2")[1].count(" %  ") == 4
+    assert lines[11] == f"step 10, appears: {ESCAPED} float32 [1]"
+    assert run("drift", *files, "--limit", "2")[1].count(" at 9 ") == 2
     assert "(3 more: --limit, --depth, --csv)" in run("drift", *files, "--limit", "2")[1]
 
 
@@ -146,3 +146,17 @@ def test_sparklines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(many) == drift.WIDEST and many[-1] == "█" and set(many[:-1]) == {"▁"}
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     assert drift.sparkline([0.0, 1.0]) == "_#"
+
+
+def test_what_happens_to_many_is_told_in_one_line(run: Any, tmp_path: Path) -> None:
+    files = []
+    for i in range(2):
+        files.append(str(tmp_path / f"{i}.pth"))
+        tensors = {f"w{k}": [1.0] * (1 + i) for k in range(9)} | {f"{'ab'[i]}{k}": [1.0] for k in range(2)}
+        Path(files[-1]).write_bytes(models.zipped(tensors))
+    lines = run("drift", *files)[1].splitlines()
+    assert lines[-4:-1] == [
+        "step 1, appears: b0 float32 [1]; b1 float32 [1]",
+        "step 1, reshaped: " + "; ".join(f"w{k} float32 [1] -> float32 [2]" for k in range(4)) + "; and 5 more",
+        "step 1, vanishes: a0 float32 [1]; a1 float32 [1]",
+    ]

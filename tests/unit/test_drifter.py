@@ -263,3 +263,17 @@ def test_progress_and_plain_values(series: Any) -> None:
     assert told and told[-1][0] == told[-1][1] and all(0 <= done <= total for done, total in told)
     plain = json.loads(json.dumps(report.to_dict()))
     assert plain["steps"][2]["step"] == 2 and plain["rows"][0]["name"] == "layers.0.w"
+
+
+def test_squares_beyond_a_double_are_no_figures() -> None:
+    a, b = {"w": np.array([1e200, 1.0])}, {"w": np.array([2e200, 1.0])}
+    row = pthparse.drift([a, b]).rows[0]
+    assert row.norm == (math.inf, math.inf) and row.change == (None, None) and row.cosine == (None, None)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int8", "bool", "complex64", "float16"])
+def test_other_dtypes(dtype: str) -> None:
+    a, b = (np.array(v).astype(dtype) for v in ([1, 0, 1, 1], [1, 1, 0, 1]))
+    row = pthparse.drift([{"n": a}, {"n": b}]).rows[0]
+    assert row.norm == (near(math.sqrt(3)),) * 2
+    assert row.change == (None, near(math.sqrt(2 / 3))) and row.cosine == (None, near(2 / 3))

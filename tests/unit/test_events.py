@@ -210,3 +210,11 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["export-tensorboard", "--help"])
     assert "example: pthparse export-tensorboard epoch*.pth" in capsys.readouterr().out
+
+
+def test_arrays_are_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="checkpoint"):
+        pthparse.export_tensorboard({"w": np.ones(3)}, tmp_path)
+    with pthparse.open(LESSON) as ckpt:
+        made = pthparse.export_tensorboard([ckpt, ckpt.group("layers")], tmp_path)
+    assert made.tensors == 111
