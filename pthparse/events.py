@@ -198,42 +198,35 @@ class _Writing:
 
     def _figures(self, tensors: Sequence[Any]) -> Iterator[tuple[Stats, Any]]:
         """Figures of each, and its edges and counts if it has some."""
-        try:
-            table = measure(tensors, threads=self.threads, bins=self.bins)
-            for s in table:
-                if s.values is None and s.min is None and s.finite:
-                    self._fail(s.name, UnsupportedError("no-array", "complex numbers have no order, so no histogram"))
-                yield s, s.values
-            left = [t for t in tensors if t.name in table.errors]
-        except PthError:  # of one of them: each by itself
-            left = [] if len(tensors) == 1 else list(tensors)
-            if not left:
-                yield from self._without(tensors[0])
-        for t in left:
-            yield from self._figures([t]) if len(tensors) > 1 else self._without(t)
-
-    def _without(self, t: Any) -> Iterator[tuple[Stats, Any]]:
-        """Of what has no bins by the usual way: a tensor in chunks has them by another, others have none."""
-        table = measure([t], threads=self.threads)
-        for name, error in table.errors.items():
-            self._fail(name, error)
+        table = measure(tensors, threads=self.threads, bins=self.bins)
         for s in table:
-            bins = None
-            try:
-                if t.kind != "chunked":
-                    measure([t], threads=self.threads, bins=self.bins)  # says why
-                elif s.min is not None and s.max is not None:
-                    bins = self._of_chunks(t, s)
-            except PthError as e:
-                self._fail(s.name, e)
-            yield s, bins
+            if s.min is None and s.finite:
+                self._fail(s.name, UnsupportedError("no-array", "complex numbers have no order, so no histogram"))
+            yield s, s.values
+        for t in tensors:
+            error = table.errors.get(t.name)
+            if error is None:
+                continue
+            alone = measure([t], threads=self.threads)
+            for s in alone:  # no histogram, but what else there is
+                bins = self._of_chunks(t, s) if t.kind == "chunked" else None
+                if bins is None:
+                    self._fail(s.name, error)
+                yield s, bins
+            for name, why in alone.errors.items():
+                self._fail(name, why)
 
     def _of_chunks(self, t: Any, s: Stats) -> Any:
         def arrays() -> Iterator[Any]:
             return (chunk.numpy().reshape(-1) for chunk in t.chunks)
 
-        with guard("its histogram"):
-            return value_histogram(arrays, self.bins, float(s.min or 0), float(s.max or 0))
+        if s.min is None or s.max is None:
+            return None
+        try:
+            with guard("its histogram"):
+                return value_histogram(arrays, self.bins, float(s.min), float(s.max))
+        except PthError:
+            return None
 
     def _histogram(self, s: Stats, edges: Sequence[float], counts: Sequence[int]) -> Any:
         """`bucket_limit` is where a bin ends; what lies beyond the first and the last edge there is none of."""

@@ -37,6 +37,8 @@ def heatmap(report: DriftReport) -> str:
     top = 60
     bottom = top + ROW * len(rows)
     words = [f"{left_out:,} with smaller changes are left out"] if left_out else []
+    if any(x == math.inf for row in rows for x in row.change):
+        words.append("what was all zeros before counts as the largest change")
     words.append(f"steps {escape(report.basis)}")
     width = math.ceil(max(left + wide * len(steps) + 20, left + LEGEND + 190, *(LETTER * len(w) + 24 for w in words)))
     height = bottom + 74 + 16 * len(words)
