@@ -229,16 +229,17 @@ class _Writing:
             return None
 
     def _histogram(self, s: Stats, edges: Sequence[float], counts: Sequence[int]) -> Any:
-        """`bucket_limit` is where a bin ends; what lies beyond the first and the last edge there is none of."""
+        """`bucket_limit` is where a bin ends. Of neighbours that are empty one is made: most tensors are small."""
         low, high, mean, l2 = (float(x or 0) for x in (s.min, s.max, s.mean, s.l2))  # type: ignore[arg-type]
+        ends = [i for i, n in enumerate(counts) if n or i + 1 == len(counts) or counts[i + 1]]
         return self.encoder.Histogram(
             min=low,
             max=high,
             num=s.finite,
             sum=mean * s.finite,
             sum_squares=l2 * l2,
-            bucket_limit=edges[1:],
-            bucket=counts,
+            bucket_limit=[edges[i + 1] for i in ends],
+            bucket=[counts[i] for i in ends],
         )
 
     def _fail(self, name: str, error: PthError) -> None:
