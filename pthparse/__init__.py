@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from .deepspeed import DeepSpeedCheckpoint, Partition
     from .differ import DiffReport, Renamed, TensorDiff, Uncompared, ValueDiff, diff
     from .distributed import DistributedCheckpoint
+    from .drifter import DriftEvent, DriftReport, DriftRow, drift
     from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
+    from .events import EventFile, export_tensorboard
     from .formats.base import Finding
     from .hashes import manifest
     from .info import build_info
@@ -49,6 +51,10 @@ _HOMES = {
     "DeepSpeedCheckpoint": "deepspeed",
     "DiffReport": "differ",
     "DistributedCheckpoint": "distributed",
+    "DriftEvent": "drifter",
+    "DriftReport": "drifter",
+    "DriftRow": "drifter",
+    "EventFile": "events",
     "Finding": "formats.base",
     "FormatError": "errors",
     "GlobalName": "values",
@@ -81,6 +87,8 @@ _HOMES = {
     "build_info": "info",
     "convert": "converter",
     "diff": "differ",
+    "drift": "drifter",
+    "export_tensorboard": "events",
     "manifest": "hashes",
     "open": "checkpoint",
     "read_manifest": "manifests",
@@ -99,6 +107,10 @@ __all__ = [
     "DeepSpeedCheckpoint",
     "DiffReport",
     "DistributedCheckpoint",
+    "DriftEvent",
+    "DriftReport",
+    "DriftRow",
+    "EventFile",
     "Finding",
     "FormatError",
     "GlobalName",
@@ -131,6 +143,8 @@ __all__ = [
     "build_info",
     "convert",
     "diff",
+    "drift",
+    "export_tensorboard",
     "manifest",
     "open",
     "read_manifest",

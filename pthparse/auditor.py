@@ -124,6 +124,11 @@ class AuditReport(Record):
 
         return sarif([self])
 
+    def _repr_html_(self) -> str:
+        from .notebook import of_audit
+
+        return of_audit(self)
+
 
 def refused(error: PthError) -> AuditReport:
     """Of what is not even a file (a FIFO, a device), or is far away and cannot be read by parts."""
