@@ -172,12 +172,12 @@ class Overview(Parser):
 
 
 def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
-    """Of all verbs, of which one knows its arguments."""
+    """Of one verb and its arguments, or of the names of all."""
     parser = Overview(prog="pthparse", usage="pthparse VERB FILE...")
     parser.add_argument("-h", "--help", action="help", help="this text")
     parser.add_argument("--version", action="version", version=f"pthparse {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
-    for name in VERBS:
+    for name in [verb] if verb in VERBS else VERBS:
         if name != verb:
             verbs.add_parser(name)
             continue
@@ -216,12 +216,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words == ["help"]:
         build_parser().print_help(sys.stdout if words else sys.stderr)
         return 0 if words else CANNOT_SAY
-    if words[0] in WORDS:
-        if words[0] == "completion":
-            from .report.completion import completion
-
-            return completion(words[1:])
+    if words[0] == "help":
         words = [words[1], "--help"]
+    if words[0] == "completion":
+        from .report.completion import completion
+
+        return completion(words[1:])
     if words[0] not in VERBS and words[0] not in ("-h", "--help", "--version"):
         if is_no_file(words[0]):
             return complain_of(words[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from ..auditor import AuditedGlobal, AuditReport
 from ..audits import audit as audit_any
@@ -10,6 +11,10 @@ from ..formats.base import Finding
 from .screen import cut
 from .text import MOST_LINES, SHORT, count, head, line, listed, size
 from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 WORST_FIRST = ("dangerous", "malformed", "incomplete", "review", "note")
 
@@ -57,11 +62,7 @@ def print_report(report: AuditReport, everything: bool) -> None:
         return
     told = [g for g in report.globals if everything or g.status in ("dangerous", "unknown")]
     inert = report.n_globals - sum(g.status in ("dangerous", "unknown") for g in report.globals)
-    for i, g in enumerate(sorted(told, key=lambda g: g.status != "dangerous")):
-        if i == MOST_LINES:
-            line(f"  and {len(told) - i:,} more globals")
-            break
-        line(global_text(g), lead=f"  {g.status}: ")
+    print_globals(told, everything)
     print_findings(report.findings, report.n_findings)
     if report.code:
         line(f"  code: {listed(report.code)}")
@@ -72,43 +73,67 @@ def print_report(report: AuditReport, everything: bool) -> None:
         line(f"  {count(report.tensors, 'tensor')}; {count(report.n_globals, 'global')}")
 
 
-def global_text(g: AuditedGlobal) -> str:
+def print_globals(told: list[AuditedGlobal], everything: bool) -> None:
+    """The dangerous ones first, each by itself; of the others, what is said of many is said once."""
+    alike: dict[object, list[AuditedGlobal]] = {}
+    for g in sorted(told, key=lambda g: g.status != "dangerous"):
+        by_itself = everything or g.status == "dangerous"
+        alike.setdefault(g if by_itself else (g.status, g.reason), []).append(g)
+    print_alike(
+        [(f"  {rows[0].status}: ", rows) for rows in alike.values()], of_global, of_globals, len(told), "globals"
+    )
+
+
+def print_findings(findings: tuple[Finding, ...], n: int) -> None:
+    """The worst first; what is said of many members is said once."""
+    alike: dict[tuple[str, str, str], list[Finding]] = {}
+    for f in sorted(findings, key=lambda f: WORST_FIRST.index(f.severity)):
+        alike.setdefault((f.severity, f.code, f.message), []).append(f)
+    print_alike([(f"  {rows[0].severity}: ", rows) for rows in alike.values()], of_finding, of_findings, n, "findings")
+
+
+def print_alike(
+    groups: list[tuple[str, list[Any]]],
+    of_one: Callable[[Any], str],
+    of_many: Callable[[list[Any]], str],
+    n: int,
+    what: str,
+) -> None:
+    """Lines for those that are alike: one for three and more."""
+    lines = []
+    for lead, rows in groups:
+        lines += [(lead, rows)] if len(rows) > 2 else [(lead, [row]) for row in rows]
+    for lead, rows in lines[:MOST_LINES]:
+        line(of_many(rows) if len(rows) > 2 else of_one(rows[0]), lead=lead)
+    told = sum(len(rows) for _, rows in lines[:MOST_LINES])
+    if n > told:
+        line(f"  and {n - told:,} more {what}")
+
+
+def of_global(g: AuditedGlobal) -> str:
     also = f" (now {g.python3})" if g.python3 else ""
     uses = f", {g.uses:,} times" if g.uses > 1 else ""
     where = f"{g.opcode} at byte {g.offset}{' of ' + cut(g.member, SHORT) if g.member else ''}{uses}"
     return f"{cut(g.module, SHORT)}.{cut(g.name, SHORT)}{also}{g.call or ''}: {g.reason} ({where})"
 
 
-def print_findings(findings: tuple[Finding, ...], n: int) -> None:
-    """The worst first; what is said of many members is said once."""
-    alike: dict[tuple[str, str, str], list[Finding]] = {}
-    for f in findings:
-        alike.setdefault((f.severity, f.code, f.message), []).append(f)
-    told = left = 0
-    for rows in sorted(alike.values(), key=lambda rows: WORST_FIRST.index(rows[0].severity)):
-        if told >= MOST_LINES:
-            left += len(rows)
-            continue
-        if len(rows) <= 2:
-            for f in rows:
-                line(finding_text(f), lead=f"  {f.severity}: ")
-        else:
-            places = [place(f) for f in rows]
-            line(f"{cut(rows[0].message, SHORT)}: {listed(places, 2)} [{rows[0].code}]", lead=f"  {rows[0].severity}: ")
-        told += min(2, len(rows))
-    if left or n > len(findings):
-        line(f"  and {left + n - len(findings):,} more findings")
+def of_globals(rows: list[AuditedGlobal]) -> str:
+    return f"{listed([f'{g.module}.{g.name}' for g in rows])}: {rows[0].reason} (--all says where)"
+
+
+def of_finding(f: Finding) -> str:
+    text = f"{cut(place(f), SHORT)}: {cut(f.message, SHORT)}" if f.member else cut(f.message, SHORT)
+    at = f" at byte {f.offset}" if f.offset is not None and not f.member else ""
+    return f"{text}{at} [{f.code}]"
+
+
+def of_findings(rows: list[Finding]) -> str:
+    return f"{cut(rows[0].message, SHORT)}: {listed([place(f) for f in rows], 2)} [{rows[0].code}]"
 
 
 def place(f: Finding) -> str:
     at = f" at byte {f.offset}" if f.offset is not None else ""
     return f"{f.member or 'the file'}{at}"
-
-
-def finding_text(f: Finding) -> str:
-    text = f"{cut(place(f), SHORT)}: {cut(f.message, SHORT)}" if f.member else cut(f.message, SHORT)
-    at = f" at byte {f.offset}" if f.offset is not None and not f.member else ""
-    return f"{text}{at} [{f.code}]"
 
 
 VERB = Verb(

@@ -22,7 +22,8 @@ HOW = {
 }
 ABSENT = "completion is made by argcomplete: pip install 'pthparse[completion]'"
 OF_TENSORS = ("name", "pattern")  # arguments that are names of tensors in FILE
-MOST = 100  # names at once
+MANY = 100  # names, above which only their next component is offered
+MOST = 1000  # of anything: who types on gets the rest
 
 
 def completion(words: list[str]) -> int:
@@ -50,11 +51,21 @@ def complete(build: Callable[[str | None], argparse.ArgumentParser]) -> None:
     except ImportError:
         os._exit(1)
     line = os.environ.get("COMP_LINE", "").split()
-    parser = build(line[1] if len(line) > 1 else None)
+    verb = line[1] if len(line) > 1 else None
+    parser = shells() if verb == "completion" else build(verb)
     for action in actions(parser):
         if action.dest in OF_TENSORS:
             setattr(action, "completer", names)  # noqa: B010 - where argcomplete looks for it
     argcomplete.autocomplete(parser, always_complete_options=False, exclude=("-h", "--debug"))
+
+
+def shells() -> argparse.ArgumentParser:
+    from argparse import ArgumentParser
+
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("word")
+    parser.add_argument("shell", choices=tuple(HOW))
+    return parser
 
 
 def actions(parser: argparse.ArgumentParser) -> Iterable[argparse.Action]:
@@ -82,10 +93,10 @@ def names(prefix: str, parsed_args: Any, **_: object) -> list[str]:
 
 def shortened(found: list[str], begun: int) -> list[str]:
     """If they are many, only as far as the next dot or slash at which they part."""
-    while len(found) > MOST:
+    while len(found) > MANY:
         steps = list(dict.fromkeys(step(name, begun) for name in found))
         if len(steps) > 1:
-            return steps
+            return steps[:MOST]
         begun = len(steps[0])
     return found
 

@@ -95,7 +95,8 @@ def print_manifest(made: Manifest, path: str, everything: bool, checked: Manifes
     most = None if everything else MOST_LINES
     if checked is not None:
         verdict = "DIFFERENT" if differs(checked) else "OK" if checked.ok else "UNKNOWN"
-        head(path, f"{count(len(made.tensors), 'tensor')} hashed, model {made.model or 'unknown'}", verdict)
+        head(path, f"{count(len(made.tensors), 'tensor')} hashed", verdict)
+        line(f"  model {made.model or 'unknown'}")
         for what in ("changed", "missing", "new", "unknown"):
             names = getattr(checked, what)
             some(map(short, names), len(names), most, lead=f"{what}: ")
@@ -105,7 +106,7 @@ def print_manifest(made: Manifest, path: str, everything: bool, checked: Manifes
     narrow = room is not None and len(digest) + 2 + cells(told) > room
     line(digest if narrow else f"{digest}  {told}")
     if narrow:
-        head(path, count(len(made.tensors), "tensor"), "")
+        line(f"  {told}")
     if everything:
         for t in made.tensors:
             line(f"  {t.hash}  {t.name}")

@@ -34,7 +34,8 @@ class Bar:
         if passed < PATIENCE or now - self.last < EVERY or total <= 0:
             return
         self.last, self.drawn = now, True
-        told = f"  [{bar(done, total):{BAR}}] {100 * done // total:3d} %  {done / passed / 1e9:.1f} GB/s"
+        rate = f"{done / passed / 1e9:.1f} GB/s" if done / passed > 1e8 else f"{done / passed / 1e6:.1f} MB/s"
+        told = f"  [{bar(done, total):{BAR}}] {100 * done // total:3d} %  {rate}"
         room = (width(sys.stderr) or 80) - cells(told) - 1
         print(f"\r\x1b[K{cut(clean(self.path, sys.stderr), max(5, room))}{told}", end="", file=sys.stderr, flush=True)
 

@@ -114,7 +114,7 @@ def print_stats(rows: list[Stats]) -> None:
 
 def print_remarks(remarks: list[Remark], n: int) -> None:
     line(summed(remarks, n))
-    for r in remarks:
+    for r in sorted(remarks, key=lambda r: r.severity != "error"):
         line(f"{short(r.name) + ': ' if r.name else ''}{r.message} [{r.code}]", lead=f"{r.severity:<5}  ")
 
 

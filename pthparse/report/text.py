@@ -190,7 +190,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: Text
                 print(paint(text, DIM, stream), file=stream)
     left_out = [c.head for i, c in enumerate(columns) if i not in fitted and i not in gauges and c.head]
     if left_out:
-        for text in wrap(f"no room for: {', '.join(left_out)} (wider terminals, pipes and --json have all)", room):
+        for text in wrap(f"no room for: {', '.join(left_out)} (a pipe or --json has them)", room):
             print(paint(text, DIM, stream), file=stream)
 
 
@@ -214,7 +214,7 @@ def _row(
 def fit(columns: Sequence[Column], widths: Sequence[int], gauges: set[int], room: int) -> dict[int, int]:
     """Widths of the columns that are shown, by their places; 0: below the row. What is not in it is left out."""
     floors = [
-        8 if i in gauges else w if c.right else min(w, 36 if c.prose else 24 if c.name else 28)
+        8 if i in gauges else w if c.right else min(w, 28 if c.prose else 24 if c.name else 28)
         for i, (c, w) in enumerate(zip(columns, widths, strict=True))
     ]
     full = {i: BAR if i in gauges else w for i, w in enumerate(widths)}

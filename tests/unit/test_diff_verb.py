@@ -139,11 +139,11 @@ def test_a_manifest(run: Any, forged: Any, tmp_path: Path) -> None:
     assert run("hash", a, "-o", str(written))[0] == 0
     assert sorted(f.name for f in tmp_path.iterdir()) == ["a.pth", "b.pth", "m.manifest"]
     code, out, _ = run("hash", a, "--check", str(written))
-    assert code == 0 and out.startswith(f"OK         {a}   3 tensors hashed, model ") and len(out.splitlines()) == 1
+    assert code == 0 and out.startswith(f"OK         {a}   3 tensors hashed\n  model ") and len(out.splitlines()) == 2
     code, out, _ = run("hash", b, "--check", str(written))
     assert code == 1
-    assert out.startswith(f"DIFFERENT  {b}   3 tensors hashed, model ")
-    assert out.splitlines()[1:] == ["  changed: w", "  missing: z", "  new: y"]
+    assert out.startswith(f"DIFFERENT  {b}   3 tensors hashed\n  model ")
+    assert out.splitlines()[2:] == ["  changed: w", "  missing: z", "  new: y"]
     check = json.loads(run("hash", b, "--check", str(written), "--json")[1])["check"]
     assert (check["ok"], check["changed"]) == (False, ["w"])
 
