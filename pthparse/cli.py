@@ -144,6 +144,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": Help, "add_help": False, **how})
         self._positionals.title = "what to open"
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        sys.stdout.flush()  # or a closed pipe is noticed when it is too late to be quiet
+        super().exit(status, message)
+
     def error(self, message: str) -> NoReturn:
         self.exit(CANNOT_SAY, f"{self.prog}: {escape(message)}\n{self.prog} --help tells more\n")
 
@@ -213,6 +217,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks is spelt out
             stream.reconfigure(errors="backslashreplace")
+    try:
+        return run(words)
+    except BrokenPipeError:
+        # The reader has seen enough. Nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(words: list[str]) -> int:
     if not words or words == ["help"]:
         build_parser().print_help(sys.stdout if words else sys.stderr)
         return 0 if words else CANNOT_SAY
@@ -233,11 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # The reader has seen enough. Nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
+        raise
     except (PthError, KeyError, OSError) as e:
         complain(e, files, args.debug)
         return CANNOT_SAY

@@ -15,6 +15,7 @@ from .verb import FILE, Verb, natural, print_json
 BY = ("module", "dtype", "role")
 SHARD = "shard"
 MOST_ROWS = 20
+MEANING = Column("", prose=True, kept=28)
 
 
 def capacity_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +71,12 @@ def print_head(path: str, found: Capacity) -> None:
 
 def print_why(found: Capacity) -> None:
     line("")
-    heads = (Column("why so big"), Column("bytes", right=True), Column("of file", right=True), Column("", prose=True))
+    heads = (
+        Column("why so big"),
+        Column("bytes", right=True),
+        Column("of file", right=True),
+        MEANING,
+    )
     rows = [(r.what, f"{r.nbytes:,}", share(r.nbytes, found.file_bytes), r.text) for r in found.why]
     table(heads, rows, sys.stdout)
 
@@ -78,7 +84,10 @@ def print_why(found: Capacity) -> None:
 def print_groups(kind: str, groups: Sequence[CapacityGroup], found: Capacity, most: int) -> None:
     """The largest, and what is left of them in one row."""
     with_parameters = kind != "role" and any(g.parameter_share for g in groups)
-    heads = [Column(kind, name=True), *(Column(h, right=True) for h in ("tensors", "elements", "bytes", "of file"))]
+    heads = [
+        Column(kind, name=kind != SHARD, kept=40 if kind == SHARD else 24),
+        *(Column(h, right=True) for h in ("tensors", "elements", "bytes", "of file")),
+    ]
     if with_parameters:
         heads.append(Column("of parameters", right=True, spared=1))
     rows = []
@@ -132,7 +141,11 @@ def print_unused(found: Capacity) -> None:
 
 def print_ledger(found: Capacity) -> None:
     line("")
-    heads = (Column("ledger"), *(Column(h, right=True) for h in ("parts", "bytes", "of file")), Column("", prose=True))
+    heads = (
+        Column("ledger"),
+        *(Column(h, right=True) for h in ("parts", "bytes", "of file")),
+        MEANING,
+    )
     rows = [
         (e.kind, f"{e.count:,}" if e.count else "", f"{e.nbytes:,}", share(e.nbytes, found.file_bytes), e.meaning)
         for e in found.ledger()

@@ -40,7 +40,7 @@ def completion(words: list[str]) -> int:
     except ImportError:
         print(f"pthparse completion: {ABSENT}", file=sys.stderr)
         return CANNOT_SAY
-    print(shellcode(["pthparse"], shell=words[0]))
+    print(shellcode(["pthparse"], shell=words[0]), flush=True)
     return 0
 
 

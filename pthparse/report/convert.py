@@ -13,7 +13,7 @@ from ..errors import PthError, escape
 from ..writers import FORMATS
 from .progress import Bar
 from .screen import cut
-from .text import SHORT, count, head, line, listed, short, size, some
+from .text import SHORT, count, first_of, head, line, short, size, some
 from .verb import CANNOT_SAY, FILE, Verb, natural, print_json
 
 NAMES = 4  # in one line
@@ -121,14 +121,13 @@ def print_conversion(told: Conversion, path: str) -> None:
     if told.cast:
         kinds = sorted({f"{c.dtype} to {c.now}" for c in told.cast})
         line(f"  cast: {count(len(told.cast), 'tensor')}, {', '.join(kinds)}")
-    names = {
-        "renamed": [f"{short(r.name)} to {short(r.now)}" for r in told.renamed],
-        "stored once": [f"{short(d.name)} is {short(d.kept)}" for d in told.dropped],
-        "bare bytes": told.raw,
-    }
-    for what, found in names.items():
-        if found:
-            line(f"  {what}: {listed(found, NAMES)}")
+    for what, texts, n in (
+        ("renamed", [f"{short(r.name)} to {short(r.now)}" for r in told.renamed[:NAMES]], len(told.renamed)),
+        ("stored once", [f"{short(d.name)} is {short(d.kept)}" for d in told.dropped[:NAMES]], len(told.dropped)),
+        ("bare bytes", [short(name) for name in told.raw[:NAMES]], len(told.raw)),
+    ):
+        if n:
+            line(f"  {what}: {first_of(texts, n)}")
     some((f"{short(s.name)}: {cut(s.reason, SHORT)}" for s in told.skipped), len(told.skipped), lead="skipped: ")
     if told.left_out:
         line(f"  left out: {count(told.left_out, 'tensor')} that were not asked for")

@@ -13,7 +13,7 @@ from ..hashes import manifest
 from ..manifests import Manifest, ManifestCheck, read_manifest
 from .progress import Bar
 from .screen import cells, cut, width
-from .text import FEW, MOST_LINES, SHORT, count, head, line, listed, short, some
+from .text import FEW, MOST_LINES, SHORT, count, first_of, head, line, short, some
 from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json
 
 SHOWN = 16  # digits of a hash of a tensor, where the whole is not asked for
@@ -130,14 +130,14 @@ def print_equal(found: list[Manifest], everything: bool) -> None:
         told = []
         for name, paths in names.items():
             everywhere = len(paths) == len(found)
-            told += [name] if everywhere else [f"{path}: {name}" for path in paths]
+            told += [short(name)] if everywhere else [f"{short(path)}: {short(name)}" for path in paths]
         if len(told) == 1 and not everything:
             same.append(told[0])
         else:
             where = f" in all {len(found)} files" if len(told) == 1 else ""
-            texts.append(f"{listed(told, None if everything else FEW)}{where} ({digest[:SHOWN]})")
+            texts.append(f"{first_of(told[: None if everything else FEW], len(told))}{where} ({digest[:SHOWN]})")
     if same:
-        line(f"  equal in all {len(found)} files: {listed(same)}")
+        line(f"  equal in all {len(found)} files: {first_of(same[:FEW], len(same))}")
     some(texts, len(texts), None if everything else MOST_LINES, lead="equal: ")
 
 

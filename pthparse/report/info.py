@@ -87,7 +87,7 @@ def print_info(facts: dict[str, Any]) -> None:
     if len(facts["findings"]) > FEW:
         line(f"and {len(facts['findings']) - FEW:,} more notes")
     first = f": {facts['reasons'][0]}" if facts["reasons"] else ""
-    line(f"{facts['verdict']}{first}", lead="audit: ")
+    line(first, lead=f"audit: {facts['verdict']}")
     if facts["errors"]:
         line(f"{count(facts['errors'], 'tensor')} cannot be read:")
         for e in facts["first_errors"]:
@@ -121,14 +121,14 @@ def print_shards(facts: dict[str, Any]) -> None:
         line("the model is in one file")
         return
     heads = (
-        Column("file", name=True),
+        Column("file", kept=40),
         *(Column(h, right=True) for h in ("tensors", "bytes of tensors", "file's size")),
     )
     rows = []
     for s in facts["shards"]:
         told = "missing" if s["error"] and not s["nbytes"] else f"{s['nbytes']:,}"
         rows.append((s["name"], f"{s['tensors']:,}", f"{s['tensor_nbytes']:,}", told, s["error"] or ""))
-    table((*heads, Column("", prose=True)), rows, sys.stdout)
+    table((*heads, Column("", prose=True, kept=28)), rows, sys.stdout)
 
 
 def columns(first: str) -> tuple[Column, ...]:

@@ -83,12 +83,12 @@ def print_tensors(tensors: Sequence[Any], total: int, with_file: bool) -> None:
     heads = [
         Column("name", name=True),
         Column("shape"),
-        Column("dtype", spared=2),
+        Column("dtype", spared=1),
         Column("bytes", right=True),
-        Column("of file", right=True, spared=1),
+        Column("of file", right=True, spared=2),
     ]
     if with_file:
-        heads.append(Column("file", name=True))
+        heads.append(Column("file", kept=40))
     rows = []
     for t in tensors:
         nbytes = stored_nbytes(t)

@@ -55,7 +55,7 @@ def print_plan(found: Plan) -> None:
 
 def print_figures(title: str, figures: Sequence[Figure], sources: dict[str, int]) -> None:
     """Sources get a number each, in the order of their use."""
-    heads = (Column(title), Column("bytes", right=True), Column("formula", prose=True))
+    heads = (Column(title, kept=60), Column("bytes", right=True), Column("formula", prose=True, kept=40))
     rows = []
     for f in figures:
         exact, _, units = size(f.nbytes).partition(" B")

@@ -20,7 +20,7 @@ STYLES = {
     **dict.fromkeys(("dangerous", "malformed", "damaged", "truncated", "different", "wrong", "broken", "error"), RED),
     "note": DIM,
 }
-WORD = re.compile(r"( *)((?:\+ )?(?:\d[\d,.]* )?[^ ]+(?: \[\d+\])?)")  # a number stays with what it counts
+WORD = re.compile(r"( *)((?:\+ |byte )?(?:\d[\d,.]* )?[^ ]+(?: \[\d+\])?)")  # a number stays with what it counts
 
 
 def on_terminal(stream: TextIO) -> bool:

@@ -30,7 +30,8 @@ class Column(Record):
     """A column: its head, and what becomes of it where there is no room for all of them.
 
     Numbers (`right`) are never cut. Of a `name` the middle goes. `prose` is wrapped, or goes below its row. Columns
-    that can be `spared` are left out, those with the highest number first, and said to be.
+    that can be `spared` are left out, those with the highest number first, and said to be. None is cut below what is
+    `kept` of it while others can give way.
     """
 
     head: str
@@ -38,6 +39,7 @@ class Column(Record):
     name: bool = False
     prose: bool = False
     spared: int = 0
+    kept: int = 24
 
 
 class Gauge(str):
@@ -110,24 +112,27 @@ def short(name: str) -> str:
 
 
 def listed(names: Sequence[str], most: int | None = FEW, between: str = ", ") -> str:
-    """The first of them, and how many more there are."""
-    shown = names[:most]
-    rest = len(names) - len(shown)
-    return between.join(map(short, shown)) + (f" and {rest:,} more" if rest else "")
+    """The first of these names, and how many more there are."""
+    return first_of([short(name) for name in names[:most]], len(names), between)
+
+
+def first_of(texts: Sequence[str], n: int, between: str = ", ") -> str:
+    """These, and how many more there are of all n."""
+    return between.join(texts) + (f" and {n - len(texts):,} more" if n > len(texts) else "")
 
 
 def line(text: str, stream: TextIO | None = None, *, lead: str = "", hang: int | None = None) -> None:
-    """A line of prose, escaped; on a terminal wrapped. `lead` is a verdict or severity before it, in its colour."""
+    """A line of prose, escaped; on a terminal wrapped. A verdict or severity at the end of its `lead` is in colour."""
     stream = stream or sys.stdout
     whole = clean(lead + text, stream)
     room = width(stream)
     hang = len(whole) - len(whole.lstrip(" ")) + 2 if hang is None else hang
     rows = [whole] if room is None else wrap(whole, room, hang)
-    indent = len(lead) - len(lead.lstrip())
-    word = lead.strip(" :")
-    style = STYLES.get(word.lower())
-    if word and rows[0].startswith(lead[:indent] + word):
-        rows[0] = f"{lead[:indent]}{paint(word, style, stream)}{rows[0][indent + len(word) :]}"
+    told = lead.rstrip(" :")
+    word = told.rpartition(" ")[2]
+    if word and rows[0].startswith(told):
+        painted = paint(word, STYLES.get(word.lower()), stream)
+        rows[0] = f"{told[: len(told) - len(word)]}{painted}{rows[0][len(told) :]}"
     for row in rows:
         print(row, file=stream)
 
@@ -213,10 +218,11 @@ def _row(
 
 def fit(columns: Sequence[Column], widths: Sequence[int], gauges: set[int], room: int) -> dict[int, int]:
     """Widths of the columns that are shown, by their places; 0: below the row. What is not in it is left out."""
-    floors = [
-        8 if i in gauges else w if c.right else min(w, 28 if c.prose else 24 if c.name else 28)
-        for i, (c, w) in enumerate(zip(columns, widths, strict=True))
-    ]
+
+    def floors(more: int) -> list[int]:
+        most = [w if c.right else c.kept + more * c.name for c, w in zip(columns, widths, strict=True)]
+        return [8 if i in gauges else min(pair) for i, pair in enumerate(zip(widths, most, strict=True))]
+
     full = {i: BAR if i in gauges else w for i, w in enumerate(widths)}
     # What is given up, one after the other: bars, then whole columns of prose and those that can be spared.
     spared = sorted((i for i, c in enumerate(columns) if c.spared), key=lambda i: -columns[i].spared)
@@ -227,7 +233,7 @@ def fit(columns: Sequence[Column], widths: Sequence[int], gauges: set[int], room
             below.append(step)
         if step is not None:
             full.pop(step, None)
-        found = shrink(full, floors, gauges, room)
+        found = shrink(full, floors(8 if gauges & full.keys() else 0), gauges, room)
         if total(found) <= room:
             break
     else:

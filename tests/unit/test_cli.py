@@ -1057,9 +1057,12 @@ def test_narrow_terminals_show_every_value(columns: int) -> None:
     assert max(map(len, body.split("\n"))) < columns
 
 
-def test_a_closed_pipe_is_no_error() -> None:
+@pytest.mark.parametrize("words", ["ls LESSON", "ls --help", "--help", "stats LESSON --csv", "info --json LESSON"])
+def test_a_closed_pipe_is_no_error(words: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "pthparse", "ls", LESSON], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "pthparse", *words.replace("LESSON", LESSON).split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
