@@ -9,7 +9,7 @@ from ..auditor import AuditedGlobal, AuditReport
 from ..audits import audit as audit_any
 from ..formats.base import Finding
 from .screen import cut
-from .text import MOST_LINES, SHORT, count, head, line, listed, size
+from .text import MOST_LINES, SHORT, count, head, line, listed, rest, size
 from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json
 
 TYPE_CHECKING = False
@@ -105,9 +105,7 @@ def print_alike(
         lines += [(lead, rows)] if len(rows) > 2 else [(lead, [row]) for row in rows]
     for lead, rows in lines[:MOST_LINES]:
         line(of_many(rows) if len(rows) > 2 else of_one(rows[0]), lead=lead)
-    told = sum(len(rows) for _, rows in lines[:MOST_LINES])
-    if n > told:
-        line(f"  and {n - told:,} more {what}")
+    rest(n - sum(len(rows) for _, rows in lines[:MOST_LINES]), f" {what}")
 
 
 def of_global(g: AuditedGlobal) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ..capacity import Capacity, CapacityGroup
 from ..checkpoint import open as open_checkpoint
 from ..errors import UnsupportedError
-from .text import FEW, Column, bar, count, head, line, listed, share, short, size, table
+from .text import FEW, Column, bar, count, head, line, listed, rest, share, short, size, table
 from .verb import FILE, Verb, natural, print_json
 
 BY = ("module", "dtype", "role")
@@ -93,11 +93,11 @@ def print_groups(kind: str, groups: Sequence[CapacityGroup], found: Capacity, mo
     rows = []
     shown = [*groups[:most]]
     if len(groups) > most:
-        rest = groups[most:]
+        left = groups[most:]
         sums = [
-            sum(g.to_dict()[key] for g in rest) for key in ("tensors", "elements", "nbytes", "share", "parameter_share")
+            sum(g.to_dict()[key] for g in left) for key in ("tensors", "elements", "nbytes", "share", "parameter_share")
         ]
-        shown.append(CapacityGroup(f"({len(rest):,} more)", *sums))
+        shown.append(CapacityGroup(f"({len(left):,} more)", *sums))
     for g in shown:
         cells = [
             g.name or "(no name)",
@@ -121,8 +121,7 @@ def print_shared(found: Capacity) -> None:
     for s in found.shared[:FEW]:
         how = "the same elements" if s.tied else "parts of one storage"
         line(f"  {listed(s.names, FEW, ' = ' if s.tied else ', ')}: {how}, {s.nbytes:,} B")
-    if len(found.shared) > FEW:
-        line(f"  and {len(found.shared) - FEW:,} more")
+    rest(len(found.shared) - FEW)
 
 
 def print_unused(found: Capacity) -> None:
@@ -134,8 +133,7 @@ def print_unused(found: Capacity) -> None:
     for u in found.unused[:FEW]:
         whose = f"of {listed(u.names)}" if u.names else "that no tensor refers to"
         line(f"  {u.unused:,} of {u.nbytes:,} B in storage {short(u.key)} {whose}")
-    if len(found.unused) > FEW:
-        line(f"  and {len(found.unused) - FEW:,} more")
+    rest(len(found.unused) - FEW)
     line(f"  a clean copy (torch.save of clones) would save {found.wasted:,} B and take {size(found.clean_bytes)}")
 
 

@@ -12,7 +12,7 @@ from ..differ import diff as diff_any
 from ..values import preview
 from .progress import Bar
 from .screen import cut
-from .text import MOST_LINES, SHORT, Column, count, jsonable, line, number, shape, short, some, table
+from .text import MOST_LINES, SHORT, Column, count, jsonable, line, number, rest, shape, short, some, table
 from .verb import CANNOT_SAY, FILE, NO, Verb, print_json
 
 COLUMNS = (
@@ -98,8 +98,7 @@ def print_table(what: str, rows: Sequence[TensorDiff], most: int | None) -> None
     line("")
     line(f"{what}:")
     table(COLUMNS, [of_tensor(row) for row in rows[:most]], sys.stdout)
-    if most is not None and len(rows) > most:
-        line(f"and {len(rows) - most:,} more")
+    rest(len(rows) - len(rows[:most]), indent=0)
 
 
 def of_tensor(d: TensorDiff) -> list[str]:

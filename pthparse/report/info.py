@@ -10,7 +10,7 @@ from typing import Any
 from ..checkpoint import open as open_checkpoint
 from ..errors import PthError
 from .summary import summary
-from .text import FEW, Column, bar, count, head, line, listed, share, short, size, table
+from .text import FEW, Column, bar, count, first_of, head, line, listed, rest, share, short, size, table
 from .verb import CANNOT_SAY, FILE, Verb, complain, message, print_json
 
 TOP_GROUPS = 12
@@ -55,9 +55,8 @@ def print_info(facts: dict[str, Any]) -> None:
     line(f"{facts['format']} checkpoint{big}, {facts['writer']['text']} (inferred){protocol}")
     print_counts(facts)
     if facts["n_shared"]:
-        names = ", ".join(f"{short(s['name'])} = {short(s['same_as'])}" for s in facts["shared"][:FEW])
-        more = facts["n_shared"] - min(FEW, len(facts["shared"]))
-        line(f"shared, counted once: {names}" + (f" and {more:,} more" if more else ""))
+        names = [f"{short(s['name'])} = {short(s['same_as'])}" for s in facts["shared"][:FEW]]
+        line(f"shared, counted once: {first_of(names, facts['n_shared'])}")
     if facts["metadata"]:
         line("values: " + ", ".join(f"{k} = {brief(v)}" for k, v in list(facts["metadata"].items())[:8]))
     sources = facts["class_sources"]
@@ -84,8 +83,7 @@ def print_info(facts: dict[str, Any]) -> None:
     line(f"ledger: {total:,} B = {' + '.join(f'{n:,} {kind}' for kind, n in ledger.items() if n)}")
     for f in facts["findings"][:FEW]:
         line(f"{f['member'] + ': ' if f['member'] else ''}{f['message']} [{f['code']}]", lead="note: ")
-    if len(facts["findings"]) > FEW:
-        line(f"and {len(facts['findings']) - FEW:,} more notes")
+    rest(len(facts["findings"]) - FEW, " notes", indent=0)
     first = f": {facts['reasons'][0]}" if facts["reasons"] else ""
     line(first, lead=f"audit: {facts['verdict']}")
     if facts["errors"]:
@@ -147,10 +145,10 @@ def group_row(name: str, n: int, tensors: int | str, elements: int | str, nbytes
 def group_rows(counts: Sequence[tuple[str, int, int, int, int]], total: int) -> list[tuple[str, ...]]:
     """The largest, and what is left of them in one row."""
     rows = [group_row(*counted, total) for counted in counts[:TOP_GROUPS]]
-    rest = counts[TOP_GROUPS:]
-    if rest:
-        tensors, elements, nbytes = (sum(column) for column in list(zip(*rest, strict=True))[2:])
-        rows.append(group_row(f"({len(rest):,} more)", 1, tensors, elements, nbytes, total))
+    left = counts[TOP_GROUPS:]
+    if left:
+        tensors, elements, nbytes = (sum(column) for column in list(zip(*left, strict=True))[2:])
+        rows.append(group_row(f"({len(left):,} more)", 1, tensors, elements, nbytes, total))
     return rows
 
 

@@ -14,10 +14,11 @@ from ..checkpoint import open as open_checkpoint
 from ..errors import escape
 from .screen import on_terminal
 from .summary import stored_nbytes
-from .text import Column, line, shape, share, table
+from .text import Column, rest, shape, share, table
 from .verb import FILE, GLOB, NO, Verb, natural, print_json, tensor_row
 
 MOST_ROWS = 1000  # on a terminal
+ALL = ": a pipe gets all, --limit N the first N"
 
 SORTS: dict[str, Callable[[Any], Any]] = {
     "name": lambda t: t.name,
@@ -57,7 +58,7 @@ def ls(args: argparse.Namespace) -> int:
         else:
             shown = on_screen(tensors, args.limit)
             print_tensors(shown, ckpt.nbytes, args.shard)
-            print_rest(found - len(shown), args.limit)
+            rest(found - len(shown), ALL if args.limit is None else "", indent=0)
     if args.pattern is not None and not found:
         print(f"pthparse: {escape(args.file)}: no tensor matches '{escape(args.pattern)}'", file=sys.stderr)
         return NO
@@ -67,11 +68,6 @@ def ls(args: argparse.Namespace) -> int:
 def on_screen(rows: list[Any], limit: int | None) -> list[Any]:
     """What a terminal gets of them if nothing else is asked for; a pipe gets all."""
     return rows[:MOST_ROWS] if limit is None and on_terminal(sys.stdout) else rows
-
-
-def print_rest(n: int, limit: int | None) -> None:
-    if n:
-        line(f"and {n:,} more" + (": a pipe gets all, --limit N the first N" if limit is None else ""))
 
 
 def file_of(t: Any) -> str:

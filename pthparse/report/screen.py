@@ -80,15 +80,15 @@ def pad(text: str, room: int, right: bool = False) -> str:
 
 
 def first(text: str, room: int) -> str:
-    """As much of its beginning as fits, one character at least."""
+    """As much of its beginning as fits."""
     if text.isascii():
-        return text[: max(1, room)]
+        return text[: max(0, room)]
     used = 0
     for i, c in enumerate(text[: 4 * room]):  # accents take no room, but a line is not made of them
         used += cells(c)
         if used > room:
-            return text[: max(1, i)]
-    return text[: max(1, 4 * room)]
+            return text[:i]
+    return text[: max(0, 4 * room)]
 
 
 def cut(text: str, room: int) -> str:
@@ -113,7 +113,7 @@ def wrap(text: str, room: int, hang: int = 2) -> list[str]:
             lines.append(current)
             current = indent
         while cells(current) + cells(word) > room:
-            part = first(word, room - cells(current))
+            part = first(word, room - cells(current)) or word[0]
             lines.append(current + part)
             word, current = word[len(part) :], indent
         current += word

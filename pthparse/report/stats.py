@@ -12,9 +12,9 @@ from ..checkpoint import open as open_checkpoint
 from ..errors import escape
 from ..health import Remark, health
 from ..stats import Stats, StatsTable
-from .ls import on_screen, print_rest
+from .ls import ALL, on_screen
 from .progress import Bar
-from .text import BAR, Column, bar, count, drawn, jsonable, line, number, shape, short, table
+from .text import BAR, Column, bar, count, drawn, jsonable, line, number, rest, shape, short, table
 from .verb import CANNOT_SAY, FILE, GLOB, NO, Verb, natural, print_json
 
 FIGURES = ("mean", "std", "min", "max", "absmax", "l1", "l2", "zeros", "nan", "posinf", "neginf", "subnormal", "numel")
@@ -65,7 +65,7 @@ def stats(args: argparse.Namespace) -> int:
     else:
         rows = on_screen(rows, args.limit)
         print_stats(rows)
-        print_rest(len(found) - len(rows), args.limit)
+        rest(len(found) - len(rows), ALL if args.limit is None else "", indent=0)
         for name, error in found.errors.items():
             line(f"{short(name)}: {error.message}")
         if wrong:

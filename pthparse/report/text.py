@@ -151,11 +151,17 @@ def head(path: str, told: str, verdict: str = "") -> None:
     print(f"{start}{paint(path, BOLD, stream)}{'' if told.startswith(chr(10)) else '   '}{told}", file=stream)
 
 
+def rest(n: int, what: str = "", *, indent: int = 2) -> None:
+    """The line below the first of them: how many more there are, if any."""
+    if n > 0:
+        line(f"{' ' * indent}and {n:,} more{what}")
+
+
 def some(texts: Iterable[str], n: int, most: int | None = MOST_LINES, *, indent: int = 2, lead: str = "") -> None:
     """Lines of one kind, and how many more there are."""
     for i, text in enumerate(texts):
         if i == most:
-            line(f"{' ' * indent}and {n - i:,} more")
+            rest(n - i, indent=indent)
             break
         line(text, lead=" " * indent + lead)
 
@@ -176,10 +182,10 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: Text
     kept, below = [i for i, w in fitted.items() if w], [i for i, w in fitted.items() if not w]
     _row([([c.head if i in kept else ""], BOLD) for i, c in enumerate(columns)], columns, fitted, stream)
     for row, whole in zip(texts, rows, strict=True):
-        rest = any(columns[i].name and row[i].startswith("(") for i in kept)  # not of the file: a sum of others
+        summed = any(columns[i].name and row[i].startswith("(") for i in kept)  # not of the file: a sum of others
         parts: list[tuple[list[str], str | None]] = []
         for i, c in enumerate(columns):
-            style: str | None = DIM if rest or c.prose else None
+            style: str | None = DIM if summed or c.prose else None
             room_here = fitted.get(i, 0)
             cell = [row[i]]
             if i in gauges and isinstance(gauge := whole[i], Gauge):

@@ -10,7 +10,7 @@ from ..verifier import verify as verify_any
 from .audit import print_findings
 from .progress import Bar
 from .screen import cut
-from .text import MOST_LINES, SHORT, count, head, line, listed, short, size
+from .text import MOST_LINES, SHORT, count, head, line, listed, rest, short, size
 from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json
 
 NAMES = 4  # tensors that are named in one line
@@ -55,20 +55,15 @@ def print_report(report: VerifyReport, path: str, everything: bool) -> None:
     members = [m for m in report.members if everything or m.status in ("wrong", "broken")]
     for m in members[:most]:
         line(member_text(m), lead=f"  {m.status}: ")
-    print_rest(len(members), most)
+    rest(len(members) - len(members[:most]))
     damaged = [t for t in report.damaged if t.code not in CUT]
     for t in damaged[:most]:
         line(f"{short(t.name)}: {cut(t.message, SHORT)} [{t.code}]", lead="  damaged: ")
-    print_rest(len(damaged), most)
+    rest(len(damaged) - len(damaged[:most]))
     names = {what: [t.name for t in report.damaged if t.code == code] for code, what in CUT.items()}
     for what, lost in {**names, "whole": report.whole if report.damaged else ()}.items():
         if lost:
             line(f"  {what}: {listed(lost, None if everything else NAMES)}")
-
-
-def print_rest(n: int, most: int | None) -> None:
-    if most is not None and n > most:
-        line(f"  and {n - most:,} more")
 
 
 def member_text(m: VerifiedMember) -> str:
