@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from . import __version__
 from .errors import PthError, escape
 from .report.screen import NARROWEST, columns, wrap
-from .report.verb import CANNOT_SAY, FILE, Verb, complain
+from .report.verb import CANNOT_SAY, FILE, Verb, complain, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def complain_of(word: str) -> int:
 
     begun = [name for name in VERBS if name.startswith(word)]
     near = f"; near: {', '.join(map(repr, begun))}" if begun else nearest(word, [*VERBS, *WORDS])
-    print(f"pthparse: '{escape(word)}' is neither a verb nor a file{near}", file=sys.stderr)
+    tell(f"'{word}' is neither a verb nor a file{near}")
     return CANNOT_SAY
 
 

@@ -49,7 +49,7 @@ def capacity(args: argparse.Namespace) -> int:
     print_head(args.file, found)
     print_why(found)
     for kind, rows in groups.items():
-        if len(rows) > 1 or kind in ("module", SHARD):
+        if len(rows) > 1 or (rows and kind in ("module", SHARD)):
             line("")
             print_groups(kind, rows, found, MOST_ROWS)
     print_shared(found)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable
 
-from ..errors import PthError, escape
-from .verb import CANNOT_SAY
+from ..errors import PthError
+from .verb import CANNOT_SAY, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,13 +31,13 @@ def completion(words: list[str]) -> int:
         print(f"usage: pthparse completion {{{','.join(HOW)}}}\n\nPrints what makes the shell complete:\n\n{rows}")
         return 0
     if len(words) != 1 or words[0] not in HOW:
-        asked = escape(" ".join(words)) or "nothing"
-        print(f"pthparse completion: one of {', '.join(HOW)} is wanted, not {asked}", file=sys.stderr)
+        asked = " ".join(words) or "nothing"
+        tell(f"completion: one of {', '.join(HOW)} is wanted, not {asked}")
         return CANNOT_SAY
     try:
         from argcomplete.shell_integration import shellcode
     except ImportError:
-        print(f"pthparse completion: {ABSENT}", file=sys.stderr)
+        tell(ABSENT)
         return CANNOT_SAY
     print(shellcode(["pthparse"], shell=words[0]), flush=True)
     return 0

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from ..casts import TARGETS
 from ..converter import SHARED, Conversion
 from ..converter import convert as convert_any
-from ..errors import PthError, escape
+from ..errors import PthError
 from ..writers import FORMATS
 from .progress import Bar
 from .screen import cut
 from .text import SHORT, count, first_of, head, line, short, size, some
-from .verb import CANNOT_SAY, FILE, Verb, natural, print_json
+from .verb import CANNOT_SAY, FILE, Verb, natural, print_json, tell
 
 NAMES = 4  # in one line
 TIED = (
@@ -94,7 +93,7 @@ def convert(args: argparse.Namespace) -> int:
     except ValueError as e:  # of the arguments
         if args.debug:
             raise
-        print(f"pthparse convert: {escape(str(e))}", file=sys.stderr)
+        tell(str(e))
         return CANNOT_SAY
     if args.json:
         print_json({"file": args.file, **told.to_dict()})

@@ -14,7 +14,7 @@ from ..manifests import Manifest, ManifestCheck, read_manifest
 from .progress import Bar
 from .screen import cells, cut, width
 from .text import FEW, MOST_LINES, SHORT, count, first_of, head, line, short, some
-from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json
+from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json, tell
 
 SHOWN = 16  # digits of a hash of a tensor, where the whole is not asked for
 
@@ -28,7 +28,7 @@ def hash_arguments(parser: argparse.ArgumentParser) -> None:
 
 def hash_files(args: argparse.Namespace) -> int:
     if len(args.file) > 1 and (args.output or args.check):
-        print("pthparse: --check and -o take one FILE", file=sys.stderr)
+        tell("--check and -o take one FILE")
         return CANNOT_SAY
     wanted = None
     if args.check:

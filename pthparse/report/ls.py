@@ -15,7 +15,7 @@ from ..errors import escape
 from .screen import on_terminal
 from .summary import stored_nbytes
 from .text import Column, rest, shape, share, table
-from .verb import FILE, GLOB, NO, Verb, natural, print_json, tensor_row
+from .verb import FILE, GLOB, NO, Verb, natural, print_json, tell, tensor_row
 
 MOST_ROWS = 1000  # on a terminal
 ALL = ": a pipe gets all, --limit N the first N"
@@ -60,7 +60,7 @@ def ls(args: argparse.Namespace) -> int:
             print_tensors(shown, ckpt.nbytes, args.shard)
             rest(found - len(shown), ALL if args.limit is None else "", indent=0)
     if args.pattern is not None and not found:
-        print(f"pthparse: {escape(args.file)}: no tensor matches '{escape(args.pattern)}'", file=sys.stderr)
+        tell(f"{args.file}: no tensor matches '{args.pattern}'")
         return NO
     return 0
 

@@ -15,7 +15,7 @@ from ..stats import Stats, StatsTable
 from .ls import ALL, on_screen
 from .progress import Bar
 from .text import BAR, Column, bar, count, drawn, jsonable, line, number, rest, shape, short, table
-from .verb import CANNOT_SAY, FILE, GLOB, NO, Verb, natural, print_json
+from .verb import CANNOT_SAY, FILE, GLOB, NO, Verb, natural, print_json, tell
 
 FIGURES = ("mean", "std", "min", "max", "absmax", "l1", "l2", "zeros", "nan", "posinf", "neginf", "subnormal", "numel")
 SORTS = f"name, or the largest first by {', '.join(FIGURES)}; default: the order of the file"
@@ -40,7 +40,7 @@ def stats(args: argparse.Namespace) -> int:
     with open_checkpoint(args.file, mmap=False) as ckpt:
         names = [n for n in ckpt if args.pattern is None or fnmatchcase(n, args.pattern)]
         if args.pattern is not None and not names:
-            print(f"pthparse: {escape(args.file)}: no tensor matches '{escape(args.pattern)}'", file=sys.stderr)
+            tell(f"{args.file}: no tensor matches '{args.pattern}'")
             return NO
         with Bar(args.file) as bar:
             found = ckpt.stats(names, histogram=args.histogram, threads=args.threads or None, progress=bar.progress)

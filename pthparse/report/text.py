@@ -199,6 +199,8 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: Text
         if told := "; ".join(row[i] for i in below if row[i]):
             for text in wrap(f"    {told}", room, 4):
                 print(paint(text, DIM, stream), file=stream)
+    if not rows:
+        print(paint("(none)", DIM, stream), file=stream)
     left_out = [c.head for i, c in enumerate(columns) if i not in fitted and i not in gauges and c.head]
     if left_out:
         for text in wrap(f"no room for: {', '.join(left_out)} (a pipe or --json has them)", room):

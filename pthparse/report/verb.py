@@ -67,6 +67,13 @@ def tensor_row(t: Any) -> dict[str, Any]:
     }
 
 
+def tell(text: str) -> None:
+    """Something that is no answer."""
+    from .text import line
+
+    line(f"pthparse: {text}", sys.stderr)
+
+
 def complain(error: Exception, path: str, debug: bool) -> None:
     """One line on stderr, or all of it."""
     if debug:
@@ -74,7 +81,7 @@ def complain(error: Exception, path: str, debug: bool) -> None:
 
         traceback.print_exception(error)
     else:
-        print(f"pthparse: {message(error, path)}", file=sys.stderr)
+        tell(message(error, path))
 
 
 def message(error: Exception, path: str) -> str:

@@ -113,7 +113,9 @@ def test_what_is_no_checkpoint_has_no_names(tmp_path: Path) -> None:
 def test_bad_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", *words]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("pthparse completion: one of bash, zsh, fish is wanted, ") and "\x1b" not in err
+    assert (
+        out == "" and err.startswith("pthparse: completion: one of bash, zsh, fish is wanted, ") and "\x1b" not in err
+    )
 
 
 def test_help_says_where_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
