@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable
 
 from ..auditor import AuditedGlobal, AuditReport
@@ -16,13 +17,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-WORST_FIRST = ("dangerous", "malformed", "incomplete", "review", "note")
+CLEAN = "clean"
+WORST_FIRST = ("dangerous", "malformed", "incomplete", "review", "note", CLEAN)  # verdicts and severities
 
 
 def audit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="+", metavar="FILE", help=f"{FILE}; or a directory, with all that is in it")
     parser.add_argument("--sarif", action="store_true", help="SARIF 2.1.0, for code hosts and editors")
-    parser.add_argument("--all", action="store_true", help="every global, also those that are known to be inert")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="every global, also those that are known to be inert; every file of a directory, also clean ones",
+    )
 
 
 def audit(args: argparse.Namespace) -> int:
@@ -52,13 +58,15 @@ def audit(args: argparse.Namespace) -> int:
 
 
 def print_report(report: AuditReport, everything: bool) -> None:
-    for file in report.files:
-        print_report(file, everything)
     known = f"{report.format}, " if report.format else ""
-    held = f"{count(len(report.files), 'file')}, " if report.format == "directory" else ""
+    several = report.files or report.format == "directory"
+    held = f"{told_of(report.files)}, " if several else ""
     head(report.path or "(memory)", f"{known}{held}{size(report.nbytes)}", report.verdict.upper())
-    if report.files or report.format == "directory":
+    if several:
         print_findings(report.findings, report.n_findings)
+        for file in sorted(report.files, key=lambda file: WORST_FIRST.index(file.verdict)):
+            if everything or file.verdict != CLEAN:
+                print_report(file, everything)
         return
     told = [g for g in report.globals if everything or g.status in ("dangerous", "unknown")]
     inert = report.n_globals - sum(g.status in ("dangerous", "unknown") for g in report.globals)
@@ -71,6 +79,12 @@ def print_report(report: AuditReport, everything: bool) -> None:
         line(f"  {count(report.tensors, 'tensor')}; {count(report.n_globals, 'global')}, {others} understood and inert")
     elif report.tensors:
         line(f"  {count(report.tensors, 'tensor')}; {count(report.n_globals, 'global')}")
+
+
+def told_of(files: tuple[AuditReport, ...]) -> str:
+    counts = Counter(file.verdict for file in files)
+    verdicts = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in WORST_FIRST if counts[verdict])
+    return count(len(files), "file") + (f" ({verdicts})" if files else "")
 
 
 def print_globals(told: list[AuditedGlobal], everything: bool) -> None:

@@ -138,17 +138,16 @@ def line(text: str, stream: TextIO | None = None, *, lead: str = "", hang: int |
 
 
 def head(path: str, told: str, verdict: str = "") -> None:
-    """The first line of an answer: the verdict if there is one, the file, and in short what it is."""
+    """The first line of an answer: the verdict if there is one, the file, and in short what it is; or two lines."""
     stream, lead = sys.stdout, f"{verdict:<{LEAD}} " if verdict else ""
     path, told = clean(path, stream), clean(told, stream)
     room = width(stream)
-    if room is not None:
-        path = cut(path, max(24, room - len(lead) - 3 - cells(told)))
-        if len(lead) + cells(path) + 3 + cells(told) > room:  # two lines of which each is whole
-            path = cut(path, room - len(lead))
-            told = f"\n{'  ' if lead else ''}{told}"
-    start = paint(verdict, STYLES.get(verdict.lower()), stream) + lead[len(verdict) :]
-    print(f"{start}{paint(path, BOLD, stream)}{'' if told.startswith(chr(10)) else '   '}{told}", file=stream)
+    between = "   "
+    if room is not None and len(lead) + cells(path) + len(between) + cells(told) > room:
+        path, between = cut(path, room - len(lead)), "\n  " if lead else "\n"
+        told = "\n".join(wrap(told, room - len(between) + 1))
+    word = paint(verdict, STYLES.get(verdict.lower()), stream)
+    print(f"{word}{lead[len(verdict) :]}{paint(path, BOLD, stream)}{between}{told}", file=stream)
 
 
 def rest(n: int, what: str = "", *, indent: int = 2) -> None:

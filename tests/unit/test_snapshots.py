@@ -58,6 +58,7 @@ CASES = {
     "plan": "plan lesson.pth --tokens 4096 --batch 2",
     "audit": "audit lesson.pth whole_model.pth evil.pth cut.pth names.pth",
     "audit-shards": "audit missing",
+    "audit-folder": "audit several",
     "verify": "verify lesson.pth flipped.pth cut.pth",
     "diff": "diff before.pth after.pth",
     "diff-same": "diff before.pth before.pth",
@@ -115,6 +116,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name, data in texts.items():
         (folder / name).write_bytes(data)
+    (folder / "several").mkdir()
+    for name in ("before", "evil", "lesson", "whole_model"):
+        shutil.copy(folder / f"{name}.pth", folder / "several")
     assert main(["hash", str(folder / "before.pth"), "-o", str(folder / "before.manifest")]) == 0
     shards(folder / "sharded", layers)
     shards(folder / "missing", layers)
