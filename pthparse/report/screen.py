@@ -93,28 +93,34 @@ def first(text: str, room: int) -> str:
 
 def cut(text: str, room: int) -> str:
     """The middle goes, the ends stay: they are what tells names apart."""
-    if room < 5 or (cells(text) <= room and len(text) <= 4 * room):
+    if room < 5 or fits(text, room):
         return text
-    head = (room - 3) // 2
-    return f"{first(text, head)}...{first(text[::-1], room - 3 - head)[::-1]}"
+    head, tail = (room - 3) // 2, room - 3 - (room - 3) // 2
+    return f"{first(text, head)}...{first(text[-4 * tail :][::-1], tail)[::-1]}"
+
+
+def fits(text: str, room: int) -> bool:
+    """However long it is, this looks at no more of it than a line."""
+    return len(text) <= 4 * room and cells(text) <= room
 
 
 def wrap(text: str, room: int, hang: int = 2) -> list[str]:
     """Lines of at most so many columns, broken between words, and in a word only where it is longer than a line."""
-    if cells(text) <= room:
+    if fits(text, room):
         return [text]
     indent = " " * min(hang, room // 2)
     lines, current = [], ""
-    for gap, word in WORD.findall(text):
-        if cells(current) + len(gap) + cells(word) <= room:
+    for gap, word in WORD.findall(text.rstrip(" ")):
+        if fits(current + gap + word, room):
             current += gap + word
             continue
         if current.strip():
             lines.append(current)
             current = indent
-        while cells(current) + cells(word) > room:
-            part = first(word, room - cells(current)) or word[0]
+        at = 0
+        while not fits(current + word[at : at + 4 * room], room):
+            part = first(word[at : at + 4 * room], room - cells(current)) or word[at]
             lines.append(current + part)
-            word, current = word[len(part) :], indent
-        current += word
+            at, current = at + len(part), indent
+        current += word[at:]
     return [*lines, current] if current.strip() else lines

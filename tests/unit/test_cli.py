@@ -988,6 +988,20 @@ def test_names_of_a_file_do_not_act_on_a_terminal(run: Any, evil: str) -> None:
     assert json.loads(run("ls", "--json", evil)[1])["tensors"][0]["name"] == EVIL
 
 
+@pytest.mark.parametrize("env", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}], ids=str)
+def test_where_only_ascii_can_be_printed(tmp_path: Path, env: dict[str, str]) -> None:
+    path = tmp_path / "\u6a21\u578b.pth"
+    path.write_bytes(checkpoint(p.pickle(p.dict_of({"\u6743\u91cd": p.vector("0", 4)})), {"0": bytes(16)}))
+    for words in (["info"], ["ls"], ["audit"], ["stats"], ["capacity"], ["verify"], ["hash", "--all"], ["show"]):
+        named = [str(path), "\u91cd"] if words == ["show"] else [str(path)]
+        done = subprocess.run(
+            [sys.executable, "-m", "pthparse", *words, *named], env={**os.environ, **env}, capture_output=True
+        )
+        assert b"Traceback" not in done.stderr and done.returncode == (2 if words == ["show"] else 0)
+        if "PYTHONIOENCODING" in env:
+            assert (done.stdout + done.stderr).isascii()
+
+
 def on_terminal(*words: str, columns: int = 100, **env: str) -> str:
     """What a terminal gets."""
     leader, follower = pty.openpty()

@@ -14,6 +14,7 @@ import pytest
 from forge import pickles as p
 from forge import zips
 
+import pthparse
 from pthparse.cli import VERBS, main
 from pthparse.report.completion import HOW, MOST, names, shortened
 
@@ -51,7 +52,11 @@ def typed(folder: Path) -> Any:
     def ask(line: str) -> list[str]:
         if shutil.which("bash") is None:
             pytest.skip("no bash here")
-        env = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(LESSON.parents[3])}
+        env = {
+            **os.environ,
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+            "PYTHONPATH": str(Path(pthparse.__file__).parents[1]),
+        }
         done = subprocess.run(
             ["bash", "--norc", "-c", ASK, "ask", line], cwd=folder, env=env, capture_output=True, text=True
         )

@@ -46,6 +46,16 @@ def test_what_is_wrapped_fits_and_loses_nothing(text: str, room: int, hang: int)
     assert all(row.startswith(" " * hang) for row in rows[1:])
 
 
+@pytest.mark.parametrize(
+    "text", [WIDE * 100_000, "a" * 10**6, "a" + " " * 10**6, " " * 10**6, "1" * 10**6, "a " * 10**5]
+)
+def test_what_is_very_long_takes_no_longer(text: str) -> None:
+    """Each step looks at a line of it: a step that looked at all of it would take minutes."""
+    rows = wrap(text, 80)
+    assert sum(map(len, rows)) - 2 * len(rows) <= len(text) and max(map(cells, rows), default=0) <= 80
+    assert cells(cut(text, 40)) <= 40
+
+
 def test_a_number_stays_with_what_it_counts() -> None:
     assert wrap("cut off, 1,234 bytes missing", 14) == ["cut off,", "  1,234 bytes", "  missing"]
     assert wrap("note: found at byte 12", 20) == ["note: found at", "  byte 12"]
