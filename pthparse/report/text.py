@@ -19,6 +19,7 @@ FEW = 5  # names in one line
 MOST_LINES = 40  # of one kind, where not all are asked for
 BAR = 24
 BLOCKS = " ▏▎▍▌▋▊▉█"  # eighths
+LONGEST = 80  # of a name on a terminal: a longer one would take its figures too far from all others
 PADDED = 120  # columns are padded to at most this
 LEAD = 10  # a verdict before a path is padded to this
 DEEPEST = 50  # levels of a JSON value; what lies deeper is a short text
@@ -230,7 +231,7 @@ def fit(columns: Sequence[Column], widths: Sequence[int], gauges: set[int], room
         most = [w if c.right else c.kept + more * c.name for c, w in zip(columns, widths, strict=True)]
         return [8 if i in gauges else min(pair) for i, pair in enumerate(zip(widths, most, strict=True))]
 
-    full = {i: BAR if i in gauges else w for i, w in enumerate(widths)}
+    full = {i: min(w, LONGEST) if columns[i].name else w for i, w in enumerate(widths)} | dict.fromkeys(gauges, BAR)
     # What is given up, one after the other: bars, then whole columns of prose and those that can be spared.
     spared = sorted((i for i, c in enumerate(columns) if c.spared), key=lambda i: -columns[i].spared)
     prose = [i for i, c in enumerate(columns) if c.prose]
