@@ -107,7 +107,6 @@ VERBS: dict[str, Callable[[], Verb]] = {
     "convert": _convert,
 }
 
-
 USAGE = (
     "usage: pthparse VERB FILE...",
     "       pthparse FILE         the same as pthparse info FILE",
@@ -135,8 +134,8 @@ def help_width() -> int:
     return max(NARROWEST, min(columns() or 80, 100) - 2)
 
 
-def prose(text: str, indent: int = 0, hang: int = 0) -> str:
-    return "\n".join(wrap(" " * indent + text, help_width(), hang))
+def prose(text: str, hang: int = 0) -> str:
+    return "\n".join(wrap(text, help_width(), hang))
 
 
 class Parser(argparse.ArgumentParser):
@@ -160,13 +159,13 @@ class Overview(Parser):
         groups = {**GROUPS, "more": tuple(name for name in VERBS if name not in grouped)}
         room = max(map(len, VERBS)) + 4
         parts = [
-            "\n".join(prose(text, hang=9) for text in USAGE),
+            "\n".join(prose(text, 9) for text in USAGE),
             prose("Says what is in a PyTorch checkpoint. Nothing in the file is executed."),
         ]
         for title, names in groups.items():
             rows = [f"  {n:<{room - 2}}{VERBS[n]().help}" for n in names if n in VERBS]
             if rows:
-                parts.append("\n".join([f"{title}:", *(prose(row, 0, room) for row in rows)]))
+                parts.append("\n".join([f"{title}:", *(prose(row, room) for row in rows)]))
         parts += [
             prose(f"FILE is {FILE}. Every verb takes --json."),
             prose("pthparse completion SHELL (bash, zsh, fish) makes the shell complete verbs, options, names."),
@@ -198,16 +197,18 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
 
 
 def usage(action: argparse.Action) -> str:
+    """A positional argument in the line of usage."""
     word = str(action.metavar or action.dest).upper()
-    how = {"+": f"{word}...", "?": f"[{word}]", None: word}
-    return how[action.nargs] if action.nargs in how else " ".join([word] * int(action.nargs or 1))
+    if isinstance(action.nargs, int):
+        return " ".join([word] * action.nargs)
+    return {"+": f"{word}...", "*": f"[{word}...]", "?": f"[{word}]"}.get(action.nargs or "", word)
 
 
 def manual(found: Verb) -> str:
     """What stands below the options: examples and exit codes."""
     examples = [f"  {example}" for text in (found.example, *found.examples) for example in text.split("; ")]
     codes = {"0": "fine", "1": found.no, "2": CANNOT}
-    rows = [prose(f"  {code}  {what}", hang=5) for code, what in codes.items() if what]
+    rows = [prose(f"  {code}  {what}", 5) for code, what in codes.items() if what]
     return "\n".join(["examples:", *examples, "", "exit codes:", *rows])
 
 
