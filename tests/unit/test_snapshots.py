@@ -216,6 +216,15 @@ def test_what_is_printed(shown: Any, case: str, width: int | None) -> None:
     assert told == path.read_text()
 
 
+@pytest.mark.parametrize("file", sorted(TESTS.glob("data/zoo/torch-2.13.0-py3.11/*.pth")), ids=lambda f: f.stem)
+def test_the_zoo_fits(shown: Any, file: Path) -> None:
+    for words in ("info", "ls", "stats", "capacity", "plan", "audit --all", "verify --all", "hash --all"):
+        for width in (80, 120, 200):
+            _, out, err = shown(f"{words} {file}", width, NO_COLOR="1")
+            assert [line for line in out.splitlines() if cell_len(line) > width] == []
+            assert acting(out + err) == set()
+
+
 def acting(text: str) -> set[str]:
     """Characters that would act on a terminal."""
     return {c for c in text if not c.isprintable() and c != "\n"}
