@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .info import build_info
     from .limits import Limits
     from .manifests import Manifest, ManifestCheck, TensorHash, Unhashed, read_manifest
+    from .modules import Module
     from .plan import Plan
     from .sharded import Shard, ShardedCheckpoint
     from .stats import Stats, StatsTable
@@ -57,6 +58,7 @@ _HOMES = {
     "Limits": "limits",
     "Manifest": "manifests",
     "ManifestCheck": "manifests",
+    "Module": "modules",
     "Opaque": "values",
     "Partition": "deepspeed",
     "Plan": "plan",
@@ -107,6 +109,7 @@ __all__ = [
     "Limits",
     "Manifest",
     "ManifestCheck",
+    "Module",
     "Opaque",
     "Partition",
     "Plan",

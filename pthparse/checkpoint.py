@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .capacity import Capacity
     from .formats.base import Container
     from .manifests import Manifest
+    from .modules import Module
     from .plan import Plan
     from .stats import StatsTable
     from .verifier import VerifyReport
@@ -237,6 +238,17 @@ class Names(Mapping[str, Tensor]):
 
         return manifest_of(self, threads, progress)
 
+    @cached_property
+    def modules(self) -> Module:
+        """The root of the model's modules: stated by the file, or inferred from names and shapes. See `Module`."""
+        from .modules import modules_of
+
+        return modules_of(self)
+
+    def _amounts(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+        """Role, elements and bytes of each name: columns of its `Capacity`."""
+        raise AssertionError("abstract")
+
     def state_dict(self) -> Names:
         """The tensors of the model itself: these, or those of the branch 'state_dict', 'model', ..."""
         names: Names = self
@@ -276,6 +288,10 @@ class Branch(Names):
 
     def _make(self, at: int, name: str) -> Tensor:
         return self._parent._make(self._places[at], name)
+
+    def _amounts(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+        roles, elements, nbytes = ([column[i] for i in self._places] for column in self._parent._amounts())
+        return roles, elements, nbytes
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
@@ -502,6 +518,10 @@ class Checkpoint(Names):
             return capacity_of(self)
         except PthError as e:
             raise e.at(self.path) from None
+
+    def _amounts(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+        columns = self.capacity()._columns
+        return columns.roles, columns.elements, columns.nbytes
 
     def plan(self, tokens: int | None = None, batch: int = 1) -> Plan:
         """What the model takes: its size at each precision, memory to run and to train it, with formulas and sources.

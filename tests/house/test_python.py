@@ -52,6 +52,7 @@ FLOORS = {
     "sarif": 5,
     "auditor": 6,
     "capacity": 6,
+    "modules": 6,
     "plan": 6,
     "checkpoint": 7,
     "folders": 7,
