@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .manifests import Manifest
     from .modules import Module
     from .plan import Plan
+    from .stated import Walk
     from .stats import StatsTable
     from .verifier import VerifyReport
 
@@ -249,6 +250,10 @@ class Names(Mapping[str, Tensor]):
         """Role, elements and bytes of each name: columns of its `Capacity`."""
         raise AssertionError("abstract")
 
+    def _stated(self) -> Walk | None:
+        """The modules whose objects the file holds; None: it names no class that could be one."""
+        return None
+
     def state_dict(self) -> Names:
         """The tensors of the model itself: these, or those of the branch 'state_dict', 'model', ..."""
         names: Names = self
@@ -292,6 +297,10 @@ class Branch(Names):
     def _amounts(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
         roles, elements, nbytes = ([column[i] for i in self._places] for column in self._parent._amounts())
         return roles, elements, nbytes
+
+    def _stated(self) -> Walk | None:
+        walk, root = self._parent._stated(), self._below
+        return None if walk is None else walk.below(root, self._index)
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
@@ -522,6 +531,15 @@ class Checkpoint(Names):
     def _amounts(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
         columns = self.capacity()._columns
         return columns.roles, columns.elements, columns.nbytes
+
+    def _stated(self) -> Walk | None:
+        from .stated import is_class_of_modules, walk_of
+
+        named = {(module, name) for module, name, _, _ in self._table.graph.globals()}
+        if self._box.names is not None or not any(is_class_of_modules(*pair) for pair in named):
+            return None
+
+        return walk_of(self.root, self._index, self.pickle_nbytes, self.sources, self._box.constants)
 
     def plan(self, tokens: int | None = None, batch: int = 1) -> Plan:
         """What the model takes: its size at each precision, memory to run and to train it, with formulas and sources.

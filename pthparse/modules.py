@@ -1,116 +1,23 @@
 """The modules of a model, as a tree: stated where the file says their classes, else by the names of the tensors.
 
 Design
-  A tree is columns, a row for each module, the outer ones first; a `Module` is a row of it, made when it is asked for.
-  `stated.py` makes rows by walking the objects of a pickled module, `_by_names` by cutting names at their dots. Nothing
-  recurses, and what sharing or nesting could multiply is bounded: levels, modules, characters of names.
+  A tree is columns (`module_trees.py`), a row for each module, the outer ones first; a `Module` is a row of it, made
+  when it is asked for. `stated.py` makes rows by walking the objects of a pickled module, `Tree.add_names` by cutting
+  names at their dots. Nothing recurses, and what sharing or nesting could multiply is bounded: levels, modules,
+  characters of names.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from .capacity import BUFFERS, ROLES
 from .errors import escape
+from .module_trees import Said, Tree
 from .record import Record
 
 if TYPE_CHECKING:
     from .checkpoint import Names
-
-STATED, INFERRED, UNKNOWN = "stated", "inferred", "unknown"
-DEEPEST = 100  # levels of modules: what lies deeper belongs to the last one
-SEPARATOR = re.compile("[./]")
-NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
-class Said(NamedTuple):
-    """What is known of a module beside its name and its tensors."""
-
-    kind: str = ""
-    basis: str = UNKNOWN
-    evidence: str = ""
-    text: str = ""
-    class_name: str | None = None
-    config: Mapping[str, Any] = NOTHING
-    extra: str = ""  # lines of extra_repr
-    training: bool | None = None
-    source: str | None = None
-    transient: tuple[str, ...] = ()
-
-
-UNSAID = Said()
-
-
-class Tree:
-    """Columns, a row for each module; a parent stands before its children.
-
-    Attributes
-    ----------
-    names : list of str
-    below : list of list of int
-        Rows of the children.
-    own : list of list of int
-        Places of the module's tensors among the names of the checkpoint.
-    said : list of Said
-    structure : list of int
-        Equal where class, text, shapes and what lies below are.
-    params, nbytes : list of int
-    """
-
-    __slots__ = ("below", "buffers", "names", "nbytes", "own", "params", "said", "structure", "tensors")
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.below: list[list[int]] = []
-        self.own: list[list[int]] = []
-        self.said: list[Said] = []
-        self.structure: list[int] = []
-        self.params: list[int] = []
-        self.nbytes: list[int] = []
-        self.tensors: Sequence[str] = ()
-        self.buffers: Sequence[int] = ()  # of each tensor: is it one?
-
-    def add(self, name: str, parent: int, said: Said = UNSAID) -> int:
-        """A new module, below its parent; its row."""
-        at = len(self.names)
-        self.names.append(name)
-        self.below.append([])
-        self.own.append([])
-        self.said.append(said)
-        if at:
-            self.below[parent].append(at)
-        return at
-
-    def settle(self, checkpoint: Names) -> None:
-        """Sums and structures, from below."""
-        roles, elements, sizes = checkpoint._amounts()
-        self.tensors, buffer = checkpoint._list, ROLES.index(BUFFERS)
-        self.buffers = [role == buffer for role in roles]
-        shapes: dict[Any, int] = {}
-        shape_of = [shapes.setdefault((t.shape, t.dtype), len(shapes)) for t in checkpoint._tensors()]
-        n = len(self.names)
-        params, nbytes, structure = self.params, self.nbytes, self.structure = [0] * n, [0] * n, [0] * n
-        names, tensors = self.names, self.tensors
-        known: dict[Any, int] = {}
-        for at in range(n - 1, -1, -1):
-            cut = len(names[at]) + 1 if at else 0
-            said = self.said[at]
-            key: list[Any] = [said.class_name, said.text, said.extra]
-            elements_here = nbytes_here = 0
-            for i in self.own[at]:
-                elements_here += elements[i]
-                nbytes_here += sizes[i]
-                key += (tensors[i][cut:], shape_of[i])
-            key.append(None)
-            for child in self.below[at]:
-                elements_here += params[child]
-                nbytes_here += nbytes[child]
-                key += (names[child][cut:], structure[child])
-            params[at], nbytes[at] = elements_here, nbytes_here
-            structure[at] = known.setdefault(tuple(key), len(known))
 
 
 class Module(Record):
@@ -273,44 +180,47 @@ class Module(Record):
         }
 
     def __repr__(self) -> str:
-        return self.text
+        """All of it, as the model itself would print."""
+        return whole_text(self._tree, self._at)
+
+
+def whole_text(tree: Tree, root: int) -> str:
+    """What torch's `repr` gives of a module: from below, lists of equal modules folded."""
+    order, stack = [], [root]
+    while stack:
+        at = stack.pop()
+        order.append(at)
+        stack += tree.below[at]
+    texts: dict[int, str] = {}
+    for at in reversed(order):
+        said, cut = tree.said[at], len(tree.names[at]) + 1 if tree.names[at] else 0
+        below = [(escape(tree.names[child][cut:]), texts.pop(child)) for child in tree.below[at]]
+        if said.kind == "ModuleList":
+            inner, lines = list(_runs(below)), []
+        else:
+            inner, lines = [f"({label}): {text}" for label, text in below], said.extra.split("\n") if said.extra else []
+        if not inner and len(lines) < 2:
+            texts[at] = Module(tree, at).text
+            continue
+        lines += [text.replace("\n", "\n  ") for text in inner]
+        texts[at] = f"{escape(said.kind) or '?'}(\n  " + "\n  ".join(lines) + "\n)"
+    return texts[root]
+
+
+def _runs(below: list[tuple[str, str]]) -> Iterator[str]:
+    """Lines of a ModuleList: neighbours that print the same, as one."""
+    first = 0
+    for i in range(1, len(below) + 1):
+        if i == len(below) or below[i][1] != below[first][1]:
+            n = i - first
+            yield f"({first}): {below[first][1]}" if n == 1 else f"({first}-{i - 1}): {n} x {below[first][1]}"
+            first = i
 
 
 def modules_of(checkpoint: Names) -> Module:
     """The tree of a checkpoint, or of a branch of one; PthError as `Checkpoint.capacity` says."""
-    tree = _by_names(checkpoint._list)
-    tree.settle(checkpoint)
+    walk = checkpoint._stated()
+    tree = Tree() if walk is None else walk.tree
+    tree.add_names(checkpoint._list, {} if walk is None else walk.known, {} if walk is None else walk.owned)
+    tree.settle(checkpoint, {} if walk is None else walk.owned)
     return Module(tree, 0)
-
-
-# ---- from names ----
-
-
-def _by_names(names: Sequence[str]) -> Tree:
-    tree = Tree()
-    tree.add("", 0)
-    known = {"": 0}
-    left = (1 << 20) + 4 * sum(map(len, names))  # characters of modules' names
-    for i, name in enumerate(names):
-        at = known.get(name[: max(name.rfind("."), name.rfind("/"), 0)])
-        if at is None:
-            at = 0
-            for end in _cuts(name):
-                module = name[:end]
-                row = known.get(module)
-                if row is None:
-                    left -= end
-                    if left < 0:
-                        break
-                    row = known[module] = tree.add(module, at)
-                at = row
-        tree.own[at].append(i)
-    return tree
-
-
-def _cuts(name: str) -> Iterator[int]:
-    """Where the modules that a name lies in end, the outermost first; no more than are allowed."""
-    for levels, cut in enumerate(SEPARATOR.finditer(name, 1)):
-        if levels == DEEPEST:
-            return
-        yield cut.start()
