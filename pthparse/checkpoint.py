@@ -250,6 +250,10 @@ class Names(Mapping[str, Tensor]):
         """Role, elements and bytes of each name: columns of its `Capacity`."""
         raise AssertionError("abstract")
 
+    def _listed(self) -> list[str]:
+        """Names of modules that the state dict itself lists, with those that have no tensors."""
+        return []
+
     def _stated(self) -> Walk | None:
         """The modules whose objects the file holds; None: it names no class that could be one."""
         return None
@@ -297,6 +301,10 @@ class Branch(Names):
     def _amounts(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
         roles, elements, nbytes = ([column[i] for i in self._places] for column in self._parent._amounts())
         return roles, elements, nbytes
+
+    def _listed(self) -> list[str]:
+        n = len(self._below)
+        return [name[n:] for name in self._parent._listed() if name.startswith(self._below)]
 
     def _stated(self) -> Walk | None:
         walk, root = self._parent._stated(), self._below
@@ -531,6 +539,13 @@ class Checkpoint(Names):
     def _amounts(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
         columns = self.capacity()._columns
         return columns.roles, columns.elements, columns.nbytes
+
+    def _listed(self) -> list[str]:
+        if self._box.names is not None:
+            return []
+        from .stated import listed
+
+        return listed(self._table.graph, lambda node: self._home.thaw(self._table, node))
 
     def _stated(self) -> Walk | None:
         from .stated import is_class_of_modules, walk_of

@@ -52,9 +52,22 @@ class Tree:
     params, nbytes : list of int
     """
 
-    __slots__ = ("below", "buffers", "names", "nbytes", "own", "params", "said", "structure", "tensors")
+    __slots__ = (
+        "_left",
+        "below",
+        "buffers",
+        "names",
+        "nbytes",
+        "own",
+        "params",
+        "said",
+        "shapes",
+        "structure",
+        "tensors",
+    )
 
     def __init__(self) -> None:
+        self._left = 0  # characters of modules' names
         self.names: list[str] = []
         self.below: list[list[int]] = []
         self.own: list[list[int]] = []
@@ -62,6 +75,7 @@ class Tree:
         self.structure: list[int] = []
         self.params: list[int] = []
         self.nbytes: list[int] = []
+        self.shapes: Sequence[tuple[int, ...]] = ()
         self.tensors: Sequence[str] = ()
         self.buffers: list[bool] = []  # of each tensor: is it one?
 
@@ -76,27 +90,37 @@ class Tree:
             self.below[parent].append(at)
         return at
 
-    def add_names(self, names: Sequence[str], known: dict[str, int], owned: Mapping[int, bool]) -> None:
-        """Modules by the names of tensors that are not owned yet; what lies in an object of the file stays in it."""
+    def add_names(
+        self, names: Sequence[str], known: dict[str, int], owned: Mapping[int, bool], listed: Sequence[str] = ()
+    ) -> None:
+        """Modules by the names of tensors that are not owned yet; what lies in an object of the file stays in it.
+
+        listed: names of modules that are there in any case, in their order.
+        """
         if not self.names:
             known[""] = self.add("", 0)
-        left = (1 << 20) + 4 * sum(map(len, names))  # characters of modules' names
+        self._left = (1 << 20) + 4 * (sum(map(len, names)) + sum(map(len, listed)))
+        for module in listed:
+            if module not in known:
+                self._row(module, known)
         for i, name in enumerate(names):
-            if i in owned:
-                continue
-            at = known.get(name[: max(name.rfind("."), name.rfind("/"), 0)])
-            if at is None:
-                at = 0
-                for end in _cuts(name):
-                    module = name[:end]
-                    row = known.get(module)
-                    if row is None:
-                        left -= end
-                        if left < 0 or self.said[at].basis == STATED:
-                            break
-                        row = known[module] = self.add(module, at)
-                    at = row
-            self.own[at].append(i)
+            if i not in owned:
+                end = max(name.rfind("."), name.rfind("/"), 0)
+                at = known.get(name[:end])
+                self.own[self._row(name[:end], known) if at is None else at].append(i)
+
+    def _row(self, module: str, known: dict[str, int]) -> int:
+        """The row of a module, new if need be; of the module around it where no more are allowed."""
+        at = 0
+        for end in _cuts(module):
+            row = known.get(module[:end])
+            if row is None:
+                self._left -= end
+                if self._left < 0 or self.said[at].basis == STATED:
+                    break
+                row = known[module[:end]] = self.add(module[:end], at)
+            at = row
+        return at
 
     def settle(self, checkpoint: Names, owned: Mapping[int, bool]) -> None:
         """Sums and structures, from below. owned: of tensors that lie in an object of the file, is it a buffer?"""
@@ -105,12 +129,16 @@ class Tree:
         self.buffers = [role == buffer for role in roles]
         for i, is_buffer in owned.items():
             self.buffers[i] = is_buffer
-        shapes: dict[Any, int] = {}
-        shape_of = [shapes.setdefault((t.shape, t.dtype), len(shapes)) for t in checkpoint._tensors()]
+        known: dict[Any, int] = {}
+        shape_of, shapes = [], []
+        for t in checkpoint._tensors():
+            shapes.append(t.shape)
+            shape_of.append(known.setdefault((shapes[-1], t.dtype), len(known)))
+        self.shapes = shapes
         n = len(self.names)
         params, nbytes, structure = self.params, self.nbytes, self.structure = [0] * n, [0] * n, [0] * n
         names, tensors = self.names, self.tensors
-        known: dict[Any, int] = {}
+        known = {}
         for at in range(n - 1, -1, -1):
             cut = len(names[at]) + 1 if at else 0
             said = self.said[at]
@@ -129,9 +157,10 @@ class Tree:
             structure[at] = known.setdefault(tuple(key), len(known))
 
 
-def _cuts(name: str) -> Iterator[int]:
-    """Where the modules that a name lies in end, the outermost first; no more than are allowed."""
-    for levels, cut in enumerate(SEPARATOR.finditer(name, 1)):
+def _cuts(module: str) -> Iterator[int]:
+    """Where modules end in the name of one, the outermost first; no more than are allowed."""
+    for levels, cut in enumerate(SEPARATOR.finditer(module, 1)):
         if levels == DEEPEST:
             return
         yield cut.start()
+    yield len(module)

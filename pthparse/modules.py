@@ -9,10 +9,11 @@ Design
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import escape
+from .inference import infer
 from .module_trees import Said, Tree
 from .record import Record
 
@@ -220,7 +221,20 @@ def _runs(below: list[tuple[str, str]]) -> Iterator[str]:
 def modules_of(checkpoint: Names) -> Module:
     """The tree of a checkpoint, or of a branch of one; PthError as `Checkpoint.capacity` says."""
     walk = checkpoint._stated()
-    tree = Tree() if walk is None else walk.tree
-    tree.add_names(checkpoint._list, {} if walk is None else walk.known, {} if walk is None else walk.owned)
-    tree.settle(checkpoint, {} if walk is None else walk.owned)
+    names = checkpoint._list
+    if walk is None:
+        tree = Tree()
+        tree.add_names(names, {}, {}, _believed(checkpoint._listed(), names))
+        tree.settle(checkpoint, {})
+    else:
+        tree = walk.tree
+        tree.add_names(names, walk.known, walk.owned)
+        tree.settle(checkpoint, walk.owned)
+    infer(tree, tree.shapes)
     return Module(tree, 0)
+
+
+def _believed(listed: list[str], names: Sequence[str]) -> list[str]:
+    """The list of modules in a state dict, if it names all that have tensors: keys are renamed, and it is forgotten."""
+    there = {*listed}
+    return listed if all(name[: max(name.rfind("."), name.rfind("/"), 0)] in there for name in names) else []

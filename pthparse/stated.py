@@ -7,7 +7,7 @@ object of a class of its code. It is described once however often it is shared, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SCRIPT = "__torch__."
 MANGLED = re.compile(r"___torch_mangle_\d+\.")
 TRACED = "reduce_graph_module"  # what torch.fx would make its modules again by
+MOST_BRANCHES = 64  # of a root, that are looked at
 MOST_CONFIG = 64  # values of one module
 MOST_ITEMS = 100  # of one value
 LONGEST = 1000  # characters of one text
@@ -246,6 +247,30 @@ class Walk:
         if isinstance(value, dict):
             return dict(zip(value, items, strict=True)) if all(isinstance(key, str) for key in value) else NO_VALUE
         return tuple(items)
+
+
+def listed(graph: Any, thaw: Callable[[int], Any]) -> list[str]:
+    """Names of all modules, as `state_dict()` lists them with their versions; of the root, or of what lies in it."""
+    found: list[str] = []
+    places = [("", graph.root)]
+    if graph.kind(graph.root) == _core.NODES["DICT"]:
+        items = graph.first_items(graph.root, 2 * MOST_BRANCHES)
+        pairs = zip(items[::2], items[1::2], strict=False)
+        places = [(f"{key}/", v.id) for key, v in pairs if isinstance(key, str) and isinstance(v, _core.Ref)]
+    for prefix, node in places:
+        if graph.kind(node) != _core.NODES["OBJECT"]:
+            continue
+        _, callee, _, _, _, _, states = graph.call(node)
+        if not isinstance(callee, _core.Ref) or graph.kind(callee.id) != _core.NODES["GLOBAL"]:
+            continue
+        if graph.global_of(callee.id)[2] != "ORDERED_DICT":
+            continue
+        for state in states:
+            value = thaw(state.id) if isinstance(state, _core.Ref) else None
+            names = value.get("_metadata") if isinstance(value, dict) else None
+            if isinstance(names, dict):
+                found += [prefix + name if name else prefix[:-1] for name in names if isinstance(name, str)]
+    return found
 
 
 def is_class_of_modules(module: str, name: str) -> bool:

@@ -54,6 +54,8 @@ FLOORS = {
     "capacity": 6,
     "module_reprs": 5,
     "module_trees": 6,
+    "kinds": 5,
+    "inference": 6,
     "stated": 6,
     "modules": 6,
     "plan": 6,

@@ -168,16 +168,16 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "activations": lambda: nn.Sequential(
         nn.Threshold(0.1, 20, inplace=True), nn.ReLU(), nn.RReLU(), nn.Hardtanh(-2, 2), nn.ReLU6(), nn.Sigmoid(),
         nn.Hardsigmoid(), nn.Tanh(), nn.SiLU(), nn.Mish(inplace=True), nn.Hardswish(), nn.ELU(0.5), nn.CELU(),
-        nn.SELU(), nn.GLU(), nn.GELU(), nn.GELU("tanh"), nn.Hardshrink(), nn.LeakyReLU(0.2, True), nn.LogSigmoid(), nn.Softplus(),
-        nn.Softshrink(0.3), nn.PReLU(3), nn.Softsign(), nn.Tanhshrink(), nn.Softmin(), nn.Softmax(dim=-1),
-        nn.Softmax2d(), nn.LogSoftmax(1),
+        nn.SELU(), nn.GLU(), nn.GELU(), nn.GELU("tanh"), nn.Hardshrink(), nn.LeakyReLU(0.2, True), nn.LogSigmoid(),
+        nn.Softplus(), nn.Softshrink(0.3), nn.PReLU(3), nn.Softsign(), nn.Tanhshrink(), nn.Softmin(),
+        nn.Softmax(dim=-1), nn.Softmax2d(), nn.LogSoftmax(1),
     ),
     "pools": lambda: nn.Sequential(
         nn.MaxPool1d(2), nn.MaxPool2d((2, 3), ceil_mode=True), nn.MaxPool3d(2, dilation=2), nn.MaxUnpool1d(2),
         nn.MaxUnpool2d(2), nn.MaxUnpool3d(2), nn.AvgPool1d(2), nn.AvgPool2d(2, padding=1), nn.AvgPool3d(2),
         nn.FractionalMaxPool2d(2, output_ratio=0.5), nn.LPPool1d(2, 3), nn.LPPool2d(1.2, 2, ceil_mode=True),
-        nn.LPPool3d(2, 2), nn.AdaptiveMaxPool1d(3), nn.AdaptiveMaxPool2d((None, 3)), nn.AdaptiveMaxPool3d(2), nn.AdaptiveAvgPool1d(1),
-        nn.AdaptiveAvgPool3d((1, 2, 3)),
+        nn.LPPool3d(2, 2), nn.AdaptiveMaxPool1d(3), nn.AdaptiveMaxPool2d((None, 3)), nn.AdaptiveMaxPool3d(2),
+        nn.AdaptiveAvgPool1d(1), nn.AdaptiveAvgPool3d((1, 2, 3)),
     ),
     "shapes": lambda: nn.Sequential(
         nn.Flatten(), nn.Unflatten(1, (2, 3)), nn.Fold((4, 5), 2), nn.Unfold((2, 3), padding=1), nn.PixelShuffle(2),
