@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .differ import DiffReport, Renamed, TensorDiff, Uncompared, ValueDiff, diff
     from .distributed import DistributedCheckpoint
     from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
+    from .families import Family
     from .formats.base import Finding
     from .hashes import manifest
     from .info import build_info
@@ -50,6 +51,7 @@ _HOMES = {
     "DeepSpeedCheckpoint": "deepspeed",
     "DiffReport": "differ",
     "DistributedCheckpoint": "distributed",
+    "Family": "families",
     "Finding": "formats.base",
     "FormatError": "errors",
     "GlobalName": "values",
@@ -101,6 +103,7 @@ __all__ = [
     "DeepSpeedCheckpoint",
     "DiffReport",
     "DistributedCheckpoint",
+    "Family",
     "Finding",
     "FormatError",
     "GlobalName",

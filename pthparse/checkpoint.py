@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .auditor import AuditReport
     from .capacity import Capacity
+    from .families import Family
     from .formats.base import Container
     from .manifests import Manifest
     from .modules import Module
@@ -245,6 +246,13 @@ class Names(Mapping[str, Tensor]):
         from .modules import modules_of
 
         return modules_of(self)
+
+    @cached_property
+    def family(self) -> Family | None:
+        """What kind of model it is, by the whole set of names: `Family`, or None."""
+        from .families import family_of
+
+        return family_of(self)
 
     def _amounts(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
         """Role, elements and bytes of each name: columns of its `Capacity`."""

@@ -202,8 +202,9 @@ class Block(NamedTuple):
 BLOCKS: tuple[Block, ...] = (
     Block("Attention", (
         "q_proj k_proj v_proj o_proj", "q_proj k_proj v_proj out_proj", "q_proj k_proj v_proj dense",
-        "query key value dense", "query key value out_proj", "query key value", "to_q to_k to_v to_out",
-        "to_q to_kv to_out", "to_qkv to_out", "wq wk wv wo", "q k v o", "q k v proj", "q k v proj_out", "c_attn c_proj",
+        "query key value dense", "query key value out", "query key value out_proj", "query key value",
+        "to_q to_k to_v to_out", "to_q to_kv to_out", "to_qkv to_out", "wq wk wv wo", "q k v o", "q k v proj", "q k v proj_out",
+        "c_attn c_proj",
         "c_attn q_attn c_proj", "qkv proj", "qkv proj_out", "qkv out", "query_key_value dense", "Wqkv out_proj",
         "Wqkv Wo", "qkv_proj o_proj", "qkv_proj out_proj", "q_lin k_lin v_lin out_lin", "W_pack o_proj",
         "q_proj kv_a_proj_with_mqa kv_b_proj o_proj", "q_a_proj q_b_proj kv_a_proj_with_mqa kv_b_proj o_proj",

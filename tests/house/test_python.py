@@ -58,6 +58,7 @@ FLOORS = {
     "inference": 6,
     "stated": 6,
     "modules": 6,
+    "families": 6,
     "plan": 6,
     "checkpoint": 7,
     "folders": 7,
