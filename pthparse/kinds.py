@@ -70,6 +70,9 @@ CONV_TEXT = "{in_channels_per_group} -> {out_channels}, {kernel_size}"
 UP_TEXT = "{in_channels} -> {out_channels_per_group}, {kernel_size}"
 BIAS = "bias?:out_features"
 MAY_BE_CONV = "a kernel alone, or as many outputs as inputs: Conv{n}d or ConvTranspose{n}d"
+TWO_VECTORS = "two equal vectors: LayerNorm, GroupNorm, or a batch norm without statistics"
+ONE_VECTOR = "a vector: RMSNorm, LayerNorm without bias, or PReLU"
+GATED = "gated"  # what is said to be held by a feed-forward with gates
 MAY_BE_BILINEAR = "three dimensions: Conv1d, ConvTranspose1d or Bilinear"
 
 # The first row that matches holds. Rows without a kind say what a module may be.
@@ -159,9 +162,10 @@ PATTERNS: tuple[Pattern, ...] = (
         "weight?:num_features bias?:num_features running_mean:num_features running_var:num_features "
         "num_batches_tracked?:",
         "{num_features}",
-        "running_mean and running_var",
+        "running_mean and running_var; an InstanceNorm that keeps statistics looks the same",
     ),
     # a matrix with a bias
+    Pattern("", "weight:n,n bias:n", "", "a square matrix with a bias: Linear or Conv1D", names=words(r"c_\w+")),
     Pattern("Linear", "weight:out_features,in_features bias:out_features", LINEAR_TEXT,
             "a matrix, and a bias of its rows"),
     Pattern("Conv1D", "weight:nx,nf bias:nf", "{nx} -> {nf}", "a matrix, and a bias of its columns"),
@@ -172,10 +176,10 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("", "weight:_,_", "", "a matrix alone: Linear without bias, or Embedding"),
     # kernels
     Pattern("", "weight:_,_,_ bias?:_", "", MAY_BE_BILINEAR, names=words("bilinear.*")),
-    Pattern("ConvTranspose", "weight:in_channels,out_channels_per_group,*kernel_size bias:out_channels_per_group",
-            UP_TEXT, "a kernel, and a bias of its second dimension"),
     Pattern("Conv", "weight:out_channels,in_channels_per_group,*kernel_size bias:out_channels", CONV_TEXT,
             "a kernel, and a bias of its first dimension"),
+    Pattern("ConvTranspose", "weight:in_channels,out_channels_per_group,*kernel_size bias:out_channels_per_group",
+            UP_TEXT, "a kernel, and a bias of its second dimension"),
     Pattern("Conv", "weight:out_channels,in_channels_per_group,*kernel_size", CONV_TEXT, "a kernel, and its name",
             names=CONVOLUTIONS),
     Pattern("", "weight:_,_,*_ bias?:_", "", MAY_BE_CONV),
@@ -184,10 +188,10 @@ PATTERNS: tuple[Pattern, ...] = (
             "two equal vectors, and its name", names=LAYER_NORMS),
     Pattern("GroupNorm", "weight:num_channels bias:num_channels", "{num_channels} channels",
             "two equal vectors, and its name", names=GROUP_NORMS),
-    Pattern("", "weight:n bias:n", "", "two equal vectors: LayerNorm, GroupNorm, or a batch norm without statistics"),
+    Pattern("", "weight:n bias:n", "", TWO_VECTORS),
     Pattern("RMSNorm", "weight:normalized_shape", "{normalized_shape}", "a vector, and its name", names=RMS_NORMS),
     Pattern("PReLU", "weight:num_parameters", "{num_parameters}", "a vector, and its name", names=PRELUS),
-    Pattern("", "weight:_", "", "a vector: RMSNorm, LayerNorm without bias, or PReLU"),
+    Pattern("", "weight:_", "", ONE_VECTOR),
 )  # fmt: skip
 
 
@@ -203,8 +207,8 @@ BLOCKS: tuple[Block, ...] = (
     Block("Attention", (
         "q_proj k_proj v_proj o_proj", "q_proj k_proj v_proj out_proj", "q_proj k_proj v_proj dense",
         "query key value dense", "query key value out", "query key value out_proj", "query key value",
-        "to_q to_k to_v to_out", "to_q to_kv to_out", "to_qkv to_out", "wq wk wv wo", "q k v o", "q k v proj", "q k v proj_out",
-        "c_attn c_proj",
+        "to_q to_k to_v to_out", "to_q to_kv to_out", "to_qkv to_out", "wq wk wv wo", "q k v o", "q k v proj",
+        "q k v proj_out", "c_attn c_proj",
         "c_attn q_attn c_proj", "qkv proj", "qkv proj_out", "qkv out", "query_key_value dense", "Wqkv out_proj",
         "Wqkv Wo", "qkv_proj o_proj", "qkv_proj out_proj", "q_lin k_lin v_lin out_lin", "W_pack o_proj",
         "q_proj kv_a_proj_with_mqa kv_b_proj o_proj", "q_a_proj q_b_proj kv_a_proj_with_mqa kv_b_proj o_proj",
@@ -226,6 +230,7 @@ class Inferred(NamedTuple):
     matrix: tuple[int, int] | None = None  # what comes in and goes out
     below: Mapping[str, Inferred] = {}
     holds: str = ""  # the kind of all that are numbered in it, or of the layers that it stacks
+    norm: str = ""  # the kind of the norms of its layers
     weight: Shape = ()
 
 
@@ -267,8 +272,8 @@ def by_leaves(leaves: Mapping[str, Shape], name: str, below: Sequence[str], upwa
             if upward and kind == "Conv" and weight[1] and not weight[0] % weight[1]:
                 return Inferred("", MAY_BE_CONV.format(n=n), "", {}, weight=weight)
             kind = f"{kind}{n}d"
-        elif n in (1, 2, 3):
-            evidence = evidence.format(n=n)
+        elif n in (1, 2, 3) and not kind:
+            evidence = MAY_BE_BILINEAR if n == 1 else evidence.format(n=n)
         if under:
             evidence += f", {under}"
         matrix = (
@@ -363,23 +368,28 @@ def by_children(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Infe
         found = rule(name, own, below)
         if found is not None:
             return found
-    return own._replace(below=_before_norms(below))
+    said = _before_norms(below)
+    norm = next((found.norm for found in below.values() if found.norm), "")
+    if norm:  # behind the layers
+        behind = {part: found for part, found in below.items() if found.evidence == ONE_VECTOR and "norm" in part}
+        said |= {part: _norm(found, "as in the layers", norm) for part, found in behind.items()}
+    return own._replace(below=said, matrix=own.matrix or below.get("dense", NOTHING).matrix)
 
 
-def _linear(part: Inferred, of: str) -> Inferred:
+def _linear(part: Inferred, of: str, transposed: bool = False) -> Inferred:
     """A matrix that is one, whether it has a bias or not."""
-    if part.kind or part.matrix is None:
+    if part.kind or part.matrix is None or len(part.weight) != 2:
         return part
     n, m = part.matrix
-    config = {"in_features": n, "out_features": m}
-    return part._replace(kind="Linear", evidence=f"a matrix {of}", text=f"Linear({n} -> {m})", config=config)
+    kind, config = ("Conv1D", {"nx": n, "nf": m}) if transposed else ("Linear", {"in_features": n, "out_features": m})
+    return part._replace(kind=kind, evidence=f"a matrix {of}", text=f"{kind}({n} -> {m})", config=config)
 
 
-def _layer_norm(part: Inferred, of: str) -> Inferred:
+def _norm(part: Inferred, of: str, kind: str = "LayerNorm") -> Inferred:
     if part.kind or len(part.weight) != 1:
         return part
     config = {"normalized_shape": part.weight}
-    return part._replace(kind="LayerNorm", evidence=f"a norm {of}", text=f"LayerNorm({part.weight[0]})", config=config)
+    return part._replace(kind=kind, evidence=f"a norm {of}", text=f"{kind}({part.weight[0]})", config=config)
 
 
 def _adapter(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Inferred | None:
@@ -415,7 +425,7 @@ def _torch_layer(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Inf
     if any(part.kind != "MultiheadAttention" for part in attention) or up is None or down != up[::-1]:
         return None
     kind = "TransformerDecoderLayer" if parts == DECODER_LAYER else "TransformerEncoderLayer"
-    said = {part: _layer_norm(below[part], f"of {kind}") for part in parts if part.startswith("norm")}
+    said = {part: _norm(below[part], f"of {kind}") for part in parts if part.startswith("norm")}
     said |= {part: _linear(below[part], f"of {kind}") for part in ("linear1", "linear2")}
     said |= {part: Inferred("Dropout", f"its name in {kind}", "Dropout", {}) for part in DROPOUTS if part in below}
     config = {"d_model": up[0], "dim_feedforward": up[1]}
@@ -438,7 +448,7 @@ def _torch_transformer(name: str, own: Inferred, below: Mapping[str, Inferred]) 
     layers = below.get("layers", NOTHING).holds
     if layers in ("TransformerEncoderLayer", "TransformerDecoderLayer") and below.keys() <= {"layers", "norm"} and name:
         stack = layers.removesuffix("Layer")
-        said = {part: _layer_norm(below[part], f"behind {layers}s") for part in below if part == "norm"}
+        said = {part: _norm(below[part], f"behind {layers}s") for part in below if part == "norm"}
         said["layers"] = below["layers"]
         return Inferred("", f"layers and a norm: {stack}, or a class of its own", "", {}, below=said, holds=layers)
     return None
@@ -473,7 +483,8 @@ def _block(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Inferred 
             return Inferred("FeedForward", "its name, a widening and a narrowing", "FeedForward", {}, below=said)
         return None
     ((block, parts),) = found
-    said = {part: _linear(below[part], f"of {block.kind}") for part in parts}
+    transposed = any(below[part].kind == "Conv1D" for part in parts)
+    said = {part: _linear(below[part], f"of {block.kind}", transposed) for part in parts}
     first = below[parts[0]].matrix
     config: dict[str, Any] = {}
     text = block.kind
@@ -484,7 +495,12 @@ def _block(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Inferred 
     elif first is not None and block.kind == "Attention":
         config = {"width": first[0]}
         text = f"Attention({first[0]})"
-    return Inferred(block.kind, block.evidence + ", ".join(parts), text, config, below=said)
+    gated = block.kind == "FeedForward" and (len(parts) > 2 or (first is not None and "gate_up_proj" in parts))
+    if block.kind == "FeedForward" and first is not None and len(parts) == 2:
+        gated = gated or (below[parts[1]].matrix or first)[0] * 2 == first[1]
+    return Inferred(
+        block.kind, block.evidence + ", ".join(parts), text, config, below=said, holds=GATED if gated else ""
+    )
 
 
 def _turns_back(matrices: Sequence[tuple[int, int] | None]) -> bool:
@@ -508,6 +524,14 @@ ATTENTION = ("Attention", "MultiheadAttention")
 NORM = words(r"norm_?\d*", r"norm\d*_\w+")
 
 
+# How layers name their two norms that have no biases, where what is wide in them has gates.
+RMS_PAIRS = (("input_layernorm", "post_attention_layernorm"), ("attention_norm", "ffn_norm"))
+
+
+def two_vectors(part: str, found: Inferred) -> bool:
+    return NORM.match(part) is not None and found.evidence == TWO_VECTORS
+
+
 def _layer(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Inferred | None:
     """A layer of a transformer: attention, and a feed-forward of some kind."""
     attention = next((part for part, found in below.items() if found.kind in ATTENTION), None)
@@ -516,17 +540,21 @@ def _layer(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Inferred 
     wide = [part for part, found in below.items() if found.kind in ("FeedForward", "MixtureOfExperts")]
     if not wide:
         for up, down in (("intermediate", "output"), ("linear1", "linear2"), ("fc1", "fc2"), ("lin1", "lin2")):
-            pair = [below.get(part, NOTHING).matrix or below.get(part, NOTHING).below for part in (up, down)]
-            if all(pair):
+            if all(below.get(part, NOTHING).matrix for part in (up, down)):
                 wide = [up, down]
     if not wide:
         return None
-    said = {part: _layer_norm(found, "beside attention") for part, found in below.items() if NORM.match(part)}
+    said = {part: _norm(found, "beside attention") for part, found in below.items() if two_vectors(part, found)}
     said |= {part: _linear(below[part], "of a layer") for part in wide}
-    text = "TransformerLayer"
-    return Inferred(
-        "TransformerLayer", f"attention and feed-forward: {', '.join((attention, *wide))}", text, {}, below=said
-    )
+    norm = ""
+    if any(below[part].holds == GATED or below[part].kind == "MixtureOfExperts" for part in wide) and any(
+        all(part in below for part in pair) for pair in RMS_PAIRS
+    ):
+        norm = "RMSNorm"
+        vectors = {part: found for part, found in below.items() if found.evidence == ONE_VECTOR}
+        said |= {part: _norm(found, "of a layer with gates", norm) for part, found in vectors.items()}
+    why = f"attention and feed-forward: {', '.join((attention, *wide))}"
+    return Inferred("TransformerLayer", why, "TransformerLayer", {}, below=said, norm=norm)
 
 
 SEVERAL_INPUTS = ("TransformerDecoderLayer", "MultiheadAttention")
@@ -547,7 +575,8 @@ def _numbered(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Inferr
         why = f"{n} of {kind}, which take several inputs: no Sequential"
         return Inferred("ModuleList", why, f"ModuleList({n} x {kind})", {}, holds=kind)
     said = _before_norms(below)
-    return Inferred("", "numbered: ModuleList or Sequential", "", {}, matrix, said, kind)
+    norm = below[labels[0]].norm
+    return Inferred("", "numbered: ModuleList or Sequential", "", {}, matrix, said, kind, norm)
 
 
 def _before_norms(below: Mapping[str, Inferred]) -> dict[str, Inferred]:
