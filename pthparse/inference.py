@@ -17,28 +17,32 @@ NOT_THERE = Inferred("", "the state dict lists it: it has no tensors", "", {})
 def infer(tree: Tree, shapes: Sequence[tuple[int, ...]]) -> None:
     """Says of each module without a class what follows from names and shapes. `tree` is settled."""
     names, below = tree.names, tree.below
+    labels = [_label(name) for name in names]
+    ups = _ups(tree, labels)
     known: dict[Any, Inferred] = {}
     found = [NOTHING] * len(names)
-    ups = _ups(tree)
     for at in range(len(names) - 1, -1, -1):
-        said = tree.said[at]
+        said, label = tree.said[at], labels[at]
         if said is not UNSAID:
             if said.basis == STATED:
                 found[at] = NOTHING._replace(kind=said.kind)
             continue
-        name = _label(names[at])
-        key = (tree.structure[at], "#" if name.isdecimal() else name, ups[at])
+        key = (tree.structure[at], "#" if label.isdecimal() else label, ups[at])
         one = known.get(key)
         if one is None:
-            one = known[key] = _one(tree, at, name, ups[at], shapes, found)
+            one = known[key] = _one(tree, at, label, ups[at], shapes, found)
         found[at] = one
+    merged: dict[Any, Inferred] = {}  # what a module is by itself, and what the one around it says of it
     for at, one in enumerate(found):
         if one.below:
             cut = len(names[at]) + 1 if at else 0
             for child in below[at]:
-                told = one.below.get(names[child][cut:])
+                told, own = one.below.get(names[child][cut:]), found[child]
                 if told is not None and tree.said[child] is UNSAID:
-                    found[child] = told._replace(below={**found[child].below, **told.below})
+                    both = merged.get((id(told), id(own)))
+                    if both is None:
+                        both = merged[id(told), id(own)] = told._replace(below={**own.below, **told.below})
+                    found[child] = both
     told_of: dict[int, Said] = {}  # by the id of what was inferred, which `found` keeps
     for at, one in enumerate(found):
         if tree.said[at] is UNSAID and one is not NOTHING:
@@ -80,15 +84,16 @@ def _label(name: str) -> str:
     return name[max(name.rfind("."), name.rfind("/")) + 1 :][:LONGEST]
 
 
-def _ups(tree: Tree) -> list[bool]:
+def _ups(tree: Tree, labels: Sequence[str]) -> list[bool]:
     """Of each module: does a name around it speak of going up, as those of transposed convolutions do?"""
-    out = [False] * len(tree.names)
+    out = [False] * len(labels)
     known: dict[str, bool] = {}
     for at, children in enumerate(tree.below):
+        around = out[at]
         for child in children:
-            label = _label(tree.names[child])
+            label = labels[child]
             up = known.get(label)
             if up is None:
                 up = known[label] = UPWARD.match(label) is not None
-            out[child] = out[at] or up
+            out[child] = around or up
     return out

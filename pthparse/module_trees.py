@@ -111,14 +111,24 @@ class Tree:
 
     def _row(self, module: str, known: dict[str, int]) -> int:
         """The row of a module, new if need be; of the module around it where no more are allowed."""
-        at = 0
-        for end in _cuts(module):
-            row = known.get(module[:end])
+        ends: list[int] = []
+        if module.count(".") + module.count("/") < DEEPEST:  # the way up is short: what is around it mostly is there
+            end, at = len(module), None
+            while at is None:
+                ends.append(end)
+                end = max(module.rfind(".", 0, end), module.rfind("/", 0, end), 0)
+                at = known.get(module[:end])
+            ends.reverse()
+        else:
+            at, ends = 0, list(_cuts(module))
+        for end in ends:
+            name = module[:end]
+            row = known.get(name)
             if row is None:
                 self._left -= end
                 if self._left < 0 or self.said[at].basis == STATED:
                     break
-                row = known[module[:end]] = self.add(module[:end], at)
+                row = known[name] = self.add(name, at)
             at = row
         return at
 

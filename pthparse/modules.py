@@ -160,6 +160,10 @@ class Module(Record):
             (Module(tree, at), label if n == 1 else f"{tree.names[at][cut:]}-{label}", n) for at, label, n in out
         )
 
+    def label(self, child: Module) -> str:
+        """What the name of a child adds to this one's."""
+        return child.name[len(self.name) + 1 :] if self.name else child.name
+
     def to_dict(self) -> dict[str, Any]:
         """The same as a dict of plain values, with all that lies below."""
         return {
