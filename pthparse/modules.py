@@ -39,7 +39,7 @@ class Module(Record):
     config : Mapping
         Plain values of the object, or of what is inferred those that follow for sure.
     text : str
-        One line: stated, as the model's own repr has it.
+        One line: stated, as the model's own repr has it; '?' of what is not known.
     parameters, buffers : tuple of str
         Names of the checkpoint's tensors that lie directly in it.
     transient : tuple of str
@@ -86,7 +86,7 @@ class Module(Record):
 
     @property
     def text(self) -> str:
-        return self._said.text or escape(self.name[max(self.name.rfind("."), self.name.rfind("/")) + 1 :])
+        return self._said.text or "?"
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -6,10 +6,12 @@ Nothing is timed: what falls for one of these hangs or fills the memory.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 from forge import pickles as p
+from forge.hostile import CATALOGUE
 from forge.zips import build, checkpoint, torchscript
 
 import pthparse
@@ -31,6 +33,13 @@ def module(modules: Mapping[str, bytes], cls: str = "Module", **more: bytes) -> 
     """An object as torch pickles a module. more: `_parameters`, `_buffers` and whatever else it has."""
     state = {"_parameters": p.EMPTY_DICT, "_buffers": p.EMPTY_DICT, **more, "_modules": p.dict_of(modules)}
     return p.glob("evil", cls) + p.EMPTY_TUPLE + p.NEWOBJ + p.dict_of(state) + p.BUILD
+
+
+def opaque(modules: dict[Any, Any]) -> Opaque:
+    """The same as a value of a graph."""
+    out = Opaque(GlobalName("evil", "Module"))
+    out.state = {"_parameters": {}, "_buffers": {}, "_modules": modules}
+    return out
 
 
 def size(ckpt: pthparse.Checkpoint) -> int:
@@ -67,11 +76,21 @@ def test_a_module_shared_twice_at_each_of_40_levels() -> None:
 
 
 def test_nesting_of_a_hundred_thousand_levels() -> None:
+    value = opaque({})
+    for _ in range(100_000):
+        value = opaque({"a": value})
+    tree = walk_of(value, {}, 1 << 20, (), {}).tree
+    assert len(tree.names) == DEEPEST + 1 and "more than 100 levels" in tree.said[-1].evidence
+    while value.state["_modules"]:  # given back one by one
+        value = value.state["_modules"]["a"]
+
+
+def test_deep_nesting_in_a_file() -> None:
     shared = p.once(p.glob("evil", "Module"), 1) + p.once(p.EMPTY_DICT, 2)
     shared += b"".join(p.once(p.text(key), i) for i, key in enumerate(("_parameters", "_modules", "a"), 3))
     before = p.get(1) + p.EMPTY_TUPLE + p.NEWOBJ + p.EMPTY_DICT + p.MARK + p.get(3) + p.get(2) + p.get(4)
     before += p.EMPTY_DICT + p.get(5)
-    ckpt = opened(shared + before * 100_000 + MODULE + EMPTY + (b"su" + p.BUILD) * 100_000)
+    ckpt = opened(shared + before * 10_000 + MODULE + EMPTY + (b"su" + p.BUILD) * 10_000)
     found = list(ckpt.modules.walk())
     assert len(found) == DEEPEST + 1 and found[-1].name == ".".join("a" * DEEPEST)
     assert "more than 100 levels" in found[-1].evidence
@@ -121,11 +140,10 @@ def test_one_state_of_many_objects() -> None:
     with pytest.raises(pthparse.LimitError):
         opened(p.once(p.dict_of(state), 5) + module(parts))
     shared = {"_parameters": {}, "_buffers": {}, "_modules": {}, **{f"v{i}": None for i in range(5000)}}
-    below = [Opaque(GlobalName("evil", "M")) for _ in range(400)]
+    below = [opaque({}) for _ in range(400)]
     for one in below:
         one.state = shared
-    root = Opaque(GlobalName("evil", "M"))
-    root.state = {"_parameters": {}, "_buffers": {}, "_modules": dict(enumerate(below))}
+    root = opaque(dict(enumerate(below)))
     tree = walk_of(root, {}, 4000, (), {}).tree
     assert len(tree.names) == 401 and len(tree.said[1].config) == 64 and not tree.said[-1].config
 
@@ -190,3 +208,19 @@ def test_code_that_is_made_to_be_slow() -> None:
     root = pthparse.open(build(torchscript(p.EMPTY_TUPLE, p.pickle(made), **{"__torch__": code}))).modules
     assert dict(root.config) == {"x": 3, "y": (1, 2), "s": "zeros", "f": 1.5, "n": None}
     assert (root.kind, root.class_name, root.training) == ("A", "A", True)
+
+
+def test_the_catalogue_of_hostile_files() -> None:
+    """Of each file that opens, every tensor lies in one module; else it is an error of the family."""
+    opened_files = 0
+    for forged in (f for f in CATALOGUE if 27 <= f.row < 50 or 61 <= f.row < 70):  # of pickles and of tensors
+        try:
+            ckpt = pthparse.open(forged.build())
+            root, family = ckpt.modules, ckpt.family
+        except pthparse.PthError:
+            continue
+        opened_files += 1
+        found = [name for m in root.walk() for name in (*m.parameters, *m.buffers)]
+        assert sorted(found) == sorted(ckpt), forged.name
+        assert repr(root) and family is None, forged.name
+    assert opened_files > 50
