@@ -100,6 +100,12 @@ REPRS: dict[str, str] = {
     **dict.fromkeys(("RNN", "LSTM", "GRU"), RNN),
     **dict.fromkeys(("RNNCell", "LSTMCell", "GRUCell"), CELL),
 }  # fmt: skip
+# Attributes that are dimensions of the weight.
+SIZES: dict[str, dict[str, int]] = {
+    "Linear": {"out_features": 0, "in_features": 1},
+    "Embedding": {"num_embeddings": 0, "embedding_dim": 1},
+    **{f"BatchNorm{n}d": {"num_features": 0} for n in (1, 2, 3)},
+}
 DEFAULTS: dict[str, Any] = {"None": None, "False": False, "True": True, "0": 0, "1": 1, "2": 2}
 MISSING = object()
 
@@ -113,6 +119,12 @@ def extra_repr(kind: str, attributes: Mapping[Any, Any], parts: Mapping[Any, Any
     if made is not None:
         return made(parts)
     return ", ".join(text for word in REPRS.get(kind, "").split() if (text := _part(word, attributes, parts)))
+
+
+def sizes(kind: str, parts: Mapping[Any, Any]) -> dict[str, int]:
+    """Attributes of a module of torch.nn that its weight tells."""
+    shape = parts["weight"].shape if isinstance(parts.get("weight"), Tensor) else ()
+    return {name: shape[i] for name, i in SIZES.get(kind, {}).items() if i < len(shape)}
 
 
 def _part(word: str, attributes: Mapping[Any, Any], parts: Mapping[Any, Any]) -> str:

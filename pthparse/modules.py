@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import escape
 from .inference import infer
-from .module_trees import Said, Tree
+from .module_trees import STATED, Said, Tree
 from .record import Record
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def whole_text(tree: Tree, root: int) -> str:
     for at in reversed(order):
         said, cut = tree.said[at], len(tree.names[at]) + 1 if tree.names[at] else 0
         below = [(escape(tree.names[child][cut:]), texts.pop(child)) for child in tree.below[at]]
-        if said.kind == "ModuleList":
+        if said.kind == "ModuleList" or (said.basis != STATED and _is_numbered([label for label, _ in below])):
             inner, lines = list(_runs(below)), []
         else:
             inner, lines = [f"({label}): {text}" for label, text in below], said.extra.split("\n") if said.extra else []
@@ -210,6 +210,10 @@ def whole_text(tree: Tree, root: int) -> str:
         lines += [text.replace("\n", "\n  ") for text in inner]
         texts[at] = f"{escape(said.kind) or '?'}(\n  " + "\n  ".join(lines) + "\n)"
     return texts[root]
+
+
+def _is_numbered(labels: list[str]) -> bool:
+    return len(labels) > 1 and all(label == str(i) for i, label in enumerate(labels))
 
 
 def _runs(below: list[tuple[str, str]]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
 from .errors import escape
-from .module_reprs import extra_repr
+from .module_reprs import extra_repr, sizes
 from .module_trees import DEEPEST, STATED, Said, Tree
 from .tensor import Tensor
 from .values import GlobalName, Opaque, children, component
@@ -21,7 +21,7 @@ from .values import GlobalName, Opaque, children, component
 if TYPE_CHECKING:
     from .checkpoint import ClassSource
 
-SCRIPT = "__torch__."
+SCRIPT, PARAMETERS = "__torch__.", "__parameters__"
 MANGLED = re.compile(r"___torch_mangle_\d+\.")
 TRACED = "reduce_graph_module"  # what torch.fx would make its modules again by
 MOST_BRANCHES = 64  # of a root, that are looked at
@@ -33,7 +33,9 @@ TOO_MANY = "modules below it are left out: shared so often that there would be t
 INERT = {(module, name) for module, name, meaning in _core.GLOBALS if meaning != "GRAPH_MODULE"}
 NO_VALUE = object()
 A_CYCLE = "it holds itself: not followed a second time"
-NOT_TORCHS = "what its class may add to its text is not known: it is not torch's own"
+NOT_TORCHS = "a class that is not of torch.nn: what it may add to its text is not known"
+TRACED_CLASS = "traced: the constants of its class are not in the file; sizes are those of its tensors"
+OF_TORCH = "torch.nn.modules."
 
 
 class _Object(NamedTuple):
@@ -190,26 +192,31 @@ class Walk:
         if isinstance(unsaved, (set, frozenset)):
             held.sort(key=lambda row: row[0] in unsaved)
         parts = {**buffers, **parameters}
-        said = self._said(cls, state, parts, {})
+        said = self._said(cls, state, parts)
         inner = [(component(k, i), m) for i, (k, m) in enumerate(below.items()) if m is None or is_module(m)]
         return _Object(said, (*tensors, *held), tuple(inner))
 
     def _script(self, state: Mapping[Any, Any], cls: str) -> _Object:
         parts = {k: v for k, v in state.items() if isinstance(v, Tensor)}
-        tensors = [(component(k, i), not v.requires_grad) for i, (k, v) in enumerate(parts.items())]
+        told, plain = self.constants.get(cls, {}), MANGLED.sub("", cls).removeprefix(SCRIPT)
+        known, constants = told.get(PARAMETERS), {k: v for k, v in told.items() if k != PARAMETERS}
+        tensors = [
+            (component(k, i), not v.requires_grad if known is None else k not in known)
+            for i, (k, v) in enumerate(parts.items())
+        ]
         inner = [(component(k, i), m) for i, (k, m) in enumerate(state.items()) if is_script(m)]
-        constants = self.constants.get(cls, {})
-        said = self._said(MANGLED.sub("", cls).removeprefix(SCRIPT), {**constants, **state}, parts, constants)
-        return _Object(said, tuple(tensors), tuple(inner))
+        traced = sizes(plain.rpartition(".")[2], parts) if not constants and plain.startswith(OF_TORCH) else {}
+        said = self._said(plain, {**constants, **traced, **state}, parts)
+        return _Object(said._replace(evidence=TRACED_CLASS) if traced else said, tuple(tensors), tuple(inner))
 
-    def _said(self, cls: str, state: Mapping[Any, Any], parts: Mapping[Any, Any], constants: Mapping[str, Any]) -> Said:
+    def _said(self, cls: str, state: Mapping[Any, Any], parts: Mapping[Any, Any]) -> Said:
         kind = cls.rpartition(".")[2]
-        extra = extra_repr(kind, state, parts) if cls.startswith("torch.nn.") else ""
+        extra = extra_repr(kind, state, parts) if cls.startswith(OF_TORCH) else ""
         training = state.get("training")
         return Said(
             kind=kind,
             basis=STATED,
-            evidence="" if cls.startswith("torch.") else NOT_TORCHS,
+            evidence="" if cls.startswith(OF_TORCH) else NOT_TORCHS,
             text=f"{escape(kind)}({' '.join(extra.split())})",
             class_name=cls,
             config=MappingProxyType(dict(self._config(state))),

@@ -116,7 +116,7 @@ class Container:
     registered : Mapping or None
         TorchScript: class -> names of its parameters and buffers; other tensors are no part of state_dict().
     constants : Mapping
-        TorchScript: class -> the constants that its code gives to it.
+        TorchScript: class -> the constants that its code gives to it, and which of its tensors are `__parameters__`.
     salvage : bool
         Set before `load()`: what is whole in a file that is not is read too.
     missing : int or None

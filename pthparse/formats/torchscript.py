@@ -60,12 +60,15 @@ def read_code(box: ZipContainer, constants: int) -> None:
         module = name[len(code) : -len(".py")].replace("/", ".")
         for cls, body in _classes(text):
             names: set[str] = set()
+            found = {name: _constant(value) for name, value in CONSTANT.findall(body)}
+            known = {name: value for name, value in found.items() if value is not UNREAD}
             for kind, items in LIST.findall(body):
                 names.update(STRING.findall(items))
                 listed = listed or kind == "buffers"
+                if kind == "parameters":
+                    known["__parameters__"] = frozenset(STRING.findall(items))
             registered[f"{module}.{cls}"] = frozenset(names)
-            found = {name: _constant(value) for name, value in CONSTANT.findall(body)}
-            constants_of[f"{module}.{cls}"] = {name: value for name, value in found.items() if value is not UNREAD}
+            constants_of[f"{module}.{cls}"] = known
     box.constants = constants_of
     # Before 1.7 or so nobody listed the buffers: then every tensor counts.
     box.registered = registered if listed else None

@@ -274,7 +274,7 @@ def test_what_it_is_made_of() -> None:
     assert root.config == {
         "sizes": (1, (2, 3)), "act": "torch._C._nn.gelu", "table": {"a": 1.5}, "none": None, "dtype": "bfloat16",
     }  # fmt: skip
-    assert "not torch's own" in root.evidence and root.find("embed").evidence == ""
+    assert "not of torch.nn" in root.evidence and root.find("embed").evidence == ""
     assert [(m.name, m.params, m.nbytes) for m in root.children] == [
         ("embed", 40, 160),
         ("head", 0, 0),
@@ -317,3 +317,33 @@ def test_torchscript(name: str) -> None:
     ckpt = pthparse.open(out.getvalue())
     assert repr(ckpt.modules) == repr(model)
     assert_tensors(ckpt.modules, model, ckpt)
+
+
+def test_traced() -> None:
+    """Tracing keeps no constants: what is there are the classes and the tensors."""
+    import io
+
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2, bias=False)).eval()
+    out = io.BytesIO()
+    torch.jit.save(torch.jit.trace(model, torch.ones(1, 3)), out)
+    ckpt = pthparse.open(out.getvalue())
+    assert_tensors(ckpt.modules, model, ckpt)
+    assert repr(ckpt.modules) == repr(model)
+    assert ckpt.modules.training is False and ckpt.modules.find("0").evidence.startswith("traced: ")
+
+
+@pytest.mark.parametrize("tracer", ["fx", "dynamic quantization"])
+def test_classes_that_are_made_or_replaced(tracer: str) -> None:
+    model: nn.Module = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    if tracer == "fx":
+        made = torch.fx.symbolic_trace(model)
+        root = pthparse.open(saved(made)).modules
+        assert root.class_name == "torch.fx.graph_module.GraphModule"
+        assert [repr(m) for m in root.children] == [repr(m) for m in model.children()]
+    else:
+        made = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+        root = pthparse.open(saved(made)).modules
+        assert root.find("0").class_name == "torch.ao.nn.quantized.dynamic.modules.linear.Linear"
+        assert root.find("0._packed_params").parameters == ("0._packed_params._packed_params/1",)
+        assert root.find("0._packed_params").buffers == ("0._packed_params._packed_params/0",)
+    assert "not of torch.nn" in root.find("0" if tracer != "fx" else "").evidence
