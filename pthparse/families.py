@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import escape
+from .module_trees import STATED
 from .record import Record
 
 if TYPE_CHECKING:
@@ -368,7 +369,7 @@ class _Match(NamedTuple):
                 facts[key] = found.shape[int(dimension)]
         if facts.get("key_width") == facts.get("width"):
             facts.pop("key_width", None)
-        facts |= self._heads()
+        facts |= self._heads() or _stated_heads(checkpoint)
         name = self.row.name
         if name == "ResNet":
             name, facts = _resnet(self, facts)
@@ -404,6 +405,16 @@ class _Match(NamedTuple):
             return None, "no output layer in the file: it is tied to the embedding, or left out"
         same = _place(checkpoint[embedding.first]) == _place(checkpoint[head.first])
         return same, "output layer tied to the embedding" if same else ""
+
+
+def _stated_heads(checkpoint: Names) -> dict[str, int]:
+    """What the first attention says of itself, where the file holds the modules as objects."""
+    if checkpoint._stated() is not None:
+        for module in checkpoint.modules.walk():
+            heads = module.config.get("num_heads")
+            if module.basis == STATED and type(heads) is int and heads > 0:
+                return {"heads": heads}
+    return {}
 
 
 def _place(t: Any) -> Any:

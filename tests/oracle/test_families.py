@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from oracle.judge import saved
 from oracle.models import FAMILIES, N, V, build, linear, opened, state
 
 import pthparse
@@ -69,6 +70,16 @@ def test_family_below_a_container() -> None:
 def test_the_lesson() -> None:
     found = pthparse.open("tests/data/lesson/lesson.pth").family
     assert dict(found.facts) == {"depth": 6, "width": 16, "feed_forward": 32, "vocabulary": 97, "tied": False}
+
+
+def test_heads_that_the_file_states() -> None:
+    """A model that was saved whole: its attention says how many heads it has."""
+    model = torch.nn.Module()
+    model.embed = torch.nn.Embedding(V, N)
+    model.layers = torch.nn.ModuleList(torch.nn.TransformerDecoderLayer(N, 4, 32) for _ in range(2))
+    found = pthparse.open(saved(model)).family
+    assert dict(found.facts) == {"depth": 2, "width": N, "feed_forward": 32, "vocabulary": V, "heads": 4}
+    assert "heads" not in opened(model.state_dict()).family.facts
 
 
 @pytest.mark.parametrize("taken", ["transformer.wpe.weight", "transformer.h.#.mlp.c_fc.weight"])
