@@ -8,6 +8,8 @@ from oracle.judge import saved
 from oracle.models import FAMILIES, N, V, build, linear, opened, state
 
 import pthparse
+from pthparse.families import FAMILIES as TABLE
+from pthparse.families import Row
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -19,6 +21,17 @@ def test_family(name: str) -> None:
     assert all(
         part.endswith((".weight", "logit_scale", "running_mean", "anchors")) for part in found.evidence.split(", ")
     )
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name.replace(" ", "-"))
+def test_no_row_is_hidden_by_another(row: Row) -> None:
+    """The names that a family needs, and no others, make that family: in a file, and below a prefix."""
+    names = [name.split("|")[0] for name in row.needs.split()]
+    for prefix in ("", "state_dict.model."):
+        tensors = {f"{prefix}{n.replace('#', i)}": torch.ones(2, 3, 1, 1) for n in names for i in "01"}
+        found = opened(tensors).family
+        assert found is not None and (found.name == row.name or row.name == "ResNet" == found.name.split()[0])
+        assert all(value in (1, 2, 3, 4, 8, False) or isinstance(value, tuple) for value in found.facts.values())
 
 
 def test_text_and_evidence() -> None:
