@@ -251,8 +251,8 @@ def simplified(leaves: Mapping[str, Shape]) -> tuple[Mapping[str, Shape], str]:
 def by_leaves(leaves: Mapping[str, Shape], name: str, below: Sequence[str], upward: bool) -> Inferred:
     """By its own tensors: the first row that matches. upward: names around it speak of going up, as transposed do."""
     leaves, under = simplified(leaves)
-    for pattern in PATTERNS:
-        if pattern.names is not None and not pattern.names.match(name):
+    for needed, pattern in needed_leaves():
+        if not needed <= leaves.keys() or (pattern.names is not None and not pattern.names.match(name)):
             continue
         if pattern.below and any(part not in below for part in pattern.below):
             continue
@@ -327,6 +327,12 @@ def match(pattern: Pattern, leaves: Mapping[str, Shape]) -> dict[str, Any] | Non
         if pattern.more is None or not all(leaf in known or pattern.more.match(leaf) for leaf in leaves):
             return None
     return config
+
+
+@cache
+def needed_leaves() -> tuple[tuple[frozenset[str], Pattern], ...]:
+    """Every row, behind the leaves that it cannot do without."""
+    return tuple((frozenset(leaf for leaf, may_lack, _ in parsed(row.leaves) if not may_lack), row) for row in PATTERNS)
 
 
 @cache

@@ -23,6 +23,7 @@ from .tensor import Tensor
 from .values import GlobalName, Opaque, preview
 
 LONGEST = 1000  # characters of one value
+MOST_LINES = 10_000  # of a list of parameters
 
 LINEAR = "in_features out_features bias?"
 CONV = (
@@ -161,17 +162,25 @@ def value_text(value: Any, quoted: bool = False) -> str:
 
 
 def parameter_list(parts: Mapping[Any, Any]) -> str:
-    return "\n".join(_listed(key, t, f"torch.{t.dtype}") for key, t in parts.items() if isinstance(t, Tensor))
+    return _lines(parts, lambda t: f"torch.{t.dtype}")
 
 
 def parameter_dict(parts: Mapping[Any, Any]) -> str:
-    return "\n".join(_listed(key, t, _type_name(t)) for key, t in parts.items() if isinstance(t, Tensor))
+    return _lines(parts, _type_name)
+
+
+def _lines(parts: Mapping[Any, Any], name: Callable[[Tensor], str]) -> str:
+    held = [(key, t) for key, t in parts.items() if isinstance(t, Tensor)]
+    more = [f"  ... {len(held) - MOST_LINES:,} more"] if len(held) > MOST_LINES else []
+    return "\n".join([*(_listed(key, t, name(t)) for key, t in held[:MOST_LINES]), *more])
 
 
 def _listed(key: Any, t: Tensor, dtype: str) -> str:
     device = f" ({escape(t.device)})" if t.device.startswith("cuda") else ""
     what = "Parameter" if t.parameter else "Tensor"
-    return f"  ({escape(str(key))}): {what} containing: [{dtype} of size {'x'.join(map(str, t.shape))}{device}]"
+    return (
+        f"  ({escape(str(key)[:LONGEST])}): {what} containing: [{dtype} of size {'x'.join(map(str, t.shape))}{device}]"
+    )
 
 
 def _type_name(t: Tensor) -> str:

@@ -82,12 +82,12 @@ class Tree:
     def add(self, name: str, parent: int, said: Said = UNSAID) -> int:
         """A new module, below its parent; its row."""
         at = len(self.names)
+        if at:
+            self.below[parent].append(at)
         self.names.append(name)
         self.below.append([])
         self.own.append([])
         self.said.append(said)
-        if at:
-            self.below[parent].append(at)
         return at
 
     def add_names(
@@ -112,24 +112,22 @@ class Tree:
     def _row(self, module: str, known: dict[str, int]) -> int:
         """The row of a module, new if need be; of the module around it where no more are allowed."""
         ends: list[int] = []
-        if module.count(".") + module.count("/") < DEEPEST:  # the way up is short: what is around it mostly is there
-            end, at = len(module), None
-            while at is None:
+        if len(module) < 2 * DEEPEST or module.count(".") + module.count("/") < DEEPEST:
+            end = len(module)  # the way up is short: what is around it mostly is there
+            while (at := known.get(module[:end])) is None:
                 ends.append(end)
                 end = max(module.rfind(".", 0, end), module.rfind("/", 0, end), 0)
-                at = known.get(module[:end])
-            ends.reverse()
         else:
-            at, ends = 0, list(_cuts(module))
-        for end in ends:
-            name = module[:end]
-            row = known.get(name)
-            if row is None:
-                self._left -= end
-                if self._left < 0 or self.said[at].basis == STATED:
-                    break
-                row = known[name] = self.add(name, at)
-            at = row
+            at, cuts = 0, list(_cuts(module))
+            while cuts and (row := known.get(module[: cuts[0]])) is not None:
+                at, cuts = row, cuts[1:]
+            ends = cuts[::-1]
+        while ends:
+            end = ends.pop()
+            self._left -= end
+            if self._left < 0 or self.said[at].basis == STATED:
+                break
+            at = known[module[:end]] = self.add(module[:end], at)
         return at
 
     def settle(self, checkpoint: Names, owned: Mapping[int, bool]) -> None:

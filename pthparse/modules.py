@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .checkpoint import Names
 
 
+LONGEST = 1 << 27  # characters that are put together to print a tree
+
+
 class Module(Record):
     """A module of the model, and those below it.
 
@@ -197,6 +200,7 @@ def whole_text(tree: Tree, root: int) -> str:
         order.append(at)
         stack += tree.below[at]
     texts: dict[int, str] = {}
+    left = LONGEST
     for at in reversed(order):
         said, cut = tree.said[at], len(tree.names[at]) + 1 if tree.names[at] else 0
         below = [(escape(tree.names[child][cut:]), texts.pop(child)) for child in tree.below[at]]
@@ -204,11 +208,13 @@ def whole_text(tree: Tree, root: int) -> str:
             inner, lines = list(_runs(below)), []
         else:
             inner, lines = [f"({label}): {text}" for label, text in below], said.extra.split("\n") if said.extra else []
-        if not inner and len(lines) < 2:
-            texts[at] = Module(tree, at).text
+        if left < 0 or (not inner and len(lines) < 2):
+            texts[at] = Module(tree, at).text if left >= 0 else f"{escape(said.kind[:100]) or '?'}(...)"
+            left -= len(texts[at])
             continue
         lines += [text.replace("\n", "\n  ") for text in inner]
         texts[at] = f"{escape(said.kind) or '?'}(\n  " + "\n  ".join(lines) + "\n)"
+        left -= len(texts[at])
     return texts[root]
 
 

@@ -35,7 +35,7 @@ NO_VALUE = object()
 A_CYCLE = "it holds itself: not followed a second time"
 NOT_TORCHS = "a class that is not of torch.nn: what it may add to its text is not known"
 TRACED_CLASS = "traced: the constants of its class are not in the file; sizes are those of its tensors"
-OF_TORCH = "torch.nn.modules."
+OF_TORCH = ("torch.nn.modules.", "torch.nn.parallel.")
 
 
 class _Object(NamedTuple):

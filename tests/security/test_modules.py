@@ -178,6 +178,25 @@ def test_torchs_own_class_without_attributes(kind: str) -> None:
     assert root.kind == kind and root.text.startswith(f"{kind}(") and root.training is None
 
 
+def test_a_list_of_parameters_that_is_shared() -> None:
+    """Its text has thousands of lines, and a module holds it thousands of times."""
+    names = [str(i) for i in range(3000)]
+    unsaved = p.call(p.glob("__builtin__", "set"), p.list_of(map(p.text, names)))
+    state = {"_buffers": p.dict_of({name: p.get(7) for name in names}), "_non_persistent_buffers_set": unsaved}
+    state |= {"_parameters": p.EMPTY_DICT, "_modules": p.EMPTY_DICT}
+    made = p.glob("torch.nn.modules.container", "ParameterList") + p.EMPTY_TUPLE + p.NEWOBJ + p.dict_of(state) + p.BUILD
+    root = module({str(i): p.get(8) for i in range(4000)})
+    ckpt = opened(p.once(VECTOR, 7) + p.once(made, 8) + root)
+    assert len(ckpt) == 0 and len(ckpt.modules.children) == 4000
+    assert len(repr(ckpt.modules)) < 1 << 28
+
+
+def test_a_parameter_and_a_buffer_of_one_name() -> None:
+    ckpt = opened(module({}, _parameters=p.dict_of({"w": VECTOR}), _buffers=p.dict_of({"w": VECTOR})))
+    assert list(ckpt) == ["w", "w#2"]
+    assert (ckpt.modules.parameters, ckpt.modules.buffers) == (("w",), ("w#2",))
+
+
 def test_names_that_act_on_a_terminal() -> None:
     root = opened(module({"\x1b[31m": module({}, "\u202eevil"), "a.b": module({}), "/": module({})})).modules
     assert [m.name for m in root.children] == ["\x1b[31m", "a.b", "/"]
