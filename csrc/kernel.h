@@ -27,10 +27,10 @@ typedef struct pth_sums {
   double min, max, least; /* least: the smallest |x| */
 } pth_sums;
 
-/* Of pairs (x, y): |x - y|; its share of the larger of |x| and |y|, 0 of two zeros; x*y, x*x, y*y.
+/* Of pairs (x, y): |x - y|; its share of the larger of |x| and |y|, 0 of two zeros; x*y, x*x, y*y, and the square of x - y.
  * far: the largest |x - y| - (atol + rtol * |y|): where it is above zero, some pairs are not close. */
 typedef struct pth_pair_sums {
-  double sum, most, relative, most_relative, dot, aa, bb, far;
+  double sum, most, relative, most_relative, dot, aa, bb, dd, far;
 } pth_pair_sums;
 typedef struct pth_tolerance {
   double rtol, atol; /* finite, and not below zero */

@@ -263,25 +263,25 @@ static void small(uint32_t width, const void *data, uint32_t n, uint64_t normal,
 INLINE double floor_of(enum pth_number kind) { return kind == PTH_N_F64 ? 0x1p-1074 : 0x1p-1022; }
 
 typedef struct pair_lanes {
-  double sum[16], most[16], relative[16], most_relative[16], dot[16], aa[16], bb[16], far[16];
+  double sum[16], most[16], relative[16], most_relative[16], dot[16], aa[16], bb[16], dd[16], far[16];
 } pair_lanes;
 
 /* Of the lanes of one register: one register after the other, so that all of a pass stay where they are. */
 INLINE void pair_pass(enum pth_number kind, const void *a, const void *b, uint32_t n, uint32_t lane, const pth_tolerance *t,
                       pair_lanes *to) {
   D zero = d_set(0.0), least = d_set(floor_of(kind)), atol = d_set(t->atol), rtol = d_set(t->rtol);
-  D sum = zero, most = zero, relative = zero, most_relative = zero, dot = zero, aa = zero, bb = zero, far = d_set(-1.0);
+  D sum = zero, most = zero, relative = zero, most_relative = zero, dot = zero, aa = zero, bb = zero, dd = zero, far = d_set(-1.0);
   for (uint32_t i = lane; i < n; i += 16) {
     D x = doubles_at(kind, a, i), y = doubles_at(kind, b, i), ax = d_abs(x), ay = d_abs(y), d = d_abs(d_sub(x, y));
     D share = d_div(d, d_max(d_max(ax, ay), least));
     sum = d_add(sum, d), most = d_max(most, d);
     relative = d_add(relative, share), most_relative = d_max(most_relative, share);
-    dot = d_add(dot, d_mul(x, y)), aa = d_add(aa, d_mul(x, x)), bb = d_add(bb, d_mul(y, y));
+    dot = d_add(dot, d_mul(x, y)), aa = d_add(aa, d_mul(x, x)), bb = d_add(bb, d_mul(y, y)), dd = d_add(dd, d_mul(d, d));
     far = d_max(far, d_sub(d, d_add(atol, d_mul(rtol, ay))));
   }
   d_store(to->sum + lane, sum), d_store(to->most + lane, most), d_store(to->relative + lane, relative);
   d_store(to->most_relative + lane, most_relative), d_store(to->dot + lane, dot);
-  d_store(to->aa + lane, aa), d_store(to->bb + lane, bb), d_store(to->far + lane, far);
+  d_store(to->aa + lane, aa), d_store(to->bb + lane, bb), d_store(to->dd + lane, dd), d_store(to->far + lane, far);
 }
 
 INLINE void pair_of(enum pth_number kind, const void *a, const void *b, uint32_t n, const pth_tolerance *t, pth_pair_sums *out) {
@@ -293,7 +293,7 @@ INLINE void pair_of(enum pth_number kind, const void *a, const void *b, uint32_t
     double x = scalar_at(kind, a, i), y = scalar_at(kind, b, i), d = fabs(x - y);
     double share = d / greater(greater(fabs(x), fabs(y)), floor_of(kind));
     to.sum[i % 16] += d, to.relative[i % 16] += share;
-    to.dot[i % 16] += x * y, to.aa[i % 16] += x * x, to.bb[i % 16] += y * y;
+    to.dot[i % 16] += x * y, to.aa[i % 16] += x * x, to.bb[i % 16] += y * y, to.dd[i % 16] += d * d;
     most = greater(most, d), most_relative = greater(most_relative, share);
     far = greater(far, d - (t->atol + t->rtol * fabs(y)));
   }
@@ -301,7 +301,7 @@ INLINE void pair_of(enum pth_number kind, const void *a, const void *b, uint32_t
     most = greater(most, to.most[l]), most_relative = greater(most_relative, to.most_relative[l]);
     far = greater(far, to.far[l]);
   }
-  *out = (pth_pair_sums){fold(to.sum), most, fold(to.relative), most_relative, fold(to.dot), fold(to.aa), fold(to.bb), far};
+  *out = (pth_pair_sums){fold(to.sum), most, fold(to.relative), most_relative, fold(to.dot), fold(to.aa), fold(to.bb), fold(to.dd), far};
 }
 
 static void pair(enum pth_number kind, const void *a, const void *b, uint32_t n, const pth_tolerance *t, pth_pair_sums *out) {

@@ -26,6 +26,7 @@ void pth_pair_fold(pth_pair *a, const pth_pair *b) {
   a->dot += b->dot;
   a->aa += b->aa;
   a->bb += b->bb;
+  a->dd += b->dd;
 }
 
 /* ---- elements as numbers ---- */
@@ -124,7 +125,7 @@ static void add_finite(const pth_tolerance *t, uint64_t i, double apart, double 
   out->sum += apart;
   out->relative += share;
   out->most_relative = larger(out->most_relative, share);
-  out->dot += dot, out->aa += x * x, out->bb += y * y;
+  out->dot += dot, out->aa += x * x, out->bb += y * y, out->dd += apart * apart;
   if (apart > out->most) out->most = apart, out->at = i;
 }
 
@@ -224,7 +225,7 @@ static void finite_run(const pth_kernel *k, const pth_tolerance *t, const pth_si
   if (s.most > out->most) out->most = s.most, out->at = at + first_of(s.most, x, y, n);
   out->sum += s.sum, out->relative += s.relative;
   out->most_relative = larger(out->most_relative, s.most_relative);
-  out->dot += s.dot, out->aa += s.aa, out->bb += s.bb;
+  out->dot += s.dot, out->aa += s.aa, out->bb += s.bb, out->dd += s.dd;
 }
 
 void pth_pair_piece(const pth_kernel *k, const pth_tolerance *t, const pth_side *a, const pth_side *b, uint32_t n, pth_pair *out) {

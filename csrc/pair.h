@@ -11,7 +11,8 @@
  *   far        pairs that are not close: torch.isclose's meaning
  *   steps      the most numbers of their type that lie between the two of a pair, and one: ULP. Of equal types of floats alone, else 0
  *   at         index of the first pair with the largest difference; PTH_NOWHERE: none differs
- *   sum, most  of |x - y|; relative, most_relative: of its share of the larger of |x| and |y|; dot, aa, bb: of x*y, x*x, y*y
+ *   sum, most  of |x - y|; relative, most_relative: of its share of the larger of |x| and |y|; dot, aa, bb, dd: of x*y, x*x, y*y and the
+ *              square of |x - y|, which aa + bb - 2 dot would not tell of numbers that are near each other
  * Of complex numbers: of moduli; dot is the real part of x times y's conjugate. */
 #ifndef PTH_PAIR_H
 #define PTH_PAIR_H
@@ -22,7 +23,7 @@
 
 typedef struct pth_pair {
   uint64_t n, equal, nan_both, nan_one, infinite, finite, far, steps, at;
-  double sum, most, relative, most_relative, dot, aa, bb;
+  double sum, most, relative, most_relative, dot, aa, bb, dd;
 } pth_pair;
 
 /* A side of a piece: elements of a type at an address that is a multiple of 16, and what its codes are worth, if it has codes. */

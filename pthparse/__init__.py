@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from .deepspeed import DeepSpeedCheckpoint, Partition
     from .differ import DiffReport, Renamed, TensorDiff, Uncompared, ValueDiff, diff
     from .distributed import DistributedCheckpoint
+    from .drifter import DriftEvent, DriftReport, DriftRow, drift
     from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
+    from .events import EventFile, export_tensorboard
     from .families import Family
     from .formats.base import Finding
     from .hashes import manifest
@@ -51,6 +53,10 @@ _HOMES = {
     "DeepSpeedCheckpoint": "deepspeed",
     "DiffReport": "differ",
     "DistributedCheckpoint": "distributed",
+    "DriftEvent": "drifter",
+    "DriftReport": "drifter",
+    "DriftRow": "drifter",
+    "EventFile": "events",
     "Family": "families",
     "Finding": "formats.base",
     "FormatError": "errors",
@@ -85,6 +91,8 @@ _HOMES = {
     "build_info": "info",
     "convert": "converter",
     "diff": "differ",
+    "drift": "drifter",
+    "export_tensorboard": "events",
     "manifest": "hashes",
     "open": "checkpoint",
     "read_manifest": "manifests",
@@ -103,6 +111,10 @@ __all__ = [
     "DeepSpeedCheckpoint",
     "DiffReport",
     "DistributedCheckpoint",
+    "DriftEvent",
+    "DriftReport",
+    "DriftRow",
+    "EventFile",
     "Family",
     "Finding",
     "FormatError",
@@ -137,6 +149,8 @@ __all__ = [
     "build_info",
     "convert",
     "diff",
+    "drift",
+    "export_tensorboard",
     "manifest",
     "open",
     "read_manifest",

@@ -94,8 +94,8 @@ READ_LAYOUT = "=QQQ"
 STATS_LAYOUT = "=8Q8d2Q"
 # And a pair of runs: where each begins, how many elements, their types; what is known of it afterwards: pth_pair.
 RUNS_LAYOUT = "=QQQII"
-PAIR_LAYOUT = "=9Q7d"
-assert sizeof(pth_piece) == 24 and sizeof(pth_stats) == 144 and sizeof(pth_pair) == 128
+PAIR_LAYOUT = "=9Q8d"
+assert sizeof(pth_piece) == 24 and sizeof(pth_stats) == 144 and sizeof(pth_pair) == 136
 
 # Those that this processor can run, from poor to rich; the last is the best.
 ISAS = tuple((<bytes>pth_isa_names[i]).decode() for i in range(pth_cpu_best() + 1) if pth_kernel_of(i) != NULL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from . import _core, formats
-from .dangers import Judge, suspicious
+from .dangers import Judge
 from .errors import LimitError, PthError, TruncatedError, UnsupportedError, guard
 from .formats import zip_rest
 from .formats.base import MOST_FINDINGS, UNSEEN, Container, Finding, Pickle, Remain, finding_of, names_globals
@@ -123,6 +123,11 @@ class AuditReport(Record):
         from .sarif import sarif
 
         return sarif([self])
+
+    def _repr_html_(self) -> str:
+        from .notebook import of_audit
+
+        return of_audit(self)
 
 
 def refused(error: PthError) -> AuditReport:
@@ -386,6 +391,8 @@ class Auditor:
         """What such source says beyond a traced module. known: what was looked at, and does it begin a line?"""
         if not isinstance(body, _core.Ref) or not isinstance(imports, str):
             return "it cannot be seen"
+        from .traced import suspicious
+
         texts = [imports] if imports not in known else []
         known[imports] = True
         if body.id not in known:
@@ -394,7 +401,7 @@ class Auditor:
                 return "it cannot be seen"
             texts += codes
             known[body.id] = all(code.startswith("\n") for code in codes)
-        if word := next((w for text in texts if (w := suspicious(text, self.judge))), None):
+        if word := next((w for text in texts if (w := suspicious(text, self.judge, graph, body))), None):
             return f"it says {word!r}"
         return None if known[body.id] or not imports or imports.endswith("\n") else "it begins in the middle of a line"
 

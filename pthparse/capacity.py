@@ -202,6 +202,11 @@ class Capacity(Record):
         by = {by: tuple(g.to_dict() for g in self.groups(by)) for by in ("module", "dtype", "role")}
         return {**super().to_dict(), "ledger": tuple(e.to_dict() for e in self._ledger), "groups": by}
 
+    def _repr_html_(self) -> str:
+        from .notebook import of_capacity
+
+        return of_capacity(self)
+
 
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0

@@ -615,6 +615,11 @@ class Checkpoint(Names):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _repr_html_(self) -> str:
+        from .notebook import of_checkpoint
+
+        return of_checkpoint(self)
+
     def __repr__(self) -> str:
         state = "closed " if self.closed else ""
         return f"<{state}Checkpoint {escape(self.path or 'in memory')!r}: {self.format}, {len(self)} tensors>"

@@ -118,6 +118,11 @@ class ChunkedTensor:
             raise TypeError("a tensor of no dimensions has no length")
         return self.shape[0]
 
+    def _repr_html_(self) -> str:
+        from .notebook import of_tensor
+
+        return of_tensor(self)
+
     def __repr__(self) -> str:
         return f"<ChunkedTensor {self.name!r} {self.dtype} {list(self.shape)}: {len(self.parts)} chunks>"
 

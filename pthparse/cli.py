@@ -95,6 +95,18 @@ def _convert() -> Verb:
     return convert.VERB
 
 
+def _drift() -> Verb:
+    from .report import drift
+
+    return drift.VERB
+
+
+def _export_tensorboard() -> Verb:
+    from .report import export_tensorboard
+
+    return export_tensorboard.VERB
+
+
 # A new verb is a module of report/, a function and a word here. Only the one that is asked for is imported.
 VERBS: dict[str, Callable[[], Verb]] = {
     "info": _info,
@@ -109,6 +121,8 @@ VERBS: dict[str, Callable[[], Verb]] = {
     "diff": _diff,
     "hash": _hash,
     "convert": _convert,
+    "drift": _drift,
+    "export-tensorboard": _export_tensorboard,
 }
 
 

@@ -37,14 +37,6 @@ OWN = {
     "MEMMAP": "an array that lay in a file of its own; its bytes are in the pickle",
     "OR": "joins two values",
 }
-# Words of Python source that a traced module has no use for.
-FOREIGN = (
-    r"__\w+__|\b(?:exec|eval|compile|open|getattr|setattr|delattr|globals|locals|vars|breakpoint|os|sys|subprocess"
-    r"|socket|shutil|importlib|builtins|pickle|marshal|ctypes|pathlib|lambda)\b|\btorch\.(?:load|save|hub|jit|package|utils)\b"
-)
-IMPORT = r"(?:from ([\w.]+) )?import ([\w.]+)(?: as (\w+))?"
-DEEPEST = 32  # modules in modules whose names are numbers
-USUAL = frozenset(("__getitem__", "__init__"))
 
 
 class Judge:
@@ -141,23 +133,3 @@ class Judge:
 
 
 HANDLED_REASONS = {False: "understood here, inert in a loader", True: "holds plain values, runs nothing"}
-
-
-def suspicious(source: str, judge: Judge) -> str | None:
-    """The first word of Python source that does more than a traced module does: imports, calls of the interpreter."""
-    import re
-
-    kept = []
-    for line in source.splitlines():
-        if re.search(r"\b(?:import|from)\b", line):
-            found = re.fullmatch(IMPORT, line.strip())
-            if found is None or judge.imports(*found.groups()):
-                return " ".join(line.split()[:4])[:80]
-        else:
-            kept.append(line)
-    text = "\n".join(kept)
-    for _ in range(DEEPEST):  # self.layers.0, as torch writes it
-        text, n = re.subn(r'\bgetattr\(([\w.]+), "(\w+)"\)', r"\1.\2", text)
-        if n == 0:
-            break
-    return next((m[0] for m in re.finditer(FOREIGN, text) if m[0] not in USUAL), None)

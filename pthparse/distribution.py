@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .errors import UnsupportedError
+from .errors import UnsupportedError, guard
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,10 +28,18 @@ def value_histogram(arrays: Arrays, bins: int, low: float, high: float) -> tuple
     ----------
     bins : int
         How many, of equal width.
+
+    Raises
+    ------
+    PthError
+        There are no such bins between these.
     """
     import numpy as np
 
-    edges = np.histogram_bin_edges(np.zeros(0), bins, (low, high))
+    if not math.isfinite(high - low):
+        raise UnsupportedError("no-bins", "its values lie too far apart for bins of equal width")
+    with guard("its histogram"):  # values too near each other for so many bins
+        edges = np.histogram_bin_edges(np.zeros(0), bins, (low, high))
     counts = np.zeros(bins, np.int64)
     for array in arrays():
         counts += np.histogram(_finite(array).astype(np.float64), bins, (low, high))[0]

@@ -596,7 +596,10 @@ def measure(
         done += plan.nbytes
         entries = {e.name: e for e in plan.entries} if bins or quantiles else {}
         for s in plan.stats():
-            found[s.name] = plan.distributed(entries[s.name], s, bins, quantiles) if entries else s
+            try:
+                found[s.name] = plan.distributed(entries[s.name], s, bins, quantiles) if entries else s
+            except PthError as e:
+                errors[s.name] = _about(s.name, e)
         errors |= plan.errors
     for name, (whole, pieces) in in_chunks.items():
         if all(piece in found for piece in pieces):

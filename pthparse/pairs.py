@@ -91,6 +91,7 @@ class Figures(NamedTuple):
     dot: float
     aa: float
     bb: float
+    dd: float
 
 
 def folded(part: Part) -> Figures:

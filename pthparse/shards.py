@@ -263,6 +263,8 @@ def read_index(path: Path, name: str, find: Find) -> tuple[dict[str, str] | None
         weights, metadata = whole["weight_map"], whole.get("metadata")
         if not isinstance(weights, dict) or not all(isinstance(f, str) for f in weights.values()):
             raise TypeError("a file's name is no text")
+        if (n := len(set(weights.values()))) > MOST_SHARDS:
+            raise ValueError(f"it names {n:,} files; {MOST_SHARDS:,} are allowed")
     except (PthError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         find("shard-index", name, f"{_core.FINDINGS['shard-index'][1]}: {str(e)[:200]}")
         return None, {}, 0

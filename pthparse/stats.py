@@ -237,6 +237,11 @@ class StatsTable:
     def __repr__(self) -> str:
         return f"<StatsTable of {len(self)} tensors>"
 
+    def _repr_html_(self) -> str:
+        from .notebook import of_stats
+
+        return of_stats(self)
+
     def sorted(self, key: str, reverse: bool = True) -> StatsTable:
         """In the order of one of the figures; those that have none come last."""
         have = [s for s in self._rows if getattr(s, key) is not None]

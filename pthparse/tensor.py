@@ -353,6 +353,11 @@ class Tensor(_core.TensorRow):
         shape = "[...]" if self._kind == NESTED else list(self._sizes)  # of parts: they may be wrong
         return f"<Tensor {self.name!r} {self.dtype} {shape}>"
 
+    def _repr_html_(self) -> str:
+        from .notebook import of_tensor
+
+        return of_tensor(self)
+
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("a tensor of no dimensions has no length")

@@ -42,6 +42,7 @@ import numpy as np
 import torch
 from oracle.judge import Pair, saved
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import prune
 
 Maker = Callable[[], Any]
@@ -99,6 +100,29 @@ class Net(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.norm(self.conv(x)).mean((2, 3)))
+
+
+class Inner(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pathlib = nn.Linear(3, 3)
+        self.open = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return self.pathlib(x) + self.open
+
+
+class Named(nn.Module):
+    """Names of functions and modules of Python, as people name layers, operating systems and openings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.os = Inner()
+        self.sys = nn.ReLU()
+        self.layers = nn.Sequential(nn.Linear(3, 3), Inner())
+
+    def forward(self, open, vars=None, *compile):  # see Traceable
+        return self.layers(self.sys(self.os(open))) * 2
 
 
 class Traceable(nn.Module):
@@ -565,6 +589,10 @@ def strangers() -> dict[str, Maker]:
         "graph module": fx,
         "graph module in a dict": lambda: {"model": fx()},
         "fx graph": lambda: fx().graph,
+        "graph module of functions": lambda: make_fx(torch.func.grad(lambda x: x.sin().cos().sum()))(torch.ones(3)),
+        "graph module of dynamo": lambda: torch._dynamo.export(Net())(torch.ones(2, 3, 8, 8)).graph_module,
+        "graph module of an export": lambda: torch.export.export(Net(), (torch.ones(2, 3, 8, 8),)).graph_module,
+        "graph module with names of the interpreter's": lambda: torch.fx.symbolic_trace(Named()),
         "subclass": lambda: torch.ones(2).as_subclass(Tagged),
         "wrapper": lambda: Pair(torch.ones(2), torch.zeros(2)),
         "lazy": lambda: [nn.LazyLinear(3)],

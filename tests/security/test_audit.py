@@ -384,10 +384,14 @@ def test_an_index_that_names_what_is_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("alarm")
 def test_an_index_of_many_names(tmp_path: Path) -> None:
-    names = {str(i): f"{i}.bin" for i in range(200_000)}
+    names = {str(i): f"{i % 99_999}.bin" for i in range(200_000)}
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": names}))
     report = pthparse.audit(tmp_path / INDEX)
-    assert report.verdict == "malformed" and len(report.findings) <= 1000
+    assert report.verdict == "malformed" and len(report.findings) <= 1000 and report.n_findings == 99_999
+    names["a"] = "a.bin"  # more than five digits can number
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": names}))
+    (finding,) = pthparse.audit(tmp_path / INDEX).findings
+    assert finding.code == "shard-index" and "it names 100,000 files; 99,999 are allowed" in finding.message
 
 
 def sparse(path: Path, head: bytes, size: int, tail: bytes = b"") -> Path:

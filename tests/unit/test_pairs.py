@@ -59,7 +59,7 @@ def check(a: Any, b: Any, types: tuple[str, str], tolerance: Any = EXACT) -> Fig
     share = np.divide(d, size, out=np.zeros_like(d), where=size > 0)
     assert (f.most, f.most_relative) == (d.max(), share.max())
     assert f.at == (int(d.argmax()) if d.max() else NOWHERE)
-    for ours, terms in ((f.sum, d), (f.relative, share), (f.dot, x * y), (f.aa, x * x), (f.bb, y * y)):
+    for ours, terms in ((f.sum, d), (f.relative, share), (f.dot, x * y), (f.aa, x * x), (f.bb, y * y), (f.dd, d * d)):
         assert ours == pytest.approx(math.fsum(terms), rel=1e-12, abs=1e-14 * math.fsum(np.abs(terms)))
     return f
 

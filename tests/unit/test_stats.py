@@ -109,3 +109,15 @@ def test_every_file_of_the_zoo(path: Path) -> None:
                 a = a[np.isfinite(a)]
                 assert (s.min, s.max) == (a.min(), a.max())
                 assert s.l2 == pytest.approx(np.linalg.norm(a), rel=1e-12)
+
+
+def test_values_without_bins_are_told_of_their_tensor_alone() -> None:
+    rows = {"far": [-1.7e308, 1.7e308], "near": [1e300, float(np.nextafter(1e300, 1e301))], "fine": [0.0, 1.0]}
+    root = p.dict_of({n: p.tensor(p.storage(n, 2, "DoubleStorage"), [2], [1]) for n in rows})
+    data = {n: np.array(values).tobytes() for n, values in rows.items()}
+    with pthparse.open(zips.checkpoint(p.pickle(root), data)) as ckpt:
+        found = ckpt.stats(bins=64)
+        assert list(found.errors) == ["far", "near"] and found["fine"].values is not None
+        with pytest.raises(pthparse.PthError, match=r"'far'.*too far apart"):
+            ckpt["far"].stats(bins=4)
+        assert found["fine"].values[1] == (1, *[0] * 62, 1) and len(ckpt.stats()) == 3
