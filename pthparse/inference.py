@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
-from .kinds import NOTHING, UPWARD, Inferred, by_children, by_leaves
+from .kinds import NOTHING, UPWARD, Inferred, by_children, by_leaves, by_numbers
 from .module_trees import INFERRED, STATED, UNKNOWN, UNSAID, Said, Tree
 
 LONGEST = 100  # characters of a name that is looked at
@@ -64,6 +64,8 @@ def _one(
     if "parametrizations" in labels:
         leaves |= _parametrized(tree, below[labels.index("parametrizations")], shapes)
     here = by_leaves(leaves, name, labels, upward) if leaves else NOTHING
+    if here is NOTHING and own and tree.tensors[own[0]][cut - 1 : cut] == ".":
+        here = by_numbers(leaves)
     if not below:
         return here if own else NOT_THERE
     return by_children(name, here, dict(zip(labels, (found[child] for child in below), strict=True)))

@@ -42,14 +42,14 @@ def words(*alternatives: str) -> re.Pattern[str]:
 EMBEDDINGS = words(
     r"(?:.*_)?(?:emb|embed|embeds|embedding|embeddings|embedding_table)", r"w[tp]e", r"embed_(?:tokens|positions|in)",
     r"(?:tok|token|word|pos|position|positional|type|label|segment|lang|char)_?(?:emb|embed|embedding|embeddings|embd)",
-    r"relative_attention_bias", r"shared",
+    r"relative_attention_bias",
 )  # fmt: skip
 LINEARS = words(
     r"(?:[qkvo]|qkv|qkvo|qk|kv|in|out|up|down|gate|gate_up|fc|input|output|query|key|value|x|dt|text|visual)_?proj",
     r"(?:kv|q)_[ab]_proj(?:_with_mqa)?", r"(?:lm_|mlm_)?head", r"fc_?\d*", r"linear_?\d*", r"lin_?\d*",
     r"dense(?:_\w+)?", r"w_?[1-3qkvo]", r"to_(?:q|k|v|kv|qkv|out)", r"wi_?[01]?", r"wo", r"c_(?:attn|fc|proj)",
     r"query", r"key", r"value", r"query_key_value", r"Wqkv", r"qkv", r"classifier", r"embed_out", r"lora_[AB]",
-    r"project_(?:in|out)", r"score", r"router", r"gate",
+    r"project_(?:in|out)", r"(?:\w+_)?projection", r"score", r"router", r"gate",
 )  # fmt: skip
 CONVOLUTIONS = words(
     r"(?:(?!trans|de|up)\w)*conv(?:olution)?_?\d*", r"downsample", r"shortcut", r"conv_(?:in|out|shortcut)",
@@ -287,9 +287,14 @@ def by_leaves(leaves: Mapping[str, Shape], name: str, below: Sequence[str], upwa
             config |= recurrent(leaves)
         text = f"{kind}({pattern.text.format_map(shown(config))})" if kind else ""
         return Inferred(kind, evidence, text, config, matrix, weight=weight)
-    if leaves and all(leaf.isascii() and leaf.isdecimal() for leaf in leaves):
-        return Inferred("ParameterList", "tensors that are numbered", f"ParameterList({len(leaves)})", {})
     return NOTHING
+
+
+def by_numbers(leaves: Mapping[str, Shape]) -> Inferred:
+    """Of tensors behind a dot: those of a list or tuple have a slash before their numbers."""
+    if not all(leaf.isascii() and leaf.isdecimal() for leaf in leaves):
+        return NOTHING
+    return Inferred("ParameterList", "tensors that are numbered", f"ParameterList({len(leaves)})", {})
 
 
 def shown(config: Mapping[str, Any]) -> dict[str, str]:
@@ -375,11 +380,17 @@ def by_children(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Infe
         if found is not None:
             return found
     said = _before_norms(below)
+    if any(len(found.weight) > 2 for found in below.values()):  # behind kernels the same name is given to a GroupNorm
+        said |= {part: _open(found) for part, found in below.items() if found.kind == "LayerNorm"}
     norm = next((found.norm for found in below.values() if found.norm), "")
     if norm:  # behind the layers
         behind = {part: found for part, found in below.items() if found.evidence == ONE_VECTOR and "norm" in part}
         said |= {part: _norm(found, "as in the layers", norm) for part, found in behind.items()}
     return own._replace(below=said, matrix=own.matrix or below.get("dense", NOTHING).matrix)
+
+
+def _open(part: Inferred) -> Inferred:
+    return part._replace(kind="", evidence=TWO_VECTORS, text="", config={})
 
 
 def _linear(part: Inferred, of: str, transposed: bool = False) -> Inferred:
@@ -460,18 +471,20 @@ def _torch_transformer(name: str, own: Inferred, below: Mapping[str, Inferred]) 
     return None
 
 
+ATTENTION = ("Attention", "MultiheadAttention")
 FEED_FORWARD = words("mlp", "ffn?", "feed_?forward", "ffn_layer")
 
 
 def _block(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Inferred | None:
     """Attention and feed-forward: projections by their names, each a matrix."""
     found = []
+    attentive = any(part.kind in ATTENTION for part in below.values())  # then what is wide in it makes a layer
     for block in BLOCKS:
         for way in block.ways:
             parts = way.split()
             if all(part in below and (below[part].matrix or below[part].kind) for part in parts):
                 matrices = [below[part].matrix for part in parts]
-                if block.kind == "FeedForward" and (not name or not _turns_back(matrices)):
+                if block.kind == "FeedForward" and (not name or attentive or not _turns_back(matrices)):
                     continue
                 found.append((block, parts))
                 break
@@ -526,7 +539,6 @@ def _experts(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Inferre
     return Inferred("MixtureOfExperts", f"experts and {router}", "MixtureOfExperts", {}, below=said)
 
 
-ATTENTION = ("Attention", "MultiheadAttention")
 NORM = words(r"norm_?\d*", r"norm\d*_\w+")
 
 
@@ -582,7 +594,8 @@ def _numbered(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Inferr
         return Inferred("ModuleList", why, f"ModuleList({n} x {kind})", {}, holds=kind)
     said = _before_norms(below)
     norm = below[labels[0]].norm
-    return Inferred("", "numbered: ModuleList or Sequential", "", {}, matrix, said, kind, norm)
+    text = f"{n} x {kind}" if kind else ""
+    return Inferred("", "numbered: ModuleList or Sequential", text, {}, matrix, said, kind, norm)
 
 
 def _before_norms(below: Mapping[str, Inferred]) -> dict[str, Inferred]:

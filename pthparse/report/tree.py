@@ -150,7 +150,9 @@ class Rows:
 def what(module: Module) -> str:
     if module.basis == "stated":
         return cut(module.text, TEXT)
-    return f"~ {cut(module.text, TEXT)}" if module.kind else "?"
+    if module.kind:
+        return f"~ {cut(module.text, TEXT)}"
+    return "?" if module.text == "?" else f"? {cut(module.text, TEXT)}"
 
 
 # ---- one module ----

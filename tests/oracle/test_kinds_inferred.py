@@ -82,6 +82,19 @@ class Mixed(nn.Module):
             self.add_module(f"m{chr(97 + i // 26)}{chr(97 + i % 26)}", module)
 
 
+class Speech(nn.Module):
+    """As speech models begin: a GroupNorm under the name of another norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first = Holder()
+        first.conv = nn.Conv1d(1, 8, 10, bias=False)
+        first.layer_norm = nn.GroupNorm(8, 8)
+        self.conv_layers = nn.ModuleList([first])
+        self.shared = nn.Linear(8, 32, bias=False)
+        self.layer_norm = nn.LayerNorm(8)
+
+
 class Adapted(nn.Module):
     """A layer with an adapter, as peft nests it."""
 
@@ -103,7 +116,7 @@ def weight_normed() -> nn.Module:
 
 TRUTH: dict[str, Callable[[], nn.Module]] = {
     **{name: made for name, made in MODELS.items() if name != "lazy"}, **MADE, "generator": Generator,
-    "segmenter": Segmenter, "mixed": Mixed, "adapted": Adapted, "normed": weight_normed,
+    "segmenter": Segmenter, "mixed": Mixed, "speech": Speech, "adapted": Adapted, "normed": weight_normed,
 }  # fmt: skip
 
 
@@ -215,6 +228,14 @@ def test_blocks() -> None:
     found = kinds(build(FAMILIES["Mixtral"][1]))
     assert found["model.layers.0.block_sparse_moe"] == "MixtureOfExperts"
     assert found["model.layers.0.block_sparse_moe.experts.1"] == "FeedForward"
+    for name, layers in (("Whisper", "model.decoder.layers"), ("OPT", "model.decoder.layers")):
+        found = kinds(build(FAMILIES[name][1]))
+        assert (found[f"{layers}.0"], found[f"{layers}.0.self_attn"]) == ("TransformerLayer", "Attention")
+    root = opened(build(FAMILIES["OPT"][1]).state_dict()).modules
+    layers = root.find("model.decoder.layers")
+    assert (layers.kind, layers.text, layers.evidence) == (
+        "", "2 x TransformerLayer", "numbered: ModuleList or Sequential",
+    )  # fmt: skip
     found = kinds(build(FAMILIES["ViT"][1]))
     assert [found[f"blocks.0{n}"] for n in ("", ".attn", ".mlp", ".norm1")] == [
         "TransformerLayer", "Attention", "FeedForward", "LayerNorm",
@@ -278,3 +299,10 @@ def test_torchs_quantised_layers() -> None:
     floats = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     model = torch.ao.quantization.quantize_dynamic(floats, {nn.Linear}, dtype=torch.qint8)
     assert opened(model.state_dict()).modules.find("0").kind == "Quantized Linear"
+    root = opened(model.state_dict()).modules
+    assert not root.find("0._packed_params").kind and not root.find("0._packed_params._packed_params").kind
+
+
+def test_lists_of_tensors_are_no_modules() -> None:
+    root = opened({"list": [Z(2), Z(2)], "net": {"plist.0": Z(2), "plist.1": Z(3)}}).modules
+    assert {m.name: m.kind for m in root.walk()} == {"": "", "list": "", "net": "", "net/plist": "ParameterList"}
