@@ -6,6 +6,7 @@ object of a class of its code. It is described once however often it is shared, 
 
 from __future__ import annotations
 
+import collections
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 SCRIPT, PARAMETERS = "__torch__.", "__parameters__"
 MANGLED = re.compile(r"___torch_mangle_\d+\.")
 TRACED = "reduce_graph_module"  # what torch.fx would make its modules again by
+HOLDERS = (dict, list, tuple, collections.deque, Opaque)  # what a module may lie in
 MOST_BRANCHES = 64  # of a root, that are looked at
 MOST_CONFIG = 64  # values of one module
 MOST_ITEMS = 100  # of one value
@@ -87,9 +89,11 @@ class Walk:
             path, value, depth = stack.pop()
             if is_module(value):
                 self.module(path, value, depth)
-            elif isinstance(value, (dict, list, tuple)) and id(value) not in seen and depth < DEEPEST:
+            elif isinstance(value, HOLDERS) and id(value) not in seen and depth < DEEPEST and self.steps_left > 0:
                 seen.add(id(value))
-                inner = [(name, v) for name, v in children(value) if isinstance(v, (dict, list, tuple, Opaque))]
+                held = [*children(value)]
+                self.steps_left -= len(held)
+                inner = [(name, v) for name, v in held if isinstance(v, HOLDERS)]
                 self.text_left -= len(inner) * (len(path) + 1) + sum(len(name) for name, _ in inner)
                 if self.text_left > 0:
                     stack += [(f"{path}/{n}" if path else n, v, depth + 1) for n, v in reversed(inner)]

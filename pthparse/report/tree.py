@@ -45,7 +45,7 @@ def tree(args: argparse.Namespace) -> int:
             raise KeyError(no_module(args.name, root))
         family = ckpt.family
         if args.json:
-            told = {"family": family.to_dict() if family else None, "module": document(top, args.depth)}
+            told = {"family": family.to_dict() if family else None, "module": document(top, args.depth, args.expand)}
             print_json({"file": args.file, "nbytes": ckpt.nbytes, **told})
             return 0
         line(f"{args.file}   {size(ckpt.nbytes)}")
@@ -191,8 +191,8 @@ def print_module(module: Module, ckpt: Any) -> None:
 # ---- for programs ----
 
 
-def document(top: Module, depth: int | None) -> dict[str, Any]:
-    """The module and all below it, down to a depth, as plain values for JSON."""
+def document(top: Module, depth: int | None, expand: bool) -> dict[str, Any]:
+    """The module and what lies below it, as plain values for JSON; `copies`: equal neighbours, as in the table."""
     made = one(top)
     stack = [(made, top, 0)]
     while stack:
@@ -201,8 +201,10 @@ def document(top: Module, depth: int | None) -> dict[str, Any]:
         if depth and level >= depth:
             told["left_out"] = len(children)
             continue
-        told["children"] = [one(child) for child in children]
-        stack += [(below, child, level + 1) for below, child in zip(told["children"], children, strict=True)]
+        for first, label, n in [(m, module.label(m), 1) for m in children] if expand else module.folded():
+            below = {**one(first), "label": label, "copies": n}
+            told["children"].append(below)
+            stack.append((below, first, level + 1))
     return made
 
 

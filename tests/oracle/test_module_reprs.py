@@ -297,6 +297,28 @@ def test_modules_below_a_dict() -> None:
     assert sorted(n for m in root.walk() for n in (*m.parameters, *m.buffers)) == sorted(ckpt)
 
 
+class Run:
+    """An object that is no module, and holds some."""
+
+    def __init__(self) -> None:
+        self.model, self.more, self.n = nn.Linear(2, 3), {"x": [nn.ReLU()]}, 3
+
+
+def test_modules_in_whatever_was_saved() -> None:
+    import collections
+
+    made: list[tuple[Any, dict[str, str]]] = [
+        ([nn.Linear(2, 2), nn.ReLU()], {"0": "Linear", "1": "ReLU"}),
+        (Run(), {"model": "Linear", "more/x/0": "ReLU"}),
+        ({"run": (Run(), 1)}, {"run/0/model": "Linear", "run/0/more/x/0": "ReLU"}),
+        (collections.deque([nn.Linear(1, 2)]), {"0": "Linear"}),
+    ]
+    for value, kinds in made:
+        ckpt = pthparse.open(saved(value))
+        assert {m.name: m.kind for m in ckpt.modules.walk() if m.basis == "stated"} == kinds
+        assert sorted(n for m in ckpt.modules.walk() for n in (*m.parameters, *m.buffers)) == sorted(ckpt)
+
+
 # ---- TorchScript ----
 
 

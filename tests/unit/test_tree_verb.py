@@ -110,6 +110,11 @@ def test_json(run: Any) -> None:
     assert root["children"][1]["left_out"] == 6 and root["children"][0]["config"] == {
         "num_embeddings": 97, "embedding_dim": 16,
     }  # fmt: skip
+    _, out, _ = run("tree", LESSON, "layers", "--json")
+    (layer,) = json.loads(out)["module"]["children"]
+    assert (layer["name"], layer["label"], layer["copies"], layer["params"]) == ("layers.0", "0-5", 6, 3344)
+    _, out, _ = run("tree", LESSON, "layers", "--json", "--expand")
+    assert [m["label"] for m in json.loads(out)["module"]["children"]] == list("012345")
     _, out, _ = run("tree", LESSON, "layers.0", "--json")
     layer = json.loads(out)["module"]
     assert layer["kind"] == "TransformerDecoderLayer" and layer["children"][0]["parameters"] == [
