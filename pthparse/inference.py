@@ -27,7 +27,9 @@ def infer(tree: Tree, shapes: Sequence[tuple[int, ...]]) -> None:
             if said.basis == STATED:
                 found[at] = NOTHING._replace(kind=said.kind)
             continue
-        key = (tree.structure[at], "#" if label.isdecimal() else label, ups[at])
+        own = tree.own[at]
+        joint = tree.tensors[own[0]][len(names[at]) : len(names[at]) + 1] if own else ""
+        key = (tree.structure[at], "#" if label.isdecimal() else label, ups[at], joint == ".")
         one = known.get(key)
         if one is None:
             one = known[key] = _one(tree, at, label, ups[at], shapes, found)
@@ -37,11 +39,11 @@ def infer(tree: Tree, shapes: Sequence[tuple[int, ...]]) -> None:
         if one.below:
             cut = len(names[at]) + 1 if at else 0
             for child in below[at]:
-                told, own = one.below.get(names[child][cut:]), found[child]
+                told, itself = one.below.get(names[child][cut:]), found[child]
                 if told is not None and tree.said[child] is UNSAID:
-                    both = merged.get((id(told), id(own)))
+                    both = merged.get((id(told), id(itself)))
                     if both is None:
-                        both = merged[id(told), id(own)] = told._replace(below={**own.below, **told.below})
+                        both = merged[id(told), id(itself)] = told._replace(below={**itself.below, **told.below})
                     found[child] = both
     told_of: dict[int, Said] = {}  # by the id of what was inferred, which `found` keeps
     for at, one in enumerate(found):

@@ -306,3 +306,5 @@ def test_torchs_quantised_layers() -> None:
 def test_lists_of_tensors_are_no_modules() -> None:
     root = opened({"list": [Z(2), Z(2)], "net": {"plist.0": Z(2), "plist.1": Z(3)}}).modules
     assert {m.name: m.kind for m in root.walk()} == {"": "", "list": "", "net": "", "net/plist": "ParameterList"}
+    root = opened({"a": {"l": [Z(2), Z(2)]}, "b": {"l.0": Z(2), "l.1": Z(2)}}).modules
+    assert (root.find("a/l").kind, root.find("b/l").kind) == ("", "ParameterList")
