@@ -49,7 +49,7 @@ LINEARS = words(
     r"(?:kv|q)_[ab]_proj(?:_with_mqa)?", r"(?:lm_|mlm_)?head", r"fc_?\d*", r"linear_?\d*", r"lin_?\d*",
     r"dense(?:_\w+)?", r"w_?[1-3qkvo]", r"to_(?:q|k|v|kv|qkv|out)", r"wi_?[01]?", r"wo", r"c_(?:attn|fc|proj)",
     r"query", r"key", r"value", r"query_key_value", r"Wqkv", r"qkv", r"classifier", r"embed_out", r"lora_[AB]",
-    r"project_(?:in|out)", r"(?:\w+_)?projection", r"score", r"router", r"gate",
+    r"project_(?:in|out)", r"(?:\w+_)?projection", r"out(?:put)?(?:_layer)?", r"score", r"router", r"gate",
 )  # fmt: skip
 CONVOLUTIONS = words(
     r"(?:(?!trans|de|up)\w)*conv(?:olution)?_?\d*", r"downsample", r"shortcut", r"conv_(?:in|out|shortcut)",
@@ -276,12 +276,10 @@ def by_leaves(leaves: Mapping[str, Shape], name: str, below: Sequence[str], upwa
             evidence = MAY_BE_BILINEAR if n == 1 else evidence.format(n=n)
         if under:
             evidence += f", {under}"
-        matrix = (
-            (config["in_features"], config["out_features"])
-            if "in_features" in config and "out_features" in config
-            else None
-        )
-        if matrix is None and len(weight) == 2:
+        matrix: tuple[int, int] | None = None
+        if "in_features" in config and "out_features" in config:
+            matrix = config["in_features"], config["out_features"]
+        elif len(weight) == 2:
             matrix = (weight[0], weight[1]) if kind == "Conv1D" else (weight[1], weight[0])
         if pattern.more is RECURRENT:
             config |= recurrent(leaves)
@@ -493,9 +491,8 @@ def _block(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Inferred 
     if len(found) == 2:
         parts = [part for _, these in found for part in these]
         said = {part: _linear(below[part], "of a layer") for part in parts}
-        return Inferred(
-            "TransformerLayer", f"attention and feed-forward: {', '.join(parts)}", "TransformerLayer", {}, below=said
-        )
+        why = f"attention and feed-forward: {', '.join(parts)}"
+        return Inferred("TransformerLayer", why, "TransformerLayer", {}, below=said)
     if not found:
         if FEED_FORWARD.match(name) and _turns_back([part.matrix for part in below.values() if part.matrix]):
             said = {part: _linear(inner, "of FeedForward") for part, inner in below.items()}
@@ -504,22 +501,18 @@ def _block(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Inferred 
     ((block, parts),) = found
     transposed = any(below[part].kind == "Conv1D" for part in parts)
     said = {part: _linear(below[part], f"of {block.kind}", transposed) for part in parts}
-    first = below[parts[0]].matrix
+    first, *others = (below[part].matrix for part in parts)
     config: dict[str, Any] = {}
-    text = block.kind
-    if first is not None and first[0] != first[1] and block.kind == "FeedForward":
-        width, inner = first
-        config = {"width": width, "inner": inner if "gate_up_proj" not in parts else inner // 2}
-        text = f"FeedForward({width} -> {config['inner']} -> {width})"
-    elif first is not None and block.kind == "Attention":
-        config = {"width": first[0]}
-        text = f"Attention({first[0]})"
-    gated = block.kind == "FeedForward" and (len(parts) > 2 or (first is not None and "gate_up_proj" in parts))
-    if block.kind == "FeedForward" and first is not None and len(parts) == 2:
-        gated = gated or (below[parts[1]].matrix or first)[0] * 2 == first[1]
-    return Inferred(
-        block.kind, block.evidence + ", ".join(parts), text, config, below=said, holds=GATED if gated else ""
-    )
+    text, gated = block.kind, ""
+    if block.kind == "Attention" and first is not None:
+        config, text = {"width": first[0]}, f"Attention({first[0]})"
+    elif block.kind == "FeedForward":
+        fused = first is not None and any(m is not None and 2 * m[0] == first[1] for m in others)
+        gated = GATED if fused or len(parts) > 2 else ""
+        if first is not None:
+            width, inner = first[0], first[1] // 2 if fused else first[1]
+            config, text = {"width": width, "inner": inner}, f"FeedForward({width} -> {inner} -> {width})"
+    return Inferred(block.kind, block.evidence + ", ".join(parts), text, config, below=said, holds=gated)
 
 
 def _turns_back(matrices: Sequence[tuple[int, int] | None]) -> bool:
@@ -540,8 +533,6 @@ def _experts(name: str, own: Inferred, below: Mapping[str, Inferred]) -> Inferre
 
 
 NORM = words(r"norm_?\d*", r"norm\d*_\w+")
-
-
 # How layers name their two norms that have no biases, where what is wide in them has gates.
 RMS_PAIRS = (("input_layernorm", "post_attention_layernorm"), ("attention_norm", "ffn_norm"))
 
