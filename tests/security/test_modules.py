@@ -5,7 +5,9 @@ Nothing is timed: what falls for one of these hangs or fills the memory.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from pthparse.module_trees import DEEPEST
 from pthparse.stated import walk_of
 from pthparse.values import GlobalName, Opaque
 
+ZOO = Path(__file__).parents[1] / "data" / "zoo"
 DATA = np.arange(16, dtype=np.float32).tobytes()
 VECTOR = p.vector("0", 16)
 MODULE = p.glob("evil", "Module") + p.EMPTY_TUPLE + p.NEWOBJ
@@ -243,3 +246,24 @@ def test_the_catalogue_of_hostile_files() -> None:
         assert sorted(found) == sorted(ckpt), forged.name
         assert repr(root) and family is None, forged.name
     assert opened_files > 50
+
+
+def test_spoilt_models() -> None:
+    """Bytes of the pickles of whole models changed at random: what still opens has each tensor in one module."""
+    rng, opened_files = random.Random(0), 0
+    files = [file.read_bytes() for file in sorted(ZOO.glob("*/whole_model.pth"))]
+    for _ in range(400):
+        data = bytearray(rng.choice(files))
+        start = data.find(b"\x80\x02")
+        for _ in range(rng.choice((1, 2, 4))):
+            at = rng.randrange(start, min(start + 8000, len(data)))
+            data[at] = rng.choice((rng.randrange(256), *b"(.0RbsutQq]})N\x81\x86jh2"))
+        try:
+            ckpt = pthparse.open(bytes(data))
+            root = ckpt.modules
+        except pthparse.PthError:
+            continue
+        opened_files += 1
+        found = [name for m in root.walk() for name in (*m.parameters, *m.buffers)]
+        assert sorted(found) == sorted(ckpt) and repr(root)
+    assert opened_files > 100
