@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from .drifter import DriftEvent, DriftReport, DriftRow, drift
     from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
     from .events import EventFile, export_tensorboard
+    from .families import Family
     from .formats.base import Finding
     from .hashes import manifest
     from .info import build_info
     from .limits import Limits
     from .manifests import Manifest, ManifestCheck, TensorHash, Unhashed, read_manifest
+    from .modules import Module
     from .plan import Plan
     from .sharded import Shard, ShardedCheckpoint
     from .stats import Stats, StatsTable
@@ -55,6 +57,7 @@ _HOMES = {
     "DriftReport": "drifter",
     "DriftRow": "drifter",
     "EventFile": "events",
+    "Family": "families",
     "Finding": "formats.base",
     "FormatError": "errors",
     "GlobalName": "values",
@@ -63,6 +66,7 @@ _HOMES = {
     "Limits": "limits",
     "Manifest": "manifests",
     "ManifestCheck": "manifests",
+    "Module": "modules",
     "Opaque": "values",
     "Partition": "deepspeed",
     "Plan": "plan",
@@ -111,6 +115,7 @@ __all__ = [
     "DriftReport",
     "DriftRow",
     "EventFile",
+    "Family",
     "Finding",
     "FormatError",
     "GlobalName",
@@ -119,6 +124,7 @@ __all__ = [
     "Limits",
     "Manifest",
     "ManifestCheck",
+    "Module",
     "Opaque",
     "Partition",
     "Plan",

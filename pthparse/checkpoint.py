@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
     from .auditor import AuditReport
     from .capacity import Capacity
+    from .families import Family
     from .formats.base import Container
     from .manifests import Manifest
+    from .modules import Module
     from .plan import Plan
+    from .stated import Walk
     from .stats import StatsTable
     from .verifier import VerifyReport
 
@@ -237,6 +240,32 @@ class Names(Mapping[str, Tensor]):
 
         return manifest_of(self, threads, progress)
 
+    @cached_property
+    def modules(self) -> Module:
+        """The root of the model's modules: stated by the file, or inferred from names and shapes. See `Module`."""
+        from .modules import modules_of
+
+        return modules_of(self)
+
+    @cached_property
+    def family(self) -> Family | None:
+        """What kind of model it is, by the whole set of names: `Family`, or None."""
+        from .families import family_of
+
+        return family_of(self)
+
+    def _amounts(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+        """Role, elements and bytes of each name: columns of its `Capacity`."""
+        raise AssertionError("abstract")
+
+    def _listed(self) -> list[str]:
+        """Names of modules that the state dict itself lists, with those that have no tensors."""
+        return []
+
+    def _stated(self) -> Walk | None:
+        """The modules whose objects the file holds; None: it names no class that could be one."""
+        return None
+
     def state_dict(self) -> Names:
         """The tensors of the model itself: these, or those of the branch 'state_dict', 'model', ..."""
         names: Names = self
@@ -276,6 +305,18 @@ class Branch(Names):
 
     def _make(self, at: int, name: str) -> Tensor:
         return self._parent._make(self._places[at], name)
+
+    def _amounts(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+        roles, elements, nbytes = ([column[i] for i in self._places] for column in self._parent._amounts())
+        return roles, elements, nbytes
+
+    def _listed(self) -> list[str]:
+        n = len(self._below)
+        return [name[n:] for name in self._parent._listed() if name.startswith(self._below)]
+
+    def _stated(self) -> Walk | None:
+        walk, root = self._parent._stated(), self._below
+        return None if walk is None else walk.below(root, self._index)
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
@@ -502,6 +543,26 @@ class Checkpoint(Names):
             return capacity_of(self)
         except PthError as e:
             raise e.at(self.path) from None
+
+    def _amounts(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+        columns = self.capacity()._columns
+        return columns.roles, columns.elements, columns.nbytes
+
+    def _listed(self) -> list[str]:
+        if self._box.names is not None:
+            return []
+        from .stated import listed
+
+        return listed(self._table.graph, lambda node: self._home.thaw(self._table, node))
+
+    def _stated(self) -> Walk | None:
+        from .stated import is_class_of_modules, walk_of
+
+        named = {(module, name) for module, name, _, _ in self._table.graph.globals()}
+        if self._box.names is not None or not any(is_class_of_modules(*pair) for pair in named):
+            return None
+
+        return walk_of(self.root, self._index, self.pickle_nbytes, self.sources, self._box.constants)
 
     def plan(self, tokens: int | None = None, batch: int = 1) -> Plan:
         """What the model takes: its size at each precision, memory to run and to train it, with formulas and sources.

@@ -38,6 +38,12 @@ def _ls() -> Verb:
     return ls.VERB
 
 
+def _tree() -> Verb:
+    from .report import tree
+
+    return tree.VERB
+
+
 def _show() -> Verb:
     from .report import show
 
@@ -108,6 +114,7 @@ def _export_tensorboard() -> Verb:
 VERBS: dict[str, Callable[[], Verb]] = {
     "info": _info,
     "ls": _ls,
+    "tree": _tree,
     "show": _show,
     "stats": _stats,
     "capacity": _capacity,

@@ -349,6 +349,12 @@ class ShardedCheckpoint(Checkpoint):
         file_of = array("I", [number for number, _ in places])
         return capacity_of_several(self, [(place,) for place in places], parts, self._layout.files, file_of, more)
 
+    def _listed(self) -> list[str]:
+        return []
+
+    def _stated(self) -> None:
+        return None
+
     def audit(self, executor: Executor | None = None) -> AuditReport:
         """Of every file, and of what they and the index say differently: see `pthparse.audit`."""
         from .folders import audit_shards

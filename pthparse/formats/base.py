@@ -115,6 +115,8 @@ class Container:
         Members that hold code: filled by `remains()`.
     registered : Mapping or None
         TorchScript: class -> names of its parameters and buffers; other tensors are no part of state_dict().
+    constants : Mapping
+        TorchScript: class -> the constants that its code gives to it, and which of its tensors are `__parameters__`.
     salvage : bool
         Set before `load()`: what is whole in a file that is not is read too.
     missing : int or None
@@ -142,6 +144,7 @@ class Container:
         self.names: Mapping[str, int] | list[str] | None = None
         self.metadata: Mapping[str, str] | None = None
         self.registered: Mapping[str, frozenset[str]] | None = None
+        self.constants: Mapping[str, Mapping[str, Any]] = {}
         self.evidence: list[str] = []
         self.code: list[str] = []
         self.tensors: Any = None

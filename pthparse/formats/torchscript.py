@@ -1,6 +1,6 @@
 """TorchScript in a zip: what state_dict() has, the constants, and the containers of torch 1.0 to 1.3.
 
-The code members are read as text for two lists, `__parameters__` and `__buffers__`, and for nothing else.
+The code members are read as text for two lists, `__parameters__` and `__buffers__`, and for the constants of modules.
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ CODE_LIMIT = 1 << 26
 NAME_BYTES = 1 << 16
 CLASS = re.compile(r"^class ([A-Za-z_]\w*)\(", re.MULTILINE)
 LIST = re.compile(r"^[ \t]+__(parameters|buffers)__ = \[([^\]\n]*)\]", re.MULTILINE)
+CONSTANT = re.compile(r"^[ \t]+([A-Za-z_]\w{0,99}) : Final\[[^\n]{0,200}\] = ([^\n]{1,200})$", re.MULTILINE)
+WORDS: dict[str, Any] = {
+    "True": True,
+    "False": False,
+    "None": None,
+}
+UNREAD = object()
 STRING = re.compile(r'"([^"\n]*)"')
 
 # dataType of model.json (caffe2's TensorProto) -> torch's name.
@@ -37,6 +44,7 @@ def read_code(box: ZipContainer, constants: int) -> None:
     box.parts["constants"] = (box.read_tensors(graph, store), box.pickles[-1])
     box.folder = "data/"
     registered: dict[str, frozenset[str]] = {}
+    constants_of: dict[str, dict[str, Any]] = {}
     listed = False
     code = box.prefix + "code/"
     left = CODE_LIMIT
@@ -52,10 +60,16 @@ def read_code(box: ZipContainer, constants: int) -> None:
         module = name[len(code) : -len(".py")].replace("/", ".")
         for cls, body in _classes(text):
             names: set[str] = set()
+            found = {name: _constant(value) for name, value in CONSTANT.findall(body)}
+            known = {name: value for name, value in found.items() if value is not UNREAD}
             for kind, items in LIST.findall(body):
                 names.update(STRING.findall(items))
                 listed = listed or kind == "buffers"
+                if kind == "parameters":
+                    known["__parameters__"] = frozenset(STRING.findall(items))
             registered[f"{module}.{cls}"] = frozenset(names)
+            constants_of[f"{module}.{cls}"] = known
+    box.constants = constants_of
     # Before 1.7 or so nobody listed the buffers: then every tensor counts.
     box.registered = registered if listed else None
 
@@ -64,6 +78,22 @@ def _classes(text: str) -> list[tuple[str, str]]:
     starts = list(CLASS.finditer(text))
     ends = [m.start() for m in starts[1:]] + [len(text)]
     return [(m[1], text[m.end() : end]) for m, end in zip(starts, ends, strict=False)]
+
+
+def _constant(text: str) -> Any:
+    """The value of a constant that is a number, a word, a text, or a tuple or list of these; else UNREAD."""
+    if text[0] in "([" and text[-1] in ")]":
+        items = [_constant(item) for item in text[1:-1].split(", ")] if text[1:-1] else []
+        return UNREAD if UNREAD in items else tuple(items)
+    text = text.rstrip(",")
+    if text in WORDS:
+        return WORDS[text]
+    if len(text) > 1 and text[0] == text[-1] == '"' and "\\" not in text:
+        return text[1:-1]
+    try:
+        return int(text) if text.lstrip("-").isdecimal() else float(text)
+    except ValueError:
+        return UNREAD
 
 
 def read_model_json(box: ZipContainer) -> None:

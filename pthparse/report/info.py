@@ -54,6 +54,10 @@ def print_info(facts: dict[str, Any]) -> None:
     protocol = f", pickle protocol {facts['pickle_protocol']}" if facts["pickle_nbytes"] else ""
     line(f"{facts['format']} checkpoint{big}, {facts['writer']['text']} (inferred){protocol}")
     print_counts(facts)
+    if facts["family"]:
+        first, *others = facts["family"]["evidence"].split(", ")
+        more = f" and {count(len(others), 'more name')}" if others else ""
+        line(f"{facts['family']['text']} (inferred from {first}{more})")
     if facts["n_shared"]:
         names = [f"{short(s['name'])} = {short(s['same_as'])}" for s in facts["shared"][:FEW]]
         line(f"shared, counted once: {first_of(names, facts['n_shared'])}")

@@ -103,6 +103,7 @@ def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
     errors += [{"name": n, "error": e.message} for n, e in getattr(ckpt, "lost", {}).items()]
     writer = ckpt.writer
     report = ckpt.audit()
+    family = ckpt.family
     return {
         "file": path,
         "nbytes": ckpt.nbytes,
@@ -116,6 +117,7 @@ def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
         "parameters": capacity.parameters if is_model else None,
         "buffers": capacity.buffers if is_model else None,
         "model": prefix.rstrip("/"),
+        "family": family.to_dict() if family is not None else None,
         "ledger": {e.kind: e.nbytes for e in capacity.ledger()},
         "unnamed_nbytes": capacity.unnamed_bytes,
         "without_data": without_data,
