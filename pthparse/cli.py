@@ -89,6 +89,12 @@ def _convert() -> Verb:
     return convert.VERB
 
 
+def _explain() -> Verb:
+    from .report import explain
+
+    return explain.VERB
+
+
 # A new verb is a module of report/, a function and a word here. Only the one that is asked for is imported.
 VERBS: dict[str, Callable[[], Verb]] = {
     "info": _info,
@@ -102,6 +108,7 @@ VERBS: dict[str, Callable[[], Verb]] = {
     "diff": _diff,
     "hash": _hash,
     "convert": _convert,
+    "explain": _explain,
 }
 
 

@@ -1,0 +1,127 @@
+"""Part 2: what tells the names: the first opcodes of the pickle beside their bytes, or the header of safetensors."""
+
+from __future__ import annotations
+
+from .containers import LENGTH
+from .opcodes import Instruction, instructions
+from .opening import Subject, dims, hex_of, section, table
+from .words import Own, Section, Words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..checkpoint import Checkpoint
+
+MOST_OPCODES = 48
+MOST_BYTES = 1 << 20  # of a pickle that are looked at for them
+FIRST_HEX = 6  # bytes of an opcode that are shown
+HEADER_TEXT = 240  # characters of a header
+CLOSING = ("TUPLE", "LIST", "DICT", "APPENDS", "SETITEMS", "ADDITEMS", "FROZENSET", "OBJ", "INST", "POP_MARK")
+REBUILDS = ("_rebuild_tensor", "_rebuild_parameter", "_rebuild_qtensor", "_rebuild_sparse_tensor")
+
+
+def structure(subject: Subject) -> Section:
+    say, first = subject.say, subject.first
+    if first is None:
+        return section(say, 2, "structure", [say("structure.none")], {}, applies=False)
+    if first.format == "safetensors":
+        return _header(subject)
+    pickles = first._box.pickles
+    if not pickles:
+        return section(say, 2, "structure", [say("structure.no-pickle")], {"pickle": None}, applies=False)
+    pickle = pickles[0]
+    graph = pickle.graph
+    data = memoryview(graph.source)[: min(graph.end, MOST_BYTES)]
+    listed = _first_tensor(list(instructions(data, MOST_OPCODES)))
+    names = len({row[:2] for row in graph.globals()})
+    facts = {
+        "member": pickle.member,
+        "offset": pickle.offset,
+        "nbytes": graph.end,
+        "protocol": graph.proto,
+        "opcodes": graph.n_ops,
+        "globals": names,
+        "listed": [
+            {"offset": i.offset, "nbytes": i.nbytes, "bytes": i.raw.hex(" "), "opcode": i.name, "argument": _plain(i)}
+            for i in listed
+        ],
+    }
+    values = {"nbytes": graph.end, "n": graph.n_ops, "shown": len(listed), "names": names, "protocol": graph.proto}
+    rows = [(i.offset, Own(hex_of(i.raw, FIRST_HEX)), Own(i.name), _meaning(say, i)) for i in listed]
+    where = say("structure.at", offset=pickle.offset) if pickle.offset is not None else say("structure.inflated")
+    blocks = [
+        say("structure.pickle", member=pickle.member or say("structure.file"), where=where, **values),
+        table(say, ("head.byte", "head.raw", "head.opcode", "head.does"), "rlll", rows),
+        _together(subject, first) if listed and listed[-1].name == "REDUCE" else None,
+        say("structure.more", n=graph.n_ops - len(listed)) if graph.n_ops > len(listed) else None,
+        say("structure.danger", **values),
+    ]
+    return section(say, 2, "structure", blocks, facts)
+
+
+def _first_tensor(listed: list[Instruction]) -> list[Instruction]:
+    """Up to the call that makes the first tensor: that is no deeper in marks than the name of what is called."""
+    depth, level = 0, None
+    for n, i in enumerate(listed):
+        depth += (i.name == "MARK") - (i.name in CLOSING)
+        if level is None and isinstance(i.argument, str) and i.argument.rpartition(" ")[2].startswith(REBUILDS):
+            level = depth
+        if i.name == "REDUCE" and depth == level:
+            return listed[: n + 1]
+    return listed
+
+
+def _together(subject: Subject, first: Checkpoint) -> Own | None:
+    """The first tensor, as the opcodes told it."""
+    t = next(iter(first.values()), None)
+    if t is None or t.kind != "dense" or t._storage is None or t.error is not None:
+        return None
+    key = str(t.table.storage(t._storage)[1])
+    told = {"name": subject.name(t), "dtype": t.dtype, "shape": dims(t.shape), "stride": dims(t._strides)}
+    return subject.say("structure.together", key=key, skip=t.storage_offset, **told)
+
+
+def _plain(i: Instruction) -> Any:
+    return i.argument.hex() if isinstance(i.argument, bytes) else i.argument
+
+
+def _meaning(say: Words, i: Instruction) -> str:
+    argument = i.argument
+    if isinstance(argument, bytes):
+        argument = Own(hex_of(argument))
+    if i.name == "GLOBAL":
+        key = f"global.{argument.rpartition(' ')[2]}"
+        argument = argument.replace(" ", ".", 1)
+        if say.has(key):
+            return Own(say.opcode(i.name, argument) + say("global", what=say(key)))
+    return say.opcode(i.name, argument)
+
+
+def _header(subject: Subject) -> Section:
+    """safetensors: its header is JSON."""
+    say, first = subject.say, subject.first
+    assert first is not None
+    box = first._box
+    text = bytes(box.source.window(LENGTH, 4 * HEADER_TEXT)).decode("utf-8", "replace")
+    text = text[: max(0, min(HEADER_TEXT, box.header.json_end - LENGTH))]
+    facts = {
+        "member": "header",
+        "offset": LENGTH,
+        "nbytes": box.header.json_end - LENGTH,
+        "tensors": len(first),
+        "text": text,
+        "length_bytes": bytes(box.source.window(0, LENGTH)).hex(" "),
+    }
+    blocks = [
+        say(
+            "structure.header",
+            raw=Own(facts["length_bytes"]),
+            n=box.data_start - LENGTH,
+            json=facts["nbytes"],
+            tensors=len(first),
+        ),
+        Own(say.escaped(text) + (" ..." if box.header.json_end - LENGTH > len(text) else "")),
+        say("structure.header.note", start=box.data_start),
+    ]
+    return section(say, 2, "structure", blocks, facts)
