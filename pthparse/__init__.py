@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .sharded import Shard, ShardedCheckpoint
     from .stats import Stats, StatsTable
     from .tensor import Storage, Tensor
+    from .tour import Tour, explain
     from .values import GlobalName, Opaque
     from .verifier import DamagedTensor, VerifiedMember, VerifyReport, verify
 
@@ -70,6 +71,7 @@ _HOMES = {
     "Tensor": "tensor",
     "TensorDiff": "differ",
     "TensorHash": "manifests",
+    "Tour": "tour",
     "TruncatedError": "errors",
     "Uncompared": "differ",
     "Unhashed": "manifests",
@@ -81,6 +83,7 @@ _HOMES = {
     "build_info": "info",
     "convert": "converter",
     "diff": "differ",
+    "explain": "tour",
     "manifest": "hashes",
     "open": "checkpoint",
     "read_manifest": "manifests",
@@ -120,6 +123,7 @@ __all__ = [
     "Tensor",
     "TensorDiff",
     "TensorHash",
+    "Tour",
     "TruncatedError",
     "Uncompared",
     "Unhashed",
@@ -131,6 +135,7 @@ __all__ = [
     "build_info",
     "convert",
     "diff",
+    "explain",
     "manifest",
     "open",
     "read_manifest",

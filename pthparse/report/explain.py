@@ -34,7 +34,9 @@ OPENING = frozenset("（《「『【“‘([{")
 def explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file")
     parser.add_argument("--lang", choices=LANGUAGES, help="English or Chinese; default: zh if LC_ALL or LANG say so")
-    parser.add_argument("--part", type=int, choices=range(1, PARTS + 1), metavar="N", help=f"only this one, 1 to {PARTS}")
+    parser.add_argument(
+        "--part", type=int, choices=range(1, PARTS + 1), metavar="N", help=f"only this one, 1 to {PARTS}"
+    )
 
 
 def explain(args: argparse.Namespace) -> int:
@@ -83,19 +85,11 @@ def print_tour(tour: Tour, say: Words, path: str) -> None:
     if tour.steps:
         console.print()
         put(tour.outro, "bold")
-        print_table(console, commands(tour, path), width)
-
-
-def commands(tour: Tour, path: str) -> Table:
-    """What to try next, as it would be typed."""
-    from ..tour.words import Table
-
-    file = shlex.quote(escape(path))
-    rows = tuple(
-        (" ".join(["pthparse", *(file if word == "FILE" else shlex.quote(word) for word in words)]), text)
-        for words, text in tour.steps
-    )
-    return Table(("", ""), (False, False), rows)
+        file = shlex.quote(escape(path))
+        for words, text in tour.steps:
+            command = " ".join(["pthparse", *(file if word == "FILE" else shlex.quote(word) for word in words)])
+            console.print(Text(f"{' ' * INDENT}{command}"), soft_wrap=True)
+            put(f"{' ' * 3 * INDENT}{text}", "dim")
 
 
 # ---- text by the cells that it takes: of Chinese each character two ----
@@ -111,6 +105,9 @@ def print_table(console: Console, table: Table, width: int) -> None:
     widths = {i: max(cell_len(row[i]) for row in rows) for i in columns}
     *before, last = columns
     room = width - INDENT - sum(widths[i] + GAP for i in before)
+    if room < widths[last] and {*"".join(row[last] for row in rows)} <= {"#"}:  # no room for bars
+        *before, last = before
+        room = width
     if room < min(widths[last], LEAST):  # the last column stands below the others, rather than in a strip
         room = 0
     for n, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""A tour of a checkpoint in plain words: what stands where in the file, and what it means. Texts are in en.py and zh.py."""
+"""A tour of a checkpoint in plain words: what stands where, and what it means. Texts are in en.py and zh.py."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def tour_of(ckpt: Checkpoint, lang: str = "en", part: int | None = None) -> Tour
 
 def _steps(subject: Subject) -> Iterator[tuple[tuple[str, ...], str]]:
     say, t = subject.say, subject.example
-    if t is not None and t.name.isprintable() and len(t.name) <= LONGEST_NAME:
+    if t is not None and t.name in subject.ckpt and t.name.isprintable() and len(t.name) <= LONGEST_NAME:
         index = [*["0"] * (len(t.shape) - 1), ":4"] if t.shape else []
         yield ("show", "FILE", f"{t.name}[{', '.join(index)}]" if index and t.name else t.name), say("outro.show")
     for verb in ("ls", "capacity", "audit"):

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 FEW = 4
+# Formats whose plain values are the container's own, and not what a training loop saved.
+OWN_VALUES = ("safetensors", "pt2", "sharded", "torchscript")
 GRADIENTS = ("grad", "grads", "gradients")
 
 
@@ -19,7 +21,8 @@ def absent(subject: Subject) -> Section:
     roles = {g.name: g for g in c.groups("role")}
     moments = roles.get(OPTIMIZER)
     names = [t for t in ckpt if t.rpartition(".")[2] in GRADIENTS or t.partition("/")[0] in GRADIENTS]
-    values = {k: v for k, v in ckpt.root_values.items() if type(v) in (int, float)} if not _container_speaks(ckpt) else {}
+    values = {} if ckpt.format in OWN_VALUES else ckpt.root_values
+    values = {k: v for k, v in values.items() if type(v) in (int, float)}
     sources = [s.cls for s in ckpt.sources]
     kind = "source" if sources else "script" if ckpt.format == "torchscript" else ""
     kind = kind or ("graph" if ckpt.format == "pt2" else "classes" if ckpt.whole_module else "none")
@@ -32,7 +35,8 @@ def absent(subject: Subject) -> Section:
         "values": sorted(values)[:FEW],
     }
     yes, no = say("absent.yes"), say("absent.no")
-    progress = ", ".join(f"{say.format_field(k, '')} = {say.format_field(v, '')}" for k, v in list(values.items())[:FEW])
+    few = list(values.items())[:FEW]
+    progress = ", ".join(f"{say.format_field(k, '')} = {say.format_field(v, '')}" for k, v in few)
     rows = [
         (say("absent.numbers"), yes if c.tensors else no, say("absent.numbers.note", n=c.tensors)),
         (say("absent.code"), no if kind in ("none", "classes") else yes, say(f"absent.code.{kind}")),
@@ -45,7 +49,9 @@ def absent(subject: Subject) -> Section:
         (
             say("absent.optimizer"),
             yes if moments else no,
-            say("absent.optimizer.yes", n=moments.tensors, size=moments.nbytes) if moments else say("absent.optimizer.no"),
+            say("absent.optimizer.yes", n=moments.tensors, size=moments.nbytes)
+            if moments
+            else say("absent.optimizer.no"),
         ),
         (
             say("absent.progress"),
@@ -61,8 +67,3 @@ def absent(subject: Subject) -> Section:
         say("absent.outro", n=c.parameters) if c.parameters else None,
     ]
     return section(say, 7, "absent", blocks, facts)
-
-
-def _container_speaks(ckpt: Any) -> bool:
-    """Are its plain values those of the container, and not what a training loop saved?"""
-    return ckpt.format in ("safetensors", "pt2", "sharded", "distributed", "torchscript")

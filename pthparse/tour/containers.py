@@ -74,7 +74,7 @@ def container(subject: Subject) -> Section:
     ]
     facts["more_parts"] = hidden
     blocks.append(_region_table(say, box, shown, hidden, shift))
-    blocks.append(say(f"container.{first.format}.note") if say.has(f"container.{first.format}.note") else None)
+    blocks.append(_note(subject, box))
     blocks.append(say("container.writer", writer=first.writer.text, order=say(f"order.{first.byteorder}")))
     return section(say, 1, "container", blocks, facts)
 
@@ -95,12 +95,28 @@ def _files(subject: Subject, facts: dict[str, Any]) -> Iterator[Any]:
     facts["n_files"] = len(shards)
     yield say(f"container.{ckpt.format}", files=len(shards), size=ckpt.nbytes)
     rows = [(s.name, s.nbytes, s.tensors, say("files.error") if s.error else "") for s in shards[:MOST_FILES]]
-    if len(shards) > MOST_FILES:
-        rest = shards[MOST_FILES:]
-        rows.append(
-            (say("more", n=len(rest)), sum(s.nbytes for s in rest), sum(s.tensors for s in rest), "")  # type: ignore[arg-type]
-        )
+    rest = shards[MOST_FILES:]
+    if rest:
+        rows.append((say("more", n=len(rest)), sum(s.nbytes for s in rest), sum(s.tensors for s in rest), ""))
     yield table(say, ("head.file", "head.bytes", "head.tensors", ""), "lrrl", rows)
+
+
+def _note(subject: Subject, box: Any) -> Own | None:
+    """What is to be said of all of such a container."""
+    say = subject.say
+    if box.zip is None:
+        key = f"container.{box.format}.note"
+        return say(key) if say.has(key) else None
+    deflated = [i for i in range(len(box.zip)) if box.zip.entry(i)[3]]
+    numbers = any(_kind_of_member(box, box.zip.name(i)) == "storage" for i in deflated)
+    key = "zip.deflated" if numbers else "zip.deflated.others" if deflated else "zip.stored"
+    told = [say("zip.headers"), say(key, n=len(deflated))]
+    if any(e.kind == "alignment padding" and e.nbytes for e in subject.capacity.ledger()):
+        told.append(say("zip.padding"))
+    told.append(say("zip.directory"))
+    if box.format == "torchscript":
+        told.append(say("zip.torchscript"))
+    return Own(say.texts["space"].join(told))
 
 
 def _region_table(say: Words, box: Any, rows: list[Region | None], hidden: int, shift: int) -> Table:
@@ -185,7 +201,7 @@ def _spans(box: Any) -> list[tuple[str, int, int]]:
 
 
 def _of_tar(box: Any) -> Layout:
-    heads = []
+    heads: list[Region] = []
     for name, (offset, nbytes) in sorted(box.entries.items(), key=lambda pair: pair[1])[:MOST_PARTS]:
         text = name.decode("utf-8", "backslashreplace")
         if not heads:

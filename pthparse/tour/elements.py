@@ -54,7 +54,7 @@ class Bits(Record):
 
 
 class Place(Record):
-    """Where a storage is: in the file `path`, from byte `offset` on (None: inflated); `source` to read it by, or `data`."""
+    """Where a storage is: in the file, from byte `offset` on (None: inflated); `source` to read it by, or `data`."""
 
     path: str | None
     offset: int | None

@@ -44,12 +44,12 @@ def followed(subject: Subject) -> Section:
             {"index": list(e.index), "offset": e.offset, "bytes": e.raw.hex(" "), "value": e.value} for e in found
         ],
     }
-    values = {"name": subject.name(t), "shape": dims(t.shape), "stride": dims(t._strides), "key": key}
+    values: dict[str, Any] = {"name": subject.name(t), "shape": dims(t.shape), "stride": dims(t._strides), "key": key}
     values |= {"dtype": t.dtype, "numel": t.numel, "nbytes": t.nbytes, "itemsize": t.itemsize, "skip": t.storage_offset}
     blocks: list[Any] = [say("tensor.name", product=_product(t), **values)]
     if place.member:
         blocks.append(say("tensor.member", member=place.member, **values))
-    elif key:
+    elif key and key != t.name:
         blocks.append(say("tensor.key", **values))
     if place.offset is None:
         blocks.append(say("tensor.inflated", **values))

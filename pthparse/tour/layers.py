@@ -93,7 +93,6 @@ def linear(subject: Subject) -> Section:
         "b": None if b is None else bias,
         "y": y,
     }
-    facts = {k: _finite(v) for k, v in facts.items()}
     more = inputs - len(x)
     values = {"weight": subject.name(w), "bias": "" if b is None else b.name, "inputs": inputs, "outputs": outputs}
     values |= {"shape": dims(w.shape), "parameters": facts["parameters"], "numel": w.numel}
@@ -114,13 +113,6 @@ def linear(subject: Subject) -> Section:
         say("linear.rest", **values),
     ]
     return section(say, 4, "linear", blocks, facts)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return str(value) if isinstance(value, float) and value - value != 0 else value
 
 
 def _short(value: float) -> str:
@@ -176,7 +168,7 @@ def embedding(subject: Subject) -> Section:
         "row_nbytes": width * t.itemsize,
         "nbytes": own,
         "share": own / whole if whole else 0.0,
-        "rows": [_finite([values[i, j].value for j in range(min(COLUMNS, width))]) for i in range(min(ROWS, vocabulary))],
+        "rows": [[values[i, j].value for j in range(min(COLUMNS, width))] for i in range(min(ROWS, vocabulary))],
         "output": None,
     }
     told = {"name": subject.name(t), "vocabulary": vocabulary, "width": width, "numel": t.numel}
@@ -218,11 +210,11 @@ def _names_of(layer: Layer | None) -> tuple[str, ...]:
 def _output_of(subject: Subject, t: Tensor) -> tuple[Layer | None, str]:
     """The layer that makes a number for each token: of its own, or, by its name, the embedding once more."""
     for other in subject.tensors:
-        if other.name != t.name and other.table is t.table and _same(other, t):
+        if other.name != t.name and other.kind == "dense" and other.table is t.table and _same(other, t):
             return None, other.name
     alike = [one for one in linears(subject) if one.weight.shape == t.shape and one.weight.name != t.name]
     named = [one for one in alike if one.module.lower().rpartition(".")[2].endswith(OUTPUT_WORDS)]
-    return (named or [None])[-1], ""
+    return named[-1] if named else None, ""
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..tensor import Tensor
 
 MOST_LOOKED_AT = 20_000  # tensors, in search of one to show
+MOST_MADE_OF = 100  # tensors made of others, in search of one of those
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
@@ -56,7 +57,8 @@ class Subject:
         """The tensor that is followed: the first float32, or of the next best type."""
         found = [t for t in self.tensors if readable(t)]
         if not found:
-            found = [t for t in islice(self.ckpt.values(), MOST_LOOKED_AT) if readable(t)]
+            others = [*self.tensors[:MOST_MADE_OF], *islice(self.ckpt.values(), MOST_MADE_OF)]
+            found = [leaf for t in others for leaf in _leaves(t) if readable(leaf)]
 
         def worth(t: Tensor) -> tuple[bool, int]:
             order = DTYPES.index(t.dtype) if t.dtype in DTYPES else len(DTYPES) + (t.dtype not in FLOATS)
@@ -64,18 +66,30 @@ class Subject:
 
         return min(found, key=worth, default=None)
 
-    def kind_of(self, module: str) -> tuple[str, str]:
-        """What class the module tree says a module is of, and on what basis; ('', 'unknown') where there is none."""
+    @cached_property
+    def _kinds(self) -> dict[str, tuple[str, str]]:
+        """Class and basis of each module that the module tree has."""
         try:
-            tree = getattr(self.ckpt, "modules", None)
-            found = None if tree is None else tree.find(module)
-        except (PthError, LookupError):
-            found = None
-        return ("", "unknown") if found is None else (found.kind, found.basis)
+            root: Any = getattr(self.ckpt.state_dict(), "modules", None)
+            return {} if root is None else {m.name: (m.kind, m.basis) for m in islice(root.walk(), MOST_LOOKED_AT)}
+        except PthError:
+            return {}
+
+    def kind_of(self, module: str) -> tuple[str, str]:
+        """What class a module is of, and on whose word; ('', 'unknown') where the module tree says nothing."""
+        return self._kinds.get(module[len(self.ckpt.state_dict().prefix) :], ("", "unknown"))
 
     def name(self, t: Any) -> str:
         """Of a tensor; a bare one has none."""
         return t.name or self.say("no-name")
+
+
+def _leaves(t: Any) -> list[Tensor]:
+    """The tensors with bytes of their own that it is made of."""
+    try:
+        return [] if t.error is not None else list(t.leaves())
+    except PthError:
+        return []
 
 
 def hex_of(raw: bytes, most: int = 8) -> str:
@@ -88,9 +102,9 @@ def dims(shape: Any) -> Own:
 
 
 def section(
-    say: Words, part: int, key: str, blocks: list[Any], facts: dict[str, Any], applies: bool = True
+    say: Words, part: int, key: str, blocks: list[Any], facts: dict[str, Any], applies: bool = True, title: str = ""
 ) -> Section:
-    return Section(part, key, say(f"{key}.title"), applies, tuple(b for b in blocks if b), facts)
+    return Section(part, key, say(title or f"{key}.title"), applies, tuple(b for b in blocks if b), facts)
 
 
 def table(say: Words, heads: tuple[str, ...], right: str, rows: list[tuple[Any, ...]]) -> Table:

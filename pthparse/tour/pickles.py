@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
     from ..checkpoint import Checkpoint
 
-MOST_OPCODES = 48
+MOST_OPCODES = 64
 MOST_BYTES = 1 << 20  # of a pickle that are looked at for them
 FIRST_HEX = 6  # bytes of an opcode that are shown
+LARGE = 10**18  # of a number that is shown in decimal
 HEADER_TEXT = 240  # characters of a header
 CLOSING = ("TUPLE", "LIST", "DICT", "APPENDS", "SETITEMS", "ADDITEMS", "FROZENSET", "OBJ", "INST", "POP_MARK")
 REBUILDS = ("_rebuild_tensor", "_rebuild_parameter", "_rebuild_qtensor", "_rebuild_sparse_tensor")
@@ -32,8 +33,12 @@ def structure(subject: Subject) -> Section:
         return section(say, 2, "structure", [say("structure.no-pickle")], {"pickle": None}, applies=False)
     pickle = pickles[0]
     graph = pickle.graph
-    data = memoryview(graph.source)[: min(graph.end, MOST_BYTES)]
-    listed = _first_tensor(list(instructions(data, MOST_OPCODES)))
+    length = min(graph.end, MOST_BYTES)
+    if pickle.offset is None:  # inflated
+        data = memoryview(graph.source)[:length]
+    else:
+        data = memoryview(first._box.source.window(pickle.offset, length))
+    listed, made = _first_tensor(list(instructions(data, MOST_OPCODES)))
     names = len({row[:2] for row in graph.globals()})
     facts = {
         "member": pickle.member,
@@ -47,29 +52,33 @@ def structure(subject: Subject) -> Section:
             for i in listed
         ],
     }
-    values = {"nbytes": graph.end, "n": graph.n_ops, "shown": len(listed), "names": names, "protocol": graph.proto}
+    values = {"nbytes": graph.end, "n": graph.n_ops, "names": names, "protocol": graph.proto}
+    known = f"structure.which.{first.format}"
+    member = say(known) if say.has(known) else pickle.member or say("structure.file")
+    more = graph.n_ops - len(listed)
     rows = [(i.offset, Own(hex_of(i.raw, FIRST_HEX)), Own(i.name), _meaning(say, i)) for i in listed]
     where = say("structure.at", offset=pickle.offset) if pickle.offset is not None else say("structure.inflated")
     blocks = [
-        say("structure.pickle", member=pickle.member or say("structure.file"), where=where, **values),
+        say("structure.pickle", member=member, where=where, **values),
+        say("structure.shown.tensor" if made else "structure.shown", shown=len(listed)),
         table(say, ("head.byte", "head.raw", "head.opcode", "head.does"), "rlll", rows),
-        _together(subject, first) if listed and listed[-1].name == "REDUCE" else None,
-        say("structure.more", n=graph.n_ops - len(listed)) if graph.n_ops > len(listed) else None,
+        _together(subject, first) if made else None,
+        say("structure.more", n=more) if more > 0 else None,
         say("structure.danger", **values),
     ]
     return section(say, 2, "structure", blocks, facts)
 
 
-def _first_tensor(listed: list[Instruction]) -> list[Instruction]:
-    """Up to the call that makes the first tensor: that is no deeper in marks than the name of what is called."""
+def _first_tensor(listed: list[Instruction]) -> tuple[list[Instruction], bool]:
+    """Up to the call that makes the first tensor, if it is among them: no deeper in marks than what is called."""
     depth, level = 0, None
     for n, i in enumerate(listed):
         depth += (i.name == "MARK") - (i.name in CLOSING)
         if level is None and isinstance(i.argument, str) and i.argument.rpartition(" ")[2].startswith(REBUILDS):
             level = depth
         if i.name == "REDUCE" and depth == level:
-            return listed[: n + 1]
-    return listed
+            return listed[: n + 1], True
+    return listed, False
 
 
 def _together(subject: Subject, first: Checkpoint) -> Own | None:
@@ -88,6 +97,8 @@ def _plain(i: Instruction) -> Any:
 
 def _meaning(say: Words, i: Instruction) -> str:
     argument = i.argument
+    if isinstance(argument, int) and abs(argument) >= LARGE:  # shortened, as texts are
+        argument = hex(argument)
     if isinstance(argument, bytes):
         argument = Own(hex_of(argument))
     if i.name == "GLOBAL":
@@ -102,7 +113,7 @@ def _header(subject: Subject) -> Section:
     """safetensors: its header is JSON."""
     say, first = subject.say, subject.first
     assert first is not None
-    box = first._box
+    box: Any = first._box
     text = bytes(box.source.window(LENGTH, 4 * HEADER_TEXT)).decode("utf-8", "replace")
     text = text[: max(0, min(HEADER_TEXT, box.header.json_end - LENGTH))]
     facts = {
@@ -121,7 +132,7 @@ def _header(subject: Subject) -> Section:
             json=facts["nbytes"],
             tensors=len(first),
         ),
-        Own(say.escaped(text) + (" ..." if box.header.json_end - LENGTH > len(text) else "")),
+        Own(say.escaped(text).replace("},", "},\n") + (" ..." if facts["nbytes"] > len(text) else "")),
         say("structure.header.note", start=box.data_start),
     ]
-    return section(say, 2, "structure", blocks, facts)
+    return section(say, 2, "structure", blocks, facts, title="structure.title.header")

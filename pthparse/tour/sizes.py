@@ -14,6 +14,7 @@ MOST_MODULES = 6
 BAR = 24
 PIECES = 4  # that a file is cut into, for the sake of the example
 COMMON_LIMIT = 5_000_000_000  # bytes of one file that writers often allow
+WORTH_CUTTING = 10_000  # bytes
 LONGEST = 100_000  # tensors that are packed for the example
 
 
@@ -63,11 +64,12 @@ def sizes(subject: Subject) -> Section:
         shown.append((more, rest, say.share(rest, c.file_bytes), Own("#" * round(BAR * rest / c.file_bytes))))
     if len(modules) > 1:
         blocks += [say("sizes.shares"), table(say, ("head.module", "head.bytes", "head.share", ""), "lrrl", shown)]
-    blocks.append(say("sizes.else", share=(other, c.file_bytes), **values))
+    blocks.append(say("sizes.whole", **values))
     kinds = [(kind, n) for kind, n in ledger.items() if n]
     lines = [(say(f"ledger.{kind}"), n, say(f"ledger.{kind}.means")) for kind, n in kinds]
     lines.append((say("ledger.sum"), c.file_bytes, say("ledger.sum.means")))
     blocks.append(table(say, ("", "head.bytes", "head.meaning"), "lrl", lines))
+    blocks.append(say("sizes.else", share=(other, c.file_bytes), **values) if c.tensors else None)
     if c.wasted:
         blocks.append(say("sizes.unused", n=c.wasted))
     blocks += _units(subject, facts)
@@ -85,7 +87,12 @@ def _units(subject: Subject, facts: dict[str, Any]) -> list[Any]:
     values |= {"d": Own(f"{n / 1000**power:.2f}"), "b": Own(f"{n / 1024**power:.2f}")}
     values |= {"more": Own(f"{100 * (1024**power / 1000**power - 1):.2f}")}
     blocks = [say("units.both", **values)]
-    facts["unit"] = {"decimal": decimal, "binary": binary, "decimal_size": n / 1000**power, "binary_size": n / 1024**power}
+    facts["unit"] = {
+        "decimal": decimal,
+        "binary": binary,
+        "decimal_size": n / 1000**power,
+        "binary_size": n / 1024**power,
+    }
     digits = len(str(c.parameters)) - 2
     size = next((g.nbytes / g.elements for g in c.groups("dtype")[:1] if g.elements), 0)
     rounded = c.parameters // 10**digits * 10**digits if digits > 0 else c.parameters
@@ -113,13 +120,13 @@ def pieces(subject: Subject) -> Section:
         facts["files"] = len(shards)
         largest = max((s.nbytes for s in shards), default=0)
         blocks.append(say("pieces.here", n=len(shards), size=c.file_bytes, largest=largest))
-    elif c.tensor_bytes and c.tensors > 1:
+    else:
+        fits = "pieces.fits" if c.file_bytes <= COMMON_LIMIT else "pieces.large"
+        blocks.append(say(fits, size=c.file_bytes, limit=COMMON_LIMIT, n=-(-c.file_bytes // COMMON_LIMIT)))
+    if not subject.several and c.tensor_bytes >= WORTH_CUTTING and c.tensors >= PIECES:
         limit = _round_up(-(-c.tensor_bytes // PIECES))
         files = _packed([n for _, _, _, n in c.each()][:LONGEST], limit)
         facts |= {"limit": limit, "files": [{"nbytes": n, "tensors": k} for n, k in files]}
-        fits = "pieces.fits" if c.file_bytes <= COMMON_LIMIT else "pieces.large"
-        usual = -(-c.file_bytes // COMMON_LIMIT)
-        blocks.append(say(fits, size=c.file_bytes, limit=COMMON_LIMIT, n=usual))
         rows: list[tuple[Any, ...]] = [
             (Own(f"{i:05d}-of-{len(files):05d}"), k, n) for i, (n, k) in enumerate(files[: 2 * PIECES], 1)
         ]

@@ -7,14 +7,14 @@ from string import Formatter
 
 from ..errors import escape
 from ..record import Record
-from ..report.text import cut, share
+from ..report.text import share
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 LANGUAGES = ("en", "zh")
-NAME = 48  # characters of a text out of a file
+NAME = 40  # cells of a text out of a file
 
 
 class Own(str):
@@ -23,11 +23,25 @@ class Own(str):
     __slots__ = ()
 
 
+def shortened(text: str) -> str:
+    """The middle goes, the ends stay. A character of Chinese takes two cells."""
+    from rich.cells import cell_len
+
+    if cell_len(text) <= NAME:
+        return text
+    head, tail = "", ""
+    while cell_len(head) < NAME // 2 - 2:
+        head += text[len(head)]
+    while cell_len(tail) < NAME // 2 - 2:
+        tail = text[-1 - len(tail)] + tail
+    return f"{head}...{tail}"
+
+
 class Words(Formatter):
     """A language.
 
-    Texts are templates: `{n}` is a number with separators, or a text out of a file, escaped and shortened; `{n:d}` has no
-    separators; `{n:#byte}` counts, `{n:#size}` has both units, `{pair:#share}` is the per cent that one number is of
+    Texts are templates: `{n}` is a number with separators, or a text out of a file, escaped and shortened; `{n:d}` has
+    no separators; `{n:#byte}` counts, `{n:#size}` has both units, `{pair:#share}` is what per cent one number is of
     another.
     """
 
@@ -68,7 +82,7 @@ class Words(Formatter):
         if isinstance(value, Own):
             return value
         if isinstance(value, str):
-            return cut(escape(value[: 4 * NAME] if len(value) > 8 * NAME else value), NAME)
+            return shortened(escape(value if len(value) <= 2 * NAME else f"{value[:NAME]}...{value[-NAME:]}"))
         if spec == "#share":
             return share(*value)
         if spec == "#size":

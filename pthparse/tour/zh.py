@@ -18,11 +18,13 @@ NOUNS = {
 TEXTS = {
     # ---- around it ----
     "comma": "、",
+    "space": "",
     "size": "{exact}（{decimal}，{binary}）",
     "more": "（另有 {n} 项）",
     "no-name": "（没有名字）",
     "title": "{size:#size}",
-    "intro": "下面从第一个字节开始，带你把这个文件走一遍；字节从 0 数起。文中的每个数字都是从文件里读出来的，或者由此算出来的；文件里的任何代码都没有被执行。",
+    "intro": "下面从第一个字节开始，带你把这个文件走一遍；字节从 0 数起。文中的每个数字都是从文件里读出来的，或者由此"
+    "算出来的；文件里的任何代码都没有被执行。",
     "part": "{part}. {title}",
     "left-out": "这个文件里没有",
     "outro": "接下来可以试试：",
@@ -63,25 +65,36 @@ TEXTS = {
     # ---- 1: the container ----
     "container.title": "容器：一个文件，装着许多成员",
     "container.none": "其中没有一个文件能读出来。",
-    "container.first": "每个文件都是一个完整的检查点。下面打开第一个能读的：{file}，从它的第 {offset} 字节起，共 {size:#size}。",
-    "container.sharded": "这个模型分成 {files:#file}存放，合计 {size:#size}。旁边可能还有一个索引：一小段 JSON，写明每个张量在哪个文件里。",
-    "container.distributed": "这个模型由多个进程一起保存，各写各的那一份：{files:#file}，合计 {size:#size}。旁边的 .metadata "
-    "记着每个张量的每一块放在哪个文件的什么位置。",
-    "container.deepspeed": "这是 DeepSpeed 训练时保存的：{files:#file}，合计 {size:#size}。模型权重在其中一个文件里，优化器的数据分摊在其余文件里。",
-    "container.zip": "开头几个字节是 {head}，按 ASCII 读就是“PK”：它其实是一个 zip 压缩包，和普通的 .zip 一样。从 1.6 版起，torch.save "
-    "写的都是 zip，不管文件名以什么结尾（.pth、.pt、.bin、.ckpt）。里面有 {members:#part}：一个 pickle 说明有哪些东西，其余大多是纯数字，每块存储（storage）一个成员。",
-    "container.zip.note": "每个成员前面都有一个像第一行那样的头，后面跟着校验和。内容没有压缩，中间填充了一些字节，让数据从整齐的位置开始，"
-    "程序不用复制就能直接使用。zip 是从末尾开始读的：末尾的目录写着每个成员从哪里开始。",
-    "container.torchscript": "开头几个字节是 {head}：它是一个 zip 压缩包，从成员可以看出是 TorchScript。里面有 {members:#part}：除了普通检查点都有的数字，"
-    "还有模型的代码，以文本形式存放。",
-    "container.torchscript.note": "TorchScript 是连同程序一起保存的模型。程序在这里只是文本，没有执行。",
-    "container.pt2": "开头几个字节是 {head}：它是 torch.export 写的 zip 压缩包，里面有 {members:#part}：用 JSON 表示的计算图，以及以原始字节存放的权重。",
-    "container.legacy": "开头几个字节是 {head}，不是 zip：这是 1.5 版及更早的 torch.save 写的数据流。五个 pickle 一个接一个，后面是全部数字。"
-    "它没有目录，只能从头读起。",
-    "container.legacy.note": "每块存储前面有 8 个字节，写着它有多少个元素。数据没有对齐，也没有校验和：后来改用 zip，这就是原因之一。",
-    "container.tar": "它是一个 tar 归档，0.1.9 版及更早的 torch.save 就是这样写的。tar 由 512 字节的块组成：先用一块写成员的名字和大小，再放成员本身。",
-    "container.safetensors": "它是 safetensors 文件，最简单的一种容器：先用 8 个字节写头的长度，接着是头（一段 JSON 文本），然后张量一个挨一个地排下去。"
-    "里面没有 pickle，也没有代码。",
+    "container.first": "每个文件都是一个完整的检查点。下面打开第一个能读的：{file}，从它的第 {offset} 字节起，共"
+    " {size:#size}。",
+    "container.sharded": "这个模型分成 {files:#file}存放，合计 {size:#size}。旁边可能还有一个索引：一小段 JSON，写明每"
+    "个张量在哪个文件里。",
+    "container.distributed": "这个模型由多个进程一起保存，各写各的那一份：{files:#file}，合计 {size:#size}。旁边的"
+    " .metadata 记着每个张量的每一块放在哪个文件的什么位置。",
+    "container.deepspeed": "这是 DeepSpeed 训练时保存的：{files:#file}，合计 {size:#size}。模型权重在其中一个文件里，"
+    "优化器的数据分摊在其余文件里。",
+    "container.zip": "开头几个字节是 {head}，按 ASCII 读就是“PK”：它其实是一个 zip 压缩包，和普通的 .zip 一样。从 1.6 "
+    "版起，torch.save 写的都是 zip，不管文件名以什么结尾（.pth、.pt、.bin、.ckpt）。里面有 {members:#part}：一个"
+    " pickle 说明有哪些东西，其余大多是纯数字，每块存储（storage）一个成员。",
+    "zip.headers": "每个成员前面都有一个像第一行那样的头。",
+    "zip.stored": "内容没有压缩。",
+    "zip.deflated": "有 {n:#part}是压缩的；torch 写的时候不压缩，所以这个 zip 至少有一部分是别的程序做的。",
+    "zip.deflated.others": "数字没有压缩；其余成员里有 {n} 个是压缩的。",
+    "zip.padding": "中间填充了一些字节，让数据从整齐的位置开始，程序不用复制就能直接使用。",
+    "zip.directory": "zip 是从末尾开始读的：末尾的目录写着每个成员从哪里开始。",
+    "zip.torchscript": "TorchScript 是连同程序一起保存的模型。程序在这里只是文本，没有执行。",
+    "container.torchscript": "开头几个字节是 {head}：它是一个 zip 压缩包，从成员可以看出是 TorchScript。里面有"
+    " {members:#part}：除了普通检查点都有的数字，还有模型的代码，以文本形式存放。",
+    "container.pt2": "开头几个字节是 {head}：它是 torch.export 写的 zip 压缩包，里面有 {members:#part}：用 JSON 表示的"
+    "计算图，以及以原始字节存放的权重。",
+    "container.legacy": "开头几个字节是 {head}，不是 zip：这是 1.5 版及更早的 torch.save 写的数据流。五个 pickle 一个"
+    "接一个，后面是全部数字。它没有目录，只能从头读起。",
+    "container.legacy.note": "每块存储前面有 8 个字节，写着它有多少个元素。数据没有对齐，也没有校验和：后来改用 zip，"
+    "这就是原因之一。",
+    "container.tar": "它是一个 tar 归档，0.1.9 版及更早的 torch.save 就是这样写的。tar 由 512 字节的块组成：先用一块写"
+    "成员的名字和大小，再放成员本身。",
+    "container.safetensors": "它是 safetensors 文件，最简单的一种容器：先用 8 个字节写头的长度，接着是头（一段 JSON 文"
+    "本），然后张量一个挨一个地排下去。里面没有 pickle，也没有代码。",
     "container.pickle": "它只是一个 pickle，由 Python 的 pickle.dump 写成。张量的数字就放在 pickle 里面。",
     "container.writer": "写文件的程序：{writer}（由上面这些特征推断）。一个数的几个字节如何排列：{order}。",
     "order.little": "低位字节在前（小端序）",
@@ -118,22 +131,28 @@ TEXTS = {
     "region.trailing": "后面多出来的字节，不属于任何内容",
     # ---- 2: the pickle ----
     "structure.title": "pickle：一段拼出名字的小程序",
+    "structure.title.header": "头：用 JSON 写的名字、类型和位置",
     "structure.none": "没有任何部分能读出来。",
     "structure.no-pickle": "这个文件里没有 pickle：名字、类型和形状写在 JSON 文本里，而 JSON 只能装数据。",
     "structure.file": "文件本身",
+    "structure.which.legacy": "五个里的第四个",
     "structure.at": "在文件的第 {offset} 字节处",
     "structure.inflated": "在文件里是压缩的",
-    "structure.pickle": "pickle 就是 {member}（{where}）：{nbytes:#byte}，{n:#opcode}，协议版本 {protocol}。它是写给一台极小的虚拟机的程序：这台机器有一个栈"
-    "（摞在一起的值）和一个备忘表（存起来以后再用的值），大多数指令不是往栈上放东西，就是从栈上取东西。下面是前 {shown:#opcode}，到第一个张量为止；"
-    "字节位置从 pickle 的开头算起。",
-    "structure.together": "连起来读：{name} 是一个类型为 {dtype}、形状为 {shape} 的张量；它的数字在存储 {key} 里，从第 {skip} 个元素开始，步长为 {stride}。",
+    "structure.pickle": "pickle 就是 {member}（{where}）：{nbytes:#byte}，{n:#opcode}，协议版本 {protocol}。它是写给一"
+    "台极小的虚拟机的程序：这台机器有一个栈（摞在一起的值）和一个备忘表（存起来以后再用的值），大多数指令不是往栈上放"
+    "东西，就是从栈上取东西。",
+    "structure.shown": "下面是前 {shown:#opcode}；字节位置从 pickle 的开头算起。",
+    "structure.shown.tensor": "下面是前 {shown:#opcode}，到第一个张量为止；字节位置从 pickle 的开头算起。",
+    "structure.together": "连起来读：{name} 是一个类型为 {dtype}、形状为 {shape} 的张量；它的数字在存储 {key} 里，从第"
+    " {skip} 个元素开始，步长为 {stride}。",
     "structure.more": "后面还有 {n} 条，大多是为其余张量重复同样的步骤；最后一条是 STOP。",
-    "structure.danger": "这段程序提到了 {names:#name}，都是类或函数（GLOBAL 或 STACK_GLOBAL），并且说：调用它（REDUCE）。Python 自带的 pickle "
-    "会照着名字去找，找到什么就调用什么，所以陌生人给的检查点可能有危险。pthparse 只把名字当文本读，什么都不调用。还要注意这里没有什么：没有权重的数字。"
-    "pickle 只说它们在哪块存储里。",
-    "structure.header": "开头 8 个字节是 {raw}：低位在前，读成一个数是 {n}。后面就是这么长的头（其中 JSON 文本 {json} 字节），描述了 {tensors:#tensor}。它是这样开头的：",
-    "structure.header.note": "先是名字，然后是每个张量的类型（F32 就是 float32）、形状，以及起止位置；位置从头的末尾算起，也就是文件的第 {start} 字节。"
-    "JSON 只是数据，调用不了任何东西：这个格式就是为此设计的。",
+    "structure.danger": "这段程序提到了 {names:#name}，都是类或函数（GLOBAL 或 STACK_GLOBAL），并且说：调用它（REDUCE"
+    "）。Python 自带的 pickle 会照着名字去找，找到什么就调用什么，所以陌生人给的检查点可能有危险。pthparse 只把名字当"
+    "文本读，什么都不调用。还要注意这里没有什么：没有权重的数字。pickle 只说它们在哪块存储里。",
+    "structure.header": "开头 8 个字节是 {raw}：低位在前，读成一个数是 {n}。后面就是这么长的头（其中 JSON 文本 {json} "
+    "字节），描述了 {tensors:#tensor}。它是这样开头的：",
+    "structure.header.note": "先是名字，然后是每个张量的类型（F32 就是 float32）、形状，以及起止位置；位置从头的末尾算"
+    "起，也就是文件的第 {start} 字节。JSON 只是数据，调用不了任何东西：这个格式就是为此设计的。",
     "global": "：{what}",
     "global.OrderedDict": "保持顺序的字典",
     "global._rebuild_tensor_v2": "用一块存储造出张量的函数",
@@ -153,18 +172,23 @@ TEXTS = {
     "tensor.title": "跟踪一个张量：从名字到数字",
     "tensor.none": "没有哪个张量的数字可以逐个展示（一个都没有，或者都不带数据，或是稀疏、嵌套、少见的类型）。",
     "tensor.unreadable": "它的数字读不出来：{error}",
-    "tensor.name": "它的名字是 {name}。pickle 里写着：类型 {dtype}，形状 {shape}，步长 {stride}。也就是 {product} 个元素，每个 {itemsize:#byte}，共 {nbytes:#byte}。",
+    "tensor.name": "它的名字是 {name}。文件里写着：类型 {dtype}，形状 {shape}，步长 {stride}。也就是 {product} 个元素"
+    "，每个 {itemsize:#byte}，共 {nbytes:#byte}。",
     "tensor.member": "它的存储编号是 {key}，所以它的字节在成员 {member} 里。",
     "tensor.key": "它的存储编号是 {key}。",
     "tensor.start": "这块存储从文件的第 {begin} 字节开始，张量就从其中的第一个元素开始（存储偏移 {skip}）。",
-    "tensor.offset": "这块存储从文件的第 {begin} 字节开始。这个张量是其中的一个视图，跳过 {skip:#element}，从第 {first} 字节开始。",
+    "tensor.offset": "这块存储从文件的第 {begin} 字节开始。这个张量是其中的一个视图，跳过 {skip:#element}，从第"
+    " {first} 字节开始。",
     "tensor.inflated": "这块存储在文件里是压缩的，字节没有自己的位置；这里先解压再看。",
     "tensor.file": "所在的文件是 {file}。",
-    "tensor.address": "步长说的是沿着每个轴走一步要跨过多少个元素。所以元素 {index} 在 {begin} + {itemsize} x ({steps}) = 第 {at} 字节。",
+    "tensor.address": "步长说的是沿着每个轴走一步要跨过多少个元素。所以元素 {index} 在 {begin} + {itemsize} x "
+    "({steps}) = 第 {at} 字节。",
     "tensor.little": "一个数的几个字节，低位在前（小端序）：要从右往左读。",
     "tensor.big": "一个数的几个字节，高位在前（大端序）。",
-    "tensor.integer": "这个类型是 {bits} 位的整数：{itemsize:#byte}加在一起，每个字节的分量是低一位字节的 256 倍。没有指数。",
-    "tensor.quantized": "它是量化的：每个元素是一个小整数，代表（整数 - 零点）x 缩放系数。第一个元素：({q} - {zero}) x {scale} = {value}。",
+    "tensor.integer": "这个类型是 {bits} 位的整数：{itemsize:#byte}加在一起，每个字节的分量是低一位字节的 256 倍。没有"
+    "指数。",
+    "tensor.quantized": "它是量化的：每个元素是一个小整数，代表（整数 - 零点）x 缩放系数。第一个元素：({q} - {zero}) "
+    "x {scale} = {value}。",
     "bits.split": "字节怎样变成数？元素 {index} 的字节按高位在前写是 {turned}，共 {n} 位，分成三段：",
     "bits.sign": "符号",
     "bits.exponent": "指数",
@@ -181,9 +205,10 @@ TEXTS = {
     # ---- 4: y = Wx + b ----
     "linear.title": "权重和偏置：y = Wx + b",
     "linear.none": "看不出其中有线性层：没有哪个浮点矩阵的每一行都配有一个偏置（矩阵共 {n} 个）。",
-    "linear.intro": "{weight} 是形状为 {shape} 的矩阵 W，{bias} 是含 {outputs:#number}的向量 b。这样的一层收到 {inputs:#number}（x），算出 {outputs:#number}（y）：y = Wx + b。"
-    "W 的每一行管一个输出。",
-    "linear.intro.plain": "{weight} 是形状为 {shape} 的矩阵 W。这样的一层收到 {inputs:#number}（x），算出 {outputs:#number}（y）：y = Wx，没有偏置。W 的每一行管一个输出。",
+    "linear.intro": "{weight} 是形状为 {shape} 的矩阵 W，{bias} 是含 {outputs:#number}的向量 b。这样的一层收到"
+    " {inputs:#number}（x），算出 {outputs:#number}（y）：y = Wx + b。W 的每一行管一个输出。",
+    "linear.intro.plain": "{weight} 是形状为 {shape} 的矩阵 W。这样的一层收到 {inputs:#number}（x），算出"
+    " {outputs:#number}（y）：y = Wx，没有偏置。W 的每一行管一个输出。",
     "linear.basis.stated": "文件自己写明了 {module} 是线性层。",
     "linear.basis.inferred": "说 {module} 是线性层，是从名字和形状推断的，文件里并没有写。",
     "linear.basis.shape": "说 {module} 是线性层，是从形状推断的，文件里并没有写。",
@@ -198,25 +223,28 @@ TEXTS = {
     # ---- 5: the embedding ----
     "embedding.title": "嵌入层：一个词元一行",
     "embedding.none": "看不出其中有词元的表：没有哪个矩阵的名字像 embed.weight。",
-    "embedding.intro": "{name} 是一张表：{vocabulary} 行，词表里每个词元占一行；{width} 列。语言模型看不到文字，只看到词元的编号；编号 i 变成第 i 行，也就是一个 {width} 维的向量。"
-    "所谓嵌入就是查表，不需要任何计算。",
+    "embedding.intro": "{name} 是一张表：{vocabulary} 行，词表里每个词元占一行；{width} 列。语言模型看不到文字，只看到"
+    "词元的编号；编号 i 变成第 i 行，也就是一个 {width} 维的向量。所谓嵌入就是查表，不需要任何计算。",
     "embedding.basis.name": "（由名字推断。）",
     "embedding.basis.inferred": "（由名字和形状推断。）",
     "embedding.basis.stated": "（文件自己写明了。）",
-    "embedding.row": "一行是 {width} x {itemsize} = {row:#byte}，所以相邻两行的起点相距 {row} 字节。0 号词元是哪个词，文件里没有写：那是分词器的事。",
+    "embedding.row": "一行是 {width} x {itemsize} = {row:#byte}，所以相邻两行的起点相距 {row} 字节。0 号词元是哪个词，"
+    "文件里没有写：那是分词器的事。",
     "embedding.size": "词表大小 x 维度：{product} 个参数，{nbytes:#byte}，占文件的 {share:#share}。",
     "embedding.tied": "{output} 是同一张表的另一个名字（权重绑定）：输出层用的就是这些字节，文件里只存一份。",
-    "embedding.output": "模型的另一头，{output} 做相反的事：给 {vocabulary} 个词元各算出一个数。所以它和嵌入层一样大：{n:#parameter}，占文件的 {out:#share}，"
-    "嵌入层占 {share:#share}。",
+    "embedding.output": "模型的另一头，{output} 做相反的事：给 {vocabulary} 个词元各算出一个数。所以它和嵌入层一样大："
+    "{n:#parameter}，占文件的 {out:#share}，嵌入层占 {share:#share}。",
     # ---- 6: capacity ----
     "capacity.title": "文件的大小是怎么来的",
-    "sizes.parameters": "它有 {parameters:#parameter}。每个参数占多少字节由类型决定；个数 x 每个的字节数，得到 {tensors:#byte}的张量数据。",
-    "sizes.elements": "它有 {elements:#element}：其中 {parameters:#parameter}属于模型，另外 {buffers} 个属于别的东西，比如滑动平均值或优化器。每个占多少字节由类型决定，"
-    "合计 {tensors:#byte}的张量数据。",
+    "sizes.parameters": "它有 {parameters:#parameter}。每个参数占多少字节由类型决定；个数 x 每个的字节数，得到"
+    " {tensors:#byte}的张量数据。",
+    "sizes.elements": "它有 {elements:#element}：其中 {parameters:#parameter}属于模型，另外 {buffers} 个属于别的东西，"
+    "比如滑动平均值或优化器。每个占多少字节由类型决定，合计 {tensors:#byte}的张量数据。",
     "sizes.empty": "它没有张量。",
     "sizes.differs": "存放时大小不同：压缩、共享，或由别的张量组成",
     "sizes.shares": "它们在模型的哪些部分：",
-    "sizes.else": "文件共 {file:#byte}。既不是张量、也不是张量剩下的部分：{other:#byte}，占 {share:#share}。逐项列出，每个字节只算一次：",
+    "sizes.whole": "文件共 {file:#byte}，每个字节都有用途，各算一次：",
+    "sizes.else": "可见除去张量数据，其余一共 {other:#byte}，占文件的 {share:#share}。",
     "sizes.unused": "有 {n:#byte}所在的存储没有张量用到：保存一个切片时，把它切自的整块数据也一起存了下来。",
     "ledger.tensor data": "张量数据",
     "ledger.tensor data.means": "张量的元素，各算一次",
@@ -239,10 +267,11 @@ TEXTS = {
     "ledger.sum": "合计",
     "ledger.sum.means": "就是文件的大小",
     "units.small": "只有 {n:#byte}，单位不会弄混。",
-    "units.both": "说说单位：1 {decimal} 是 {thousand} 字节，1 {binary} 是 {two} 字节。同样的 {n:#byte}，既是 {d} {decimal}，也是 {b} {binary}：两个单位相差 {more} %。"
-    "很多程序显示的是其中一个，写的却是另一个的名字。",
-    "units.rounding": "再说取整：如果把 {parameters} 个参数说成 {rounded} 个，按每个 {each} 字节算，就会差 {lost:#byte}，是所有非张量内容（{other} 字节）的 {times} 倍。"
-    "所以大小对不上的时候，先查单位和取整，并不是藏了什么结构信息。",
+    "units.both": "说说单位：1 {decimal} 是 {thousand} 字节，1 {binary} 是 {two} 字节。同样的 {n:#byte}，既是 {d} "
+    "{decimal}，也是 {b} {binary}：两个单位相差 {more} %。很多程序显示的是其中一个，写的却是另一个的名字。",
+    "units.rounding": "再说取整：如果把 {parameters} 个参数说成 {rounded} 个，按每个 {each} 字节算，就会差"
+    " {lost:#byte}，是所有非张量内容（{other} 字节）的 {times} 倍。所以大小对不上的时候，先查单位和取整，并不是藏了什"
+    "么结构信息。",
     # ---- 7: what is not there ----
     "absent.title": "文件里没有什么",
     "absent.intro": "检查点只有名字和数字。构成一个模型的许多东西都在别处：",
@@ -275,16 +304,17 @@ TEXTS = {
     "absent.outro": "留在文件里的，就是学到的东西：{n:#parameter}。",
     # ---- 8: several files ----
     "shards.title": "大模型为什么要分成几个文件",
-    "pieces.why": "一个 100 GB 的文件既难传又难存：坏一个字节就要全部重来，不能并行下载，整个读进来还需要同样多的内存。所以大模型会存成几个文件（分片），"
-    "每个分片都是完整的检查点，只是各装一部分张量。",
+    "pieces.why": "一个 100 GB 的文件既难传又难存：坏一个字节就要全部重来，不能并行下载，整个读进来还需要同样多的内存"
+    "。所以大模型会存成几个文件（分片），每个分片都是完整的检查点，只是各装一部分张量。",
     "pieces.here": "这个模型分成 {n:#file}：合计 {size:#size}，最大的一个 {largest:#byte}。",
     "pieces.fits": "这个文件有 {size:#size}。常见的上限是每个文件 {limit:#size}：一个就装下了。",
     "pieces.large": "这个文件有 {size:#size}。常见的上限是每个文件 {limit:#size}：那样大约要分成 {n} 个。",
     "pieces.example": "假如上限是 {limit:#byte}，它的张量会按顺序装进 {n:#file}，装不下下一个时就换新文件：",
     "pieces.never-cut": "一个张量不会被切开：超过上限的，自己独占一个文件。",
-    "pieces.merge": "这些文件不需要合并。索引写明了哪个名字在哪个文件里，它们合在一起就是整个模型。pthparse 把目录（或索引）当作一个检查点打开："
-    "所有名字都在，用到哪个张量，才去读它所在的那个文件。",
-    "pieces.one": "所以单看 {name} 只需要读 {whole} 字节中的 {nbytes:#byte}，即 {share:#share}：其余的都不用读，不管是一个文件还是许多文件。",
+    "pieces.merge": "这些文件不需要合并。索引写明了哪个名字在哪个文件里，它们合在一起就是整个模型。pthparse 把目录（或"
+    "索引）当作一个检查点打开：所有名字都在，用到哪个张量，才去读它所在的那个文件。",
+    "pieces.one": "所以单看 {name} 只需要读 {whole} 字节中的 {nbytes:#byte}，即 {share:#share}：其余的都不用读，不管是"
+    "一个文件还是许多文件。",
 }
 
 OPCODES = {

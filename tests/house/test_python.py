@@ -65,6 +65,7 @@ FLOORS = {
     "audits": 8,
     "differ": 8,
     "converter": 8,
+    "tour": 9,
     "report": 9,
     "cli": 10,
     "__main__": 11,
