@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
 
 from ..checkpoint import open as open_checkpoint
 from ..errors import escape
-from .text import jsonable
+from .text import jsonable, on_terminal
 from .verb import Verb, print_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rich.console import Console
+    from typing import Any
 
     from ..tour import Tour
     from ..tour.words import Table, Words
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 LANGUAGES = ("en", "zh")
 PARTS = 8
 PROSE = 100  # columns: longer lines are hard to read
-NARROWEST = 40
+NARROWEST, ELSEWHERE = 40, 80  # columns: at least, and where there is no terminal
 INDENT, GAP = 2, 2
+TOGETHER = re.compile(r" %|(?<=\d) x (?=\d)")  # what stays in one line with the numbers beside it
 LEAST = 16  # columns that text is wrapped to
 # Of Chinese: what may not begin a line, and what may not end one.
 CLOSING = frozenset("，。、；：？！）》」』】”’…,.;:?!)]}%")
@@ -56,50 +58,78 @@ def explain(args: argparse.Namespace) -> int:
 def language() -> str:
     """As the environment says, in the order of POSIX."""
     said = next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "")
-    return "zh" if said.lower().startswith("zh") else "en"
+    return "zh" if said.lower().startswith("zh") and _can_print("字") else "en"
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+class Page:
+    """Lines to stdout: with rich where that is a terminal, plain elsewhere."""
+
+    def __init__(self) -> None:
+        self.console: Any = None
+        if on_terminal(sys.stdout) and os.environ.get("TERM") != "dumb":
+            from rich.console import Console
+
+            self.console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+            width = self.console.width
+        else:
+            said = os.environ.get("COLUMNS", "")
+            width = int(said) if said.isdecimal() and len(said) < 5 else ELSEWHERE
+        self.width = max(NARROWEST, width)
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """One, as it is."""
+        if self.console is None:
+            print(text)
+        else:
+            from rich.text import Text
+
+            self.console.print(Text(text, style), soft_wrap=True)
+
+    def prose(self, text: str, style: str = "", widest: int = PROSE) -> None:
+        for row in wrapped(text, min(self.width, widest)):
+            self.line(row, style)
 
 
 def print_tour(tour: Tour, say: Words, path: str) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-    width = max(NARROWEST, console.width)
-
-    def put(text: str, style: str = "", widest: int = PROSE) -> None:
-        for row in wrapped(text, min(width, widest)):
-            console.print(Text(row, style), soft_wrap=True)
-
-    put(f"{escape(path)}   {tour.title}", "bold", width)
-    put(tour.intro)
+    page = Page()
+    page.prose(f"{escape(path)}   {tour.title}", "bold", page.width)
+    page.prose(tour.intro)
     for section in tour.sections:
-        console.print()
-        put(say("part", part=section.part, title=section.title), "bold" if section.applies else "bold dim")
+        page.line()
+        page.prose(say("part", part=section.part, title=section.title), "bold" if section.applies else "bold dim")
         for n, block in enumerate(section.blocks):
             if n:
-                console.print()
+                page.line()
             if isinstance(block, str):
-                put(block)
+                page.prose(block)
             else:
-                print_table(console, block, width)
+                print_table(page, block)
     if tour.steps:
-        console.print()
-        put(tour.outro, "bold")
+        page.line()
+        page.prose(tour.outro, "bold")
         file = shlex.quote(escape(path))
         for words, text in tour.steps:
             command = " ".join(["pthparse", *(file if word == "FILE" else shlex.quote(word) for word in words)])
-            console.print(Text(f"{' ' * INDENT}{command}"), soft_wrap=True)
-            put(f"{' ' * 3 * INDENT}{text}", "dim")
+            page.line(f"{' ' * INDENT}{command}")
+            page.prose(f"{' ' * 3 * INDENT}{text}", "dim")
 
 
 # ---- text by the cells that it takes: of Chinese each character two ----
 
 
-def print_table(console: Console, table: Table, width: int) -> None:
+def print_table(page: Page, table: Table) -> None:
     """Aligned columns; the last one is wrapped where it is too wide."""
     from rich.cells import cell_len
-    from rich.text import Text
 
+    width = page.width
     rows = [table.heads, *table.rows] if any(table.heads) else list(table.rows)
     columns = [i for i in range(len(table.right)) if any(row[i] for row in rows)]
     widths = {i: max(cell_len(row[i]) for row in rows) for i in columns}
@@ -119,10 +149,10 @@ def print_table(console: Console, table: Table, width: int) -> None:
         else:
             lines = list(wrapped(row[last], room or width - 3 * INDENT))
         if not room:
-            console.print(Text(start.rstrip(), style), soft_wrap=True)
+            page.line(start.rstrip(), style)
         for k, line in enumerate(lines):
             lead = start if room and k == 0 else " " * (cell_len(start) if room else 3 * INDENT)
-            console.print(Text((lead + line).rstrip(), style), soft_wrap=True)
+            page.line((lead + line).rstrip(), style)
 
 
 def _padded(text: str, width: int, right: bool) -> str:
@@ -157,7 +187,7 @@ def _units(text: str) -> Iterator[tuple[int, str]]:
     from rich.cells import cell_len
 
     unit, spaces = "", 0
-    for c in text.replace(" %", "\xa0%"):  # a number and its sign stay together
+    for c in TOGETHER.sub(lambda found: found[0].replace(" ", "\xa0"), text):
         if c == " ":
             if unit:
                 yield spaces, unit

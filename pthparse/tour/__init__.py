@@ -98,5 +98,5 @@ def _steps(subject: Subject) -> Iterator[tuple[tuple[str, ...], str]]:
     if t is not None and t.name in subject.ckpt and t.name.isprintable() and len(t.name) <= LONGEST_NAME:
         index = [*["0"] * (len(t.shape) - 1), ":4"] if t.shape else []
         yield ("show", "FILE", f"{t.name}[{', '.join(index)}]" if index and t.name else t.name), say("outro.show")
-    for verb in ("ls", "capacity", "audit"):
+    for verb in (*(("tree",) if hasattr(subject.ckpt, "modules") else ()), "ls", "capacity", "audit"):
         yield (verb, "FILE"), say(f"outro.{verb}")

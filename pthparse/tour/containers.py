@@ -63,7 +63,7 @@ def container(subject: Subject) -> Section:
     }
     if subject.several:
         blocks.append(say("container.first", file=base_name(source.path), offset=shift, size=source.size))
-    values = {"size": source.size, "head": Own(head[:4].hex(" ")), "members": len(first.members)}
+    values = {"size": source.size, "head": Own(head[:4].hex(" ")), "members": 0 if box.zip is None else len(box.zip)}
     blocks.append(say(f"container.{first.format}", **values))
     heads, hidden, tails = _layout(first)
     shown = [*heads, *([None] if hidden else []), *tails]

@@ -29,6 +29,7 @@ TEXTS = {
     "left-out": "not in this file",
     "outro": "Next:",
     "outro.show": "the values and statistics of one tensor",
+    "outro.tree": "its modules",
     "outro.ls": "all tensors",
     "outro.capacity": "where every byte is",
     "outro.audit": "is it safe to load?",
@@ -153,7 +154,7 @@ TEXTS = {
     "structure.together": "Read together: {name} is a tensor of type {dtype} and shape {shape}; its numbers are in "
     "storage {key}, from element {skip} on, with stride {stride}.",
     "structure.more": "{n} more follow, most of them the same again for the other tensors; the last one is STOP.",
-    "structure.danger": "The program names {names:#name} of classes and functions (GLOBAL, or STACK_GLOBAL) and says: "
+    "structure.danger": "The program holds {names:#name} of classes and functions (GLOBAL, or STACK_GLOBAL) and says: "
     "call this one (REDUCE). Python's own pickle would look up and call whatever is named, which is why a checkpoint "
     "from a stranger may be dangerous. pthparse reads the names as text and calls nothing. Note also what is not "
     "here: the numbers. The pickle says only in which storage they are.",
@@ -264,6 +265,7 @@ TEXTS = {
     "such as running means or an optimizer's. Each takes as many bytes as its type says; together {tensors:#byte} of "
     "tensor data.",
     "sizes.empty": "It has no tensors.",
+    "sizes.half": "In float16 or bfloat16, at 2 bytes each, the same {parameters:#parameter} would take {half:#size}.",
     "sizes.differs": "stored in another size: compressed, shared, or made of others",
     "sizes.shares": "Which part of the model has how many of them:",
     "sizes.whole": "The file has {file:#byte}. Every one of them has a purpose and is counted once:",

@@ -59,7 +59,7 @@ def linears(subject: Subject) -> list[Layer]:
             continue
         found.append(Layer(module, t, bias, basis if kind else "shape"))
     if columns:  # matrices that are turned round (GPT-2's): of a square one nobody can say which it is
-        found = [one for one in found if one.basis == "stated"]
+        found = [one for one in found if one.basis != "shape"]
     return found
 
 
@@ -134,8 +134,9 @@ def embedding_of(subject: Subject) -> tuple[Tensor, str] | None:
             continue
         words = t.name.lower().split(".")[-3:]
         named = any(word in part for part in words for word in EMBEDDING_WORDS)
-        other = any(part.startswith(OTHER_WORDS) or f"_{word}" in part for part in words for word in OTHER_WORDS)
-        if other or not (named or kind):
+        if not (named or kind):
+            continue
+        if any(part.startswith(OTHER_WORDS) or f"_{word}" in part for part in words for word in OTHER_WORDS):
             continue
         candidates.append((t, basis if kind else "name"))
     return max(candidates, key=lambda pair: pair[0].shape[0], default=None)

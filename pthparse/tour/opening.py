@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..capacity import Capacity
-    from ..checkpoint import Checkpoint
+    from ..checkpoint import Checkpoint, Names
     from ..tensor import Tensor
 
 MOST_LOOKED_AT = 20_000  # tensors, in search of one to show
@@ -43,9 +43,13 @@ class Subject:
         return next((found for _, found in ckpt._each()), None) if self.several else self.ckpt
 
     @cached_property
+    def model(self) -> Names:
+        return self.ckpt.state_dict()
+
+    @cached_property
     def tensors(self) -> list[Tensor]:
         """The first of the model, under their whole names."""
-        prefix = self.ckpt.state_dict().prefix
+        prefix = self.model.prefix
         return list(islice((t for t in self.ckpt.values() if t.name.startswith(prefix)), MOST_LOOKED_AT))
 
     @cached_property
@@ -70,14 +74,14 @@ class Subject:
     def _kinds(self) -> dict[str, tuple[str, str]]:
         """Class and basis of each module that the module tree has."""
         try:
-            root: Any = getattr(self.ckpt.state_dict(), "modules", None)
+            root: Any = getattr(self.model, "modules", None)
             return {} if root is None else {m.name: (m.kind, m.basis) for m in islice(root.walk(), MOST_LOOKED_AT)}
         except PthError:
             return {}
 
     def kind_of(self, module: str) -> tuple[str, str]:
         """What class a module is of, and on whose word; ('', 'unknown') where the module tree says nothing."""
-        return self._kinds.get(module[len(self.ckpt.state_dict().prefix) :], ("", "unknown"))
+        return self._kinds.get(module[len(self.model.prefix) :], ("", "unknown"))
 
     def name(self, t: Any) -> str:
         """Of a tensor; a bare one has none."""

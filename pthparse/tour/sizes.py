@@ -50,6 +50,8 @@ def sizes(subject: Subject) -> Section:
         what = "sizes.parameters" if c.elements == c.parameters else "sizes.elements"
         blocks.append(say(what, buffers=c.elements - c.parameters, elements=c.elements, **values))
         blocks.append(table(say, ("head.dtype", "head.elements", "head.each", "head.bytes", ""), "lrrrl", rows))
+        if [g.name for g in dtypes] == ["float32"] and c.parameters:
+            blocks.append(say("sizes.half", half=2 * c.parameters, **values))
     else:
         blocks.append(say("sizes.empty"))
     modules = c.groups("module")

@@ -29,6 +29,7 @@ TEXTS = {
     "left-out": "这个文件里没有",
     "outro": "接下来可以试试：",
     "outro.show": "看某个张量的数值和统计",
+    "outro.tree": "它由哪些模块组成",
     "outro.ls": "列出所有张量",
     "outro.capacity": "每个字节都用在了哪里",
     "outro.audit": "加载它安全吗？",
@@ -241,6 +242,7 @@ TEXTS = {
     "sizes.elements": "它有 {elements:#element}：其中 {parameters:#parameter}属于模型，另外 {buffers} 个属于别的东西，"
     "比如滑动平均值或优化器。每个占多少字节由类型决定，合计 {tensors:#byte}的张量数据。",
     "sizes.empty": "它没有张量。",
+    "sizes.half": "若改用 float16 或 bfloat16，每个 2 字节，同样的 {parameters:#parameter}只占 {half:#size}。",
     "sizes.differs": "存放时大小不同：压缩、共享，或由别的张量组成",
     "sizes.shares": "它们在模型的哪些部分：",
     "sizes.whole": "文件共 {file:#byte}，每个字节都有用途，各算一次：",

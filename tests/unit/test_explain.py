@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import pickle
@@ -284,6 +285,35 @@ def test_the_language_of_the_environment(run: Any, said: dict[str, str], lang: s
     assert str(Words(lang)("capacity.title")) in run(str(LESSON))[1]
 
 
+def test_chinese_is_not_chosen_where_it_cannot_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    for encoding, lang in (("ascii", "en"), ("latin-1", "en"), ("gbk", "zh"), ("utf-8", "zh")):
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+        assert language() == lang
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_terminal_that_knows_ascii_alone(monkeypatch: pytest.MonkeyPatch, lang: str) -> None:
+    out = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(out, encoding="ascii"))
+    assert main(["explain", str(LESSON), "--lang", lang]) == 0
+    assert b"23,265" in out.getvalue() and (b"\\u" in out.getvalue()) == (lang == "zh")
+
+
+def test_on_a_terminal_heads_are_bold(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["explain", str(LESSON), "--lang", "en", "--part", "8"]) == 0
+    assert "\x1b[1m8. Why large models are in several files\x1b[0m\n" in out.getvalue()
+    assert all(len(re.sub(r"\x1b\[\d*m", "", line)) <= 100 for line in out.getvalue().splitlines())
+
+
 def test_info_points_to_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(LESSON)]) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"pthparse explain {LESSON}")
@@ -441,6 +471,23 @@ def test_a_linear_layer_is_told_by_its_bias() -> None:
     assert told["y"] == 0 * 1 + 1 * 2 + 2 * -1 + 3 * 0.5 + 10
 
 
+def test_whose_word_it_is_that_a_layer_is_one(monkeypatch: Any) -> None:
+    with pthparse.open(NEW / "whole_model.pth") as ckpt:
+        tree = hasattr(ckpt, "modules")
+        assert facts(tour_of(ckpt), "linear")["basis"] == ("stated" if tree else "shape")
+    with pthparse.open(built({"a.weight": W, "a.bias": np.ones(3, np.float32)})) as ckpt:
+        assert facts(tour_of(ckpt), "linear")["basis"] == ("inferred" if hasattr(ckpt, "modules") else "shape")
+
+
+def test_many_tensors_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    real = pthparse.Checkpoint.state_dict
+    monkeypatch.setattr(pthparse.Checkpoint, "state_dict", lambda self: calls.append(1) or real(self))
+    with pthparse.open(built({f"l{i}.{leaf}": W for i in range(200) for leaf in ("weight", "proj.weight")})) as ckpt:
+        tour_of(ckpt)
+    assert len(calls) < 10
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -515,6 +562,36 @@ def distributed(folder: Path) -> Path:
     return folder
 
 
+def deepspeed(folder: Path) -> Path:
+    root = {"module": p.dict_of({"a.weight": p.vector("0", 12)}), "global_steps": p.integer(7)}
+    model = zips.checkpoint(p.pickle(p.dict_of(root)), {"0": W.tobytes()})
+    (folder / "mp_rank_00_model_states.pt").write_bytes(model)
+    state = {"single_partition_of_fp32_groups": p.list_of([p.vector("0", 2)]), "partition_count": p.integer(1)}
+    root = {"optimizer_state_dict": p.dict_of(state)}
+    optimizer = zips.checkpoint(p.pickle(p.dict_of(root)), {"0": W.tobytes()[:8]})
+    (folder / "zero_pp_rank_0_mp_rank_00_optim_states.pt").write_bytes(optimizer)
+    return folder
+
+
+def exported(folder: Path) -> Path:
+    def numbers(*values: int) -> list[dict[str, int]]:
+        return [{"as_int": n} for n in values]
+
+    meta = {"dtype": 7, "sizes": numbers(3, 4), "strides": numbers(4, 1), "storage_offset": {"as_int": 0}}
+    meta |= {"requires_grad": True, "layout": 7}
+    weight = {"path_name": "weight_0", "is_param": True, "use_pickle": False, "tensor_meta": meta}
+    graph = {"graph_module": {"signature": {"input_specs": [], "output_specs": []}}, "torch_version": "2.13.0"}
+    members = {
+        "m/archive_format": b"pt2",
+        "m/models/model.json": json.dumps(graph).encode(),
+        "m/data/weights/weight_0": W.tobytes(),
+        "m/data/weights/model_weights_config.json": json.dumps({"config": {"w": weight}}).encode(),
+        "m/.data/version": b"6",
+        "m/byteorder": b"little",
+    }
+    return written(folder, zips.build([zips.Entry(name, data) for name, data in members.items()]))
+
+
 def tar(folder: Path) -> Path:
     root = p.dict_of({"w": p.text("1") + p.BINPERSID})
     data = tars.archive(root, [tars.storage_record(101, W.tobytes())], [tars.tensor_record(1, 101, [3, 4], [4, 1])])
@@ -557,6 +634,8 @@ def written(folder: Path, data: bytes) -> Path:
     [
         (sharded, "sharded", "embedding"),
         (distributed, "distributed", "linear embedding"),
+        (deepspeed, "deepspeed", "linear embedding"),
+        (exported, "pt2", "structure linear embedding"),
         (tar, "tar", "linear embedding"),
         (old_stream, "legacy", "linear embedding"),
         (bare, "pickle", "tensor linear embedding"),
@@ -744,5 +823,6 @@ def test_wrapping() -> None:
     assert list(wrapped("one two three", 7)) == ["one two", "three"]
     assert list(wrapped("文件的大小，是", 10)) == ["文件的大", "小，是"]
     assert list(wrapped("a is 39.97 % of it", 10)) == ["a is", "39.97 % of", "it"]
+    assert list(wrapped("it is 12 x 3 = 36", 10)) == ["it is", "12 x 3 =", "36"]
     assert list(wrapped("x" * 25, 10)) == ["x" * 10, "x" * 10, "x" * 5]
     assert list(wrapped("a\n   b", 10)) == ["a", "   b"] and list(wrapped("", 10)) == [""]
