@@ -90,7 +90,14 @@ def tour_of(ckpt: Checkpoint, lang: str = "en", part: int | None = None) -> Tour
     chosen = makers if part is None else makers[part - 1 : part]
     sections = tuple(make(subject) for make in chosen)
     steps = tuple(_steps(subject)) if part is None else ()
-    return Tour(lang, say("title", size=ckpt.nbytes), say("intro"), sections, say("outro") if steps else "", steps)
+    return Tour(
+        lang,
+        say("title", size=ckpt.nbytes),
+        say("intro.several" if subject.several else "intro"),
+        sections,
+        say("outro") if steps else "",
+        steps,
+    )
 
 
 def _steps(subject: Subject) -> Iterator[tuple[tuple[str, ...], str]]:

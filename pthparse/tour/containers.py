@@ -27,6 +27,7 @@ MARKS = {
     "byteorder": "byteorder",
     ".format_version": "format-version",
     ".storage_alignment": "storage-alignment",
+    ".data/version": "version",
     ".data/serialization_id": "serialization-id",
 }
 
@@ -47,10 +48,11 @@ def container(subject: Subject) -> Section:
     say, ckpt, first = subject.say, subject.ckpt, subject.first
     facts: dict[str, Any] = {"format": ckpt.format, "nbytes": ckpt.nbytes}
     blocks: list[Any] = []
+    title = "container.title.several" if subject.several else "container.title"
     if subject.several:
         blocks += _files(subject, facts)
     if first is None:
-        return section(say, 1, "container", [*blocks, say("container.none")], facts)
+        return section(say, 1, "container", [*blocks, say("container.none")], facts, title=title)
     box = first._box
     source = box.source
     head = bytes(source.window(0, 16))
@@ -76,7 +78,7 @@ def container(subject: Subject) -> Section:
     blocks.append(_region_table(say, box, shown, hidden, shift))
     blocks.append(_note(subject, box))
     blocks.append(say("container.writer", writer=first.writer.text, order=say(f"order.{first.byteorder}")))
-    return section(say, 1, "container", blocks, facts)
+    return section(say, 1, "container", blocks, facts, title=title)
 
 
 def base_name(path: str | None) -> str:
@@ -94,6 +96,9 @@ def _files(subject: Subject, facts: dict[str, Any]) -> Iterator[Any]:
     facts["files"] = [{"name": s.name, "nbytes": s.nbytes, "tensors": s.tensors} for s in shards[:MOST_FILES]]
     facts["n_files"] = len(shards)
     yield say(f"container.{ckpt.format}", files=len(shards), size=ckpt.nbytes)
+    index = ckpt.nbytes - sum(s.nbytes for s in shards)
+    if ckpt.format == "sharded" and index > 0:
+        yield say("container.index", n=index)
     rows = [(s.name, s.nbytes, s.tensors, say("files.error") if s.error else "") for s in shards[:MOST_FILES]]
     rest = shards[MOST_FILES:]
     if rest:
@@ -173,6 +178,8 @@ def _of_zip(box: Any) -> Layout:
 
 def _kind_of_member(box: Any, name: str) -> str:
     below = name[len(box.prefix) :] if name.startswith(box.prefix) else name
+    if below.endswith("_config.json"):
+        return "config"
     if below.endswith(".pkl") and not below.startswith("code/"):
         return "zip-pickle"
     if below.startswith((getattr(box, "folder", "tensors/"), "data/weights/weight_", "constants/")):

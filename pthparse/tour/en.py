@@ -25,6 +25,8 @@ TEXTS = {
     "title": "{size:#size}",
     "intro": "A walk through this file from its first byte on; bytes are counted from 0. Every number below was read "
     "from the file or computed from it; nothing in the file was run.",
+    "intro.several": "A walk through this model, file by file, from its first byte on; bytes are counted from 0. "
+    "Every number below was read from the files or computed from them; nothing in them was run.",
     "part": "{part}. {title}",
     "left-out": "not in this file",
     "outro": "Next:",
@@ -65,11 +67,12 @@ TEXTS = {
     "head.why": "why",
     # ---- 1: the container ----
     "container.title": "The container: one file, many parts",
+    "container.title.several": "The container: several files, and the parts in each",
     "container.none": "None of its files can be read.",
-    "container.first": "Each of them is a whole checkpoint. The first that can be read is {file}: from byte {offset}"
-    " of it on, {size:#size}. That one is looked into here.",
-    "container.sharded": "The model is in {files:#file}, {size:#size} together. Beside them there may be an index, a "
-    "short JSON text that says which tensor is in which file.",
+    "container.first": "Each piece in them is a checkpoint of its own. The first that can be read is looked into "
+    "here: {file}, from byte {offset} on, {size:#size}.",
+    "container.sharded": "The model is in {files:#file}, {size:#size} together.",
+    "container.index": "Beside them is an index of {n:#byte}: a JSON text that says which tensor is in which file.",
     "container.distributed": "The model was saved by several processes, each of which wrote its own pieces: "
     "{files:#file}, {size:#size} together. The file .metadata beside them says which piece of which tensor lies where.",
     "container.deepspeed": "A training of DeepSpeed's saved it: {files:#file}, {size:#size} together. The model's "
@@ -111,6 +114,7 @@ TEXTS = {
     "region.storage": "{name}: the numbers of a storage",
     "region.tensor": "the numbers of {name}",
     "region.code": "{name}: the model's code",
+    "region.config": "{name}: names, types and shapes, as JSON",
     "region.member": "{name}",
     "region.zip-version": "{name}: the version of the layout",
     "region.zip-byteorder": "{name}: little or big",
@@ -143,6 +147,7 @@ TEXTS = {
     "hold nothing but data.",
     "structure.file": "the file itself",
     "structure.which.legacy": "the fourth of the five",
+    "structure.which.tar": "the member of that name",
     "structure.at": "at byte {offset} of the file",
     "structure.inflated": "compressed in the file",
     "structure.pickle": "The pickle is {member} ({where}): {nbytes:#byte}, {n:#opcode}, protocol {protocol}. It is a "
@@ -154,10 +159,14 @@ TEXTS = {
     "structure.together": "Read together: {name} is a tensor of type {dtype} and shape {shape}; its numbers are in "
     "storage {key}, from element {skip} on, with stride {stride}.",
     "structure.more": "{n} more follow, most of them the same again for the other tensors; the last one is STOP.",
+    "structure.more.one": "One more follows: STOP.",
     "structure.danger": "The program holds {names:#name} of classes and functions (GLOBAL, or STACK_GLOBAL) and says: "
     "call this one (REDUCE). Python's own pickle would look up and call whatever is named, which is why a checkpoint "
-    "from a stranger may be dangerous. pthparse reads the names as text and calls nothing. Note also what is not "
-    "here: the numbers. The pickle says only in which storage they are.",
+    "from a stranger may be dangerous. pthparse reads the names as text and calls nothing.",
+    "structure.harmless": "This one names no class and no function, so there is nothing in it that could be called. "
+    "Others do, and Python's own pickle calls whatever is named: that is why a checkpoint from a stranger may be "
+    "dangerous.",
+    "structure.numbers": "Note what is not here: the numbers. The pickle says only in which storage they are.",
     "structure.header": "The first eight bytes are {raw}: as a number, the smallest byte first, {n}. So many bytes of "
     "header follow ({json} of JSON text), for {tensors:#tensor}. It begins so:",
     "structure.header.note": "A name, and of each tensor its type (F32 is float32), its shape, and where it begins "
@@ -185,6 +194,7 @@ TEXTS = {
     "tensor.unreadable": "Its numbers cannot be read: {error}",
     "tensor.name": "The name is {name}. The file says of it: type {dtype}, shape {shape}, stride {stride}. That is "
     "{product} elements of {itemsize:#byte} each: {nbytes:#byte}.",
+    "tensor.piece": "It is a piece: the tensor that it belongs to is made of several.",
     "tensor.member": "Its storage has the key {key}, so its bytes are in the part {member}.",
     "tensor.key": "Its storage has the key {key}.",
     "tensor.start": "The storage begins at byte {begin} of the file, and the tensor with its first element (storage "
@@ -267,8 +277,8 @@ TEXTS = {
     "sizes.empty": "It has no tensors.",
     "sizes.half": "In float16 or bfloat16, at 2 bytes each, the same {parameters:#parameter} would take {half:#size}.",
     "sizes.differs": "stored in another size: compressed, shared, or made of others",
-    "sizes.shares": "Which part of the model has how many of them:",
-    "sizes.whole": "The file has {file:#byte}. Every one of them has a purpose and is counted once:",
+    "sizes.shares": "How they are spread over the model:",
+    "sizes.whole": "The file has {file:#byte}. Each is counted once, by what it is for:",
     "sizes.else": "So all that is no tensor data takes {other:#byte}, {share:#share} of the file.",
     "sizes.unused": "{n:#byte} are in storages that no tensor looks at: a slice was saved together with all that it "
     "was cut from.",

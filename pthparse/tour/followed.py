@@ -47,6 +47,8 @@ def followed(subject: Subject) -> Section:
     values: dict[str, Any] = {"name": subject.name(t), "shape": dims(t.shape), "stride": dims(t._strides), "key": key}
     values |= {"dtype": t.dtype, "numel": t.numel, "nbytes": t.nbytes, "itemsize": t.itemsize, "skip": t.storage_offset}
     blocks: list[Any] = [say("tensor.name", product=_product(t), **values)]
+    if t.name not in subject.ckpt:
+        blocks.append(say("tensor.piece"))
     if place.member:
         blocks.append(say("tensor.member", member=place.member, **values))
     elif key and key != t.name:

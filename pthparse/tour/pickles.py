@@ -63,8 +63,9 @@ def structure(subject: Subject) -> Section:
         say("structure.shown.tensor" if made else "structure.shown", shown=len(listed)),
         table(say, ("head.byte", "head.raw", "head.opcode", "head.does"), "rlll", rows),
         _together(subject, first) if made else None,
-        say("structure.more", n=more) if more > 0 else None,
-        say("structure.danger", **values),
+        say("structure.more" if more > 1 else "structure.more.one", n=more) if more > 0 else None,
+        say("structure.danger" if names else "structure.harmless", **values),
+        say("structure.numbers") if first.format != "pickle" and len(first) else None,
     ]
     return section(say, 2, "structure", blocks, facts)
 

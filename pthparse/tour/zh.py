@@ -25,6 +25,8 @@ TEXTS = {
     "title": "{size:#size}",
     "intro": "下面从第一个字节开始，带你把这个文件走一遍；字节从 0 数起。文中的每个数字都是从文件里读出来的，或者由此"
     "算出来的；文件里的任何代码都没有被执行。",
+    "intro.several": "下面从第一个字节开始，带你把这个模型的文件走一遍；字节从 0 数起。文中的每个数字都是从文件里读出"
+    "来的，或者由此算出来的；文件里的任何代码都没有被执行。",
     "part": "{part}. {title}",
     "left-out": "这个文件里没有",
     "outro": "接下来可以试试：",
@@ -65,11 +67,12 @@ TEXTS = {
     "head.why": "说明",
     # ---- 1: the container ----
     "container.title": "容器：一个文件，装着许多成员",
+    "container.title.several": "容器：好几个文件，各装着许多成员",
     "container.none": "其中没有一个文件能读出来。",
-    "container.first": "每个文件都是一个完整的检查点。下面打开第一个能读的：{file}，从它的第 {offset} 字节起，共"
+    "container.first": "其中每一份都是一个完整的检查点。下面打开第一份能读的：{file}，从第 {offset} 字节起，共"
     " {size:#size}。",
-    "container.sharded": "这个模型分成 {files:#file}存放，合计 {size:#size}。旁边可能还有一个索引：一小段 JSON，写明每"
-    "个张量在哪个文件里。",
+    "container.sharded": "这个模型分成 {files:#file}存放，合计 {size:#size}。",
+    "container.index": "旁边还有一个 {n:#byte}的索引：一段 JSON，写明每个张量在哪个文件里。",
     "container.distributed": "这个模型由多个进程一起保存，各写各的那一份：{files:#file}，合计 {size:#size}。旁边的"
     " .metadata 记着每个张量的每一块放在哪个文件的什么位置。",
     "container.deepspeed": "这是 DeepSpeed 训练时保存的：{files:#file}，合计 {size:#size}。模型权重在其中一个文件里，"
@@ -106,6 +109,7 @@ TEXTS = {
     "region.storage": "{name}：一块存储里的数字",
     "region.tensor": "{name} 的数字",
     "region.code": "{name}：模型的代码",
+    "region.config": "{name}：名字、类型和形状，写成 JSON",
     "region.member": "{name}",
     "region.zip-version": "{name}：格式的版本",
     "region.zip-byteorder": "{name}：字节序，little 或 big",
@@ -137,6 +141,7 @@ TEXTS = {
     "structure.no-pickle": "这个文件里没有 pickle：名字、类型和形状写在 JSON 文本里，而 JSON 只能装数据。",
     "structure.file": "文件本身",
     "structure.which.legacy": "五个里的第四个",
+    "structure.which.tar": "叫这个名字的成员",
     "structure.at": "在文件的第 {offset} 字节处",
     "structure.inflated": "在文件里是压缩的",
     "structure.pickle": "pickle 就是 {member}（{where}）：{nbytes:#byte}，{n:#opcode}，协议版本 {protocol}。它是写给一"
@@ -147,9 +152,13 @@ TEXTS = {
     "structure.together": "连起来读：{name} 是一个类型为 {dtype}、形状为 {shape} 的张量；它的数字在存储 {key} 里，从第"
     " {skip} 个元素开始，步长为 {stride}。",
     "structure.more": "后面还有 {n} 条，大多是为其余张量重复同样的步骤；最后一条是 STOP。",
+    "structure.more.one": "后面还有 1 条：STOP。",
     "structure.danger": "这段程序提到了 {names:#name}，都是类或函数（GLOBAL 或 STACK_GLOBAL），并且说：调用它（REDUCE"
     "）。Python 自带的 pickle 会照着名字去找，找到什么就调用什么，所以陌生人给的检查点可能有危险。pthparse 只把名字当"
-    "文本读，什么都不调用。还要注意这里没有什么：没有权重的数字。pickle 只说它们在哪块存储里。",
+    "文本读，什么都不调用。",
+    "structure.harmless": "这段程序没有提到任何类或函数，所以其中没有可调用的东西。别的 pickle 会提到，而 Python 自带"
+    "的 pickle 提到什么就调用什么：所以陌生人给的检查点可能有危险。",
+    "structure.numbers": "还要注意这里没有什么：没有权重的数字。pickle 只说它们在哪块存储里。",
     "structure.header": "开头 8 个字节是 {raw}：低位在前，读成一个数是 {n}。后面就是这么长的头（其中 JSON 文本 {json} "
     "字节），描述了 {tensors:#tensor}。它是这样开头的：",
     "structure.header.note": "先是名字，然后是每个张量的类型（F32 就是 float32）、形状，以及起止位置；位置从头的末尾算"
@@ -175,6 +184,7 @@ TEXTS = {
     "tensor.unreadable": "它的数字读不出来：{error}",
     "tensor.name": "它的名字是 {name}。文件里写着：类型 {dtype}，形状 {shape}，步长 {stride}。也就是 {product} 个元素"
     "，每个 {itemsize:#byte}，共 {nbytes:#byte}。",
+    "tensor.piece": "它只是一块：它所属的张量由好几块组成。",
     "tensor.member": "它的存储编号是 {key}，所以它的字节在成员 {member} 里。",
     "tensor.key": "它的存储编号是 {key}。",
     "tensor.start": "这块存储从文件的第 {begin} 字节开始，张量就从其中的第一个元素开始（存储偏移 {skip}）。",
@@ -245,7 +255,7 @@ TEXTS = {
     "sizes.half": "若改用 float16 或 bfloat16，每个 2 字节，同样的 {parameters:#parameter}只占 {half:#size}。",
     "sizes.differs": "存放时大小不同：压缩、共享，或由别的张量组成",
     "sizes.shares": "它们在模型的哪些部分：",
-    "sizes.whole": "文件共 {file:#byte}，每个字节都有用途，各算一次：",
+    "sizes.whole": "文件共 {file:#byte}，按用途归类，每个字节只算一次：",
     "sizes.else": "可见除去张量数据，其余一共 {other:#byte}，占文件的 {share:#share}。",
     "sizes.unused": "有 {n:#byte}所在的存储没有张量用到：保存一个切片时，把它切自的整块数据也一起存了下来。",
     "ledger.tensor data": "张量数据",
