@@ -29,6 +29,12 @@ def _info() -> Verb:
     return info.VERB
 
 
+def _explain() -> Verb:
+    from .report import explain
+
+    return explain.VERB
+
+
 def _ls() -> Verb:
     from .report import ls
 
@@ -89,15 +95,10 @@ def _convert() -> Verb:
     return convert.VERB
 
 
-def _explain() -> Verb:
-    from .report import explain
-
-    return explain.VERB
-
-
 # A new verb is a module of report/, a function and a word here. Only the one that is asked for is imported.
 VERBS: dict[str, Callable[[], Verb]] = {
     "info": _info,
+    "explain": _explain,
     "ls": _ls,
     "show": _show,
     "stats": _stats,
@@ -108,7 +109,6 @@ VERBS: dict[str, Callable[[], Verb]] = {
     "diff": _diff,
     "hash": _hash,
     "convert": _convert,
-    "explain": _explain,
 }
 
 
