@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 LANGUAGES = ("en", "zh")
 PARTS = 8
+PART_HELP = (
+    f"1 to {PARTS}, this one alone: container, pickle, one tensor, y = Wx + b, embedding, size, what is not in it, "
+    "several files"
+)
 PROSE = 100  # columns: longer lines are hard to read
 NARROWEST, ELSEWHERE = 40, 80  # columns: at least, and where there is no terminal
 INDENT, GAP = 2, 2
@@ -36,9 +40,7 @@ OPENING = frozenset("（《「『【“‘([{")
 def explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file")
     parser.add_argument("--lang", choices=LANGUAGES, help="English or Chinese; default: zh if LC_ALL or LANG say so")
-    parser.add_argument(
-        "--part", type=int, choices=range(1, PARTS + 1), metavar="N", help=f"only this one, 1 to {PARTS}"
-    )
+    parser.add_argument("--part", type=int, choices=range(1, PARTS + 1), metavar="N", help=PART_HELP)
 
 
 def explain(args: argparse.Namespace) -> int:

@@ -45,7 +45,11 @@ def absent(subject: Subject) -> Section:
             say("absent.partly") if kind != "none" else no,
             say("absent.config.whole" if kind != "none" else "absent.config.note"),
         ),
-        (say("absent.gradients"), yes if names else no, say("absent.gradients.note")),
+        (
+            say("absent.gradients"),
+            yes if names else no,
+            say("absent.gradients.yes", n=len(names)) if names else say("absent.gradients.note"),
+        ),
         (
             say("absent.optimizer"),
             yes if moments else no,

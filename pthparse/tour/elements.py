@@ -23,6 +23,7 @@ INTEGERS = {
     "bool": "B", "qint8": "b", "quint8": "B", "qint32": "i",
 }  # fmt: skip
 LARGEST_INFLATED = 1 << 26  # bytes of a deflated member that are inflated for a few of them
+MOST_DIMENSIONS = 8  # whose indices fit into a line
 KINDS = ("dense", "quantized")
 
 
@@ -71,6 +72,7 @@ def readable(t: Any) -> bool:
         t.kind in KINDS
         and t.error is None
         and t.numel
+        and len(t.shape) <= MOST_DIMENSIONS
         and t._storage is not None
         and (t.dtype in FLOATS or t.dtype in INTEGERS)
         and not (t.conj or t.neg)

@@ -221,6 +221,8 @@ TEXTS = {
     "bits.sign.0": "0: positive",
     "bits.sign.1": "1: negative",
     "bits.exponent.means": "{exponent:d}, of which {bias:d} is taken off: 2^{power:d}",
+    "bits.exponent.low": "{exponent:d}, a special case: 2^{power:d}",
+    "bits.exponent.high": "{exponent:d}, all ones: a special case",
     "bits.mantissa.means": "{mantissa} / {scale}",
     "bits.normal": "The number is sign x 2^exponent x (1 + mantissa) = {product} = {value}.",
     "bits.subnormal": "An exponent of 0 means a tiny number without the leading 1: {product} = {value}.",
@@ -303,9 +305,8 @@ TEXTS = {
     "ledger.sum": "sum",
     "ledger.sum.means": "the size of the file",
     "units.small": "{n:#byte} are too few for units to be confused.",
-    "units.both": "A word on units: 1 {decimal} is {thousand} bytes, 1 {binary} is {two}. The same {n:#byte} are {d}"
-    " {decimal} or {b} {binary}: a unit is {more} % more than the other. Many programs show the one and write the "
-    "other's name.",
+    "units.both": "A word on units: 1 {decimal} is {thousand} bytes, 1 {binary} is {two}, which is {more} % more. The "
+    "same {n:#byte} are {d} {decimal} or {b} {binary}. Many programs show the one and write the other's name.",
     "units.rounding": "And on rounding: whoever takes {rounded} for {parameters} parameters, at {each} bytes each, is "
     "off by {lost:#byte}: {times} times as much as all that is not tensors ({other}). If a size does not add up, look "
     "at units and rounding first; it is not hidden structure.",
@@ -329,6 +330,7 @@ TEXTS = {
     "absent.config.whole": "attributes of the saved modules",
     "absent.gradients": "gradients",
     "absent.gradients.note": "they live for one step of training; torch.save of a state dict leaves them behind",
+    "absent.gradients.yes": "{n:#tensor} with such a name: somebody saved them along",
     "absent.optimizer": "optimizer state",
     "absent.optimizer.yes": "{n:#tensor}, {size:#size}: needed to go on with training, not to use the model",
     "absent.optimizer.no": "so training cannot go on just where it ended; to use the model it is not needed",
@@ -342,9 +344,9 @@ TEXTS = {
     "absent.outro": "What there is, is what was learned: {n:#parameter}.",
     # ---- 8: several files ----
     "shards.title": "Why large models are in several files",
-    "pieces.why": "A file of 100 GB is hard to send and to store: one bad byte costs all of it, downloads cannot run "
-    "side by side, and a program that reads it whole needs as much memory. So large models are saved as several files "
-    "(shards), each a whole checkpoint with some of the tensors.",
+    "pieces.why": "A file of 100 GB is hard to send and to store: one bad byte spoils all of it, many servers do not "
+    "cache a file of that size, and a program that reads it whole needs as much memory, or more. So large models are "
+    "saved as several files (shards), each a whole checkpoint with some of the tensors.",
     "pieces.here": "This one is in {n:#file}: {size:#size} together, the largest has {largest:#byte}.",
     "pieces.fits": "This file has {size:#size}. Writers often allow {limit:#size} a file: it fits into one.",
     "pieces.large": "This file has {size:#size}. Writers often allow {limit:#size} a file: that would make about {n}.",

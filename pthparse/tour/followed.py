@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST_ELEMENTS = 6
+# How an exponent is to be read.
+EXPONENTS = {"normal": "means", "subnormal": "low", "zero": "low", "infinite": "high", "nan": "high"}
 WORTH_BITS = ("normal", "subnormal")
 
 
@@ -113,7 +115,12 @@ def _bits(say: Words, e: Element, bits: Bits, dtype: str, swapped: bool) -> list
     lines = [say("bits.split", **values)]
     rows: list[tuple[Any, ...]] = [
         (say("bits.sign"), 1, Own(bits.bits.split()[0]), say(f"bits.sign.{bits.sign}")),
-        (say("bits.exponent"), bits.exponent_bits, Own(bits.bits.split()[1]), say("bits.exponent.means", **values)),
+        (
+            say("bits.exponent"),
+            bits.exponent_bits,
+            Own(bits.bits.split()[1]),
+            say(f"bits.exponent.{EXPONENTS[bits.kind]}", **values),
+        ),
         (say("bits.mantissa"), bits.mantissa_bits, Own(bits.bits.split()[2]), say("bits.mantissa.means", **values)),
     ]
     sign = "-" if bits.sign else ""

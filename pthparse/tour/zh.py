@@ -207,6 +207,8 @@ TEXTS = {
     "bits.sign.0": "0：正数",
     "bits.sign.1": "1：负数",
     "bits.exponent.means": "{exponent:d}，减去 {bias:d}：2^{power:d}",
+    "bits.exponent.low": "{exponent:d} 是特例：2^{power:d}",
+    "bits.exponent.high": "{exponent:d}，全是 1：特例",
     "bits.mantissa.means": "{mantissa} / {scale}",
     "bits.normal": "这个数 = 符号 x 2^指数 x (1 + 尾数) = {product} = {value}。",
     "bits.subnormal": "指数全为 0，表示一个极小的数，前面没有隐含的 1：{product} = {value}。",
@@ -279,8 +281,8 @@ TEXTS = {
     "ledger.sum": "合计",
     "ledger.sum.means": "就是文件的大小",
     "units.small": "只有 {n:#byte}，单位不会弄混。",
-    "units.both": "说说单位：1 {decimal} 是 {thousand} 字节，1 {binary} 是 {two} 字节。同样的 {n:#byte}，既是 {d} "
-    "{decimal}，也是 {b} {binary}：两个单位相差 {more} %。很多程序显示的是其中一个，写的却是另一个的名字。",
+    "units.both": "说说单位：1 {decimal} 是 {thousand} 字节，1 {binary} 是 {two} 字节，后者大 {more} %。同样的"
+    " {n:#byte}，既是 {d} {decimal}，也是 {b} {binary}。很多程序显示的是其中一个，写的却是另一个的名字。",
     "units.rounding": "再说取整：如果把 {parameters} 个参数说成 {rounded} 个，按每个 {each} 字节算，就会差"
     " {lost:#byte}，是所有非张量内容（{other} 字节）的 {times} 倍。所以大小对不上的时候，先查单位和取整，并不是藏了什"
     "么结构信息。",
@@ -303,6 +305,7 @@ TEXTS = {
     "absent.config.whole": "所保存的模块的属性",
     "absent.gradients": "梯度",
     "absent.gradients.note": "梯度只在训练的一步之内有用；用 torch.save 存 state dict 时不会存它",
+    "absent.gradients.yes": "有 {n:#tensor}叫这样的名字：有人特意存了下来",
     "absent.optimizer": "优化器状态",
     "absent.optimizer.yes": "{n:#tensor}，{size:#size}：接着训练要用，使用模型不需要",
     "absent.optimizer.no": "所以没法从中断处原样接着训练；使用模型则不需要它",
@@ -316,8 +319,8 @@ TEXTS = {
     "absent.outro": "留在文件里的，就是学到的东西：{n:#parameter}。",
     # ---- 8: several files ----
     "shards.title": "大模型为什么要分成几个文件",
-    "pieces.why": "一个 100 GB 的文件既难传又难存：坏一个字节就要全部重来，不能并行下载，整个读进来还需要同样多的内存"
-    "。所以大模型会存成几个文件（分片），每个分片都是完整的检查点，只是各装一部分张量。",
+    "pieces.why": "一个 100 GB 的文件既难传又难存：坏一个字节就整个作废，许多服务器不缓存这么大的文件，整个读进来还需"
+    "要同样多甚至更多的内存。所以大模型会存成几个文件（分片），每个分片都是完整的检查点，只是各装一部分张量。",
     "pieces.here": "这个模型分成 {n:#file}：合计 {size:#size}，最大的一个 {largest:#byte}。",
     "pieces.fits": "这个文件有 {size:#size}。常见的上限是每个文件 {limit:#size}：一个就装下了。",
     "pieces.large": "这个文件有 {size:#size}。常见的上限是每个文件 {limit:#size}：那样大约要分成 {n} 个。",

@@ -719,7 +719,12 @@ def test_whose_code_is_in_it(file: Path, code: str) -> None:
 
 def test_gradients_are_seen_where_they_are() -> None:
     tour = tour_of_bytes(built({"w": W, "w.grad": W}))
-    assert facts(tour, "absent")["gradients"] == 1
+    assert facts(tour, "absent")["gradients"] == 1 and "1 tensor with such a name" in whole(tour)
+
+
+def test_shapes_of_many_dimensions_are_passed_by() -> None:
+    tour = tour_of_bytes(built({"deep": np.zeros((1,) * 60, np.float32), "flat": np.ones(2, np.float32)}))
+    assert facts(tour, "tensor")["name"] == "flat" and len(whole(tour)) < 12_000
 
 
 # ---- hostile files ----
