@@ -273,6 +273,8 @@ TEXTS = {
     "capacity.title": "How the size comes about",
     "sizes.parameters": "It has {parameters:#parameter}. Each takes as many bytes as its type says; elements x bytes "
     "each gives {tensors:#byte} of tensor data.",
+    "sizes.parameters.one": "It has {parameters:#parameter}, all of type {dtype}, so each takes {each:#byte}: "
+    "{parameters} x {each:d} = {tensors:#byte} of tensor data.",
     "sizes.elements": "It has {elements:#element}: {parameters:#parameter} of the model, and {buffers} of others, "
     "such as running means or an optimizer's. Each takes as many bytes as its type says; together {tensors:#byte} of "
     "tensor data.",
@@ -354,8 +356,8 @@ TEXTS = {
     "the next one would not fit:",
     "pieces.never-cut": "A tensor is never cut: one that is above the limit gets a file of its own.",
     "pieces.merge": "The files need not be merged. An index says which name is in which file, and the model is all of "
-    "them together. pthparse opens the directory, or the index, as one checkpoint: every name is there, and a tensor "
-    "is read from its own file when it is asked for.",
+    "them together. pthparse opens the directory, or the index, as one checkpoint: to list the names it reads the "
+    "structure of each file, a few kB, and a tensor is read from its own file when it is asked for.",
     "pieces.one": "So {name} alone costs {nbytes:#byte} of {whole}, {share:#share}: the rest is not read, in one file "
     "or in many.",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from .. import _core
 from .opening import Subject, section, table
 from .words import Own, Section
@@ -10,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MOST_MODULES = 6
+MOST_ROWS = 6
 BAR = 24
 PIECES = 4  # that a file is cut into, for the sake of the example
 COMMON_LIMIT = 5_000_000_000  # bytes of one file that writers often allow
@@ -20,62 +22,72 @@ LONGEST = 100_000  # tensors that are packed for the example
 
 def sizes(subject: Subject) -> Section:
     say, c = subject.say, subject.capacity
-    other = c.file_bytes - c.tensor_bytes - c.wasted
-    ledger = {e.kind: e.nbytes for e in c.ledger()}
-    itemsizes = {row[0]: (row[2], row[3]) for row in _core.DTYPES}
-    dtypes = c.groups("dtype")
     facts: dict[str, Any] = {
         "file_bytes": c.file_bytes,
         "tensor_bytes": c.tensor_bytes,
         "parameters": c.parameters,
         "buffers": c.buffers,
         "elements": c.elements,
-        "everything_else": other,
+        "everything_else": c.file_bytes - c.tensor_bytes - c.wasted,
         "unused_storage": c.wasted,
-        "ledger": ledger,
-        "mb": c.file_bytes / 1e6,
-        "mib": c.file_bytes / 2**20,
-        "dtypes": [{"dtype": g.name, "elements": g.elements, "nbytes": g.nbytes} for g in dtypes],
-        "modules": [],
+        "ledger": {e.kind: e.nbytes for e in c.ledger()},
+        "dtypes": [{"dtype": g.name, "elements": g.elements, "nbytes": g.nbytes} for g in c.groups("dtype")],
+        "modules": [{"name": g.name, "nbytes": g.nbytes, "share": g.share} for g in c.groups("module")[:MOST_ROWS]],
     }
-    values = {"parameters": c.parameters, "tensors": c.tensor_bytes, "file": c.file_bytes, "other": other}
-    blocks: list[Any] = []
-    rows = []
-    for g in dtypes[:MOST_MODULES]:
-        size, packing = itemsizes[g.name]
-        per = Own(f"{size}" if packing == 1 else f"{size}/{packing}")
-        told = "" if g.nbytes * packing == g.elements * size else say("sizes.differs")
-        rows.append((g.name, g.elements, per, g.nbytes, told))
-    if c.tensors:
-        what = "sizes.parameters" if c.elements == c.parameters else "sizes.elements"
-        blocks.append(say(what, buffers=c.elements - c.parameters, elements=c.elements, **values))
-        blocks.append(table(say, ("head.dtype", "head.elements", "head.each", "head.bytes", ""), "lrrrl", rows))
-        if [g.name for g in dtypes] == ["float32"] and c.parameters:
-            blocks.append(say("sizes.half", half=2 * c.parameters, **values))
-    else:
-        blocks.append(say("sizes.empty"))
-    modules = c.groups("module")
-    facts["modules"] = [{"name": g.name, "nbytes": g.nbytes, "share": g.share} for g in modules[:MOST_MODULES]]
-    shown = []
-    for m in modules[:MOST_MODULES]:
-        bar = "#" * round(BAR * m.share)
-        shown.append((m.name or say("no-name"), m.nbytes, say.share(m.nbytes, c.file_bytes), Own(bar)))
-    rest = sum(m.nbytes for m in modules[MOST_MODULES:])
-    if rest:
-        more = say("more", n=len(modules) - MOST_MODULES)
-        shown.append((more, rest, say.share(rest, c.file_bytes), Own("#" * round(BAR * rest / c.file_bytes))))
-    if len(modules) > 1:
-        blocks += [say("sizes.shares"), table(say, ("head.module", "head.bytes", "head.share", ""), "lrrl", shown)]
-    blocks.append(say("sizes.whole", **values))
-    kinds = [(kind, n) for kind, n in ledger.items() if n]
-    lines = [(say(f"ledger.{kind}"), n, say(f"ledger.{kind}.means")) for kind, n in kinds]
-    lines.append((say("ledger.sum"), c.file_bytes, say("ledger.sum.means")))
-    blocks.append(table(say, ("", "head.bytes", "head.meaning"), "lrl", lines))
-    blocks.append(say("sizes.else", share=(other, c.file_bytes), **values) if c.tensors else None)
-    if c.wasted:
-        blocks.append(say("sizes.unused", n=c.wasted))
-    blocks += _units(subject, facts)
+    blocks = [*_by_type(subject), *_by_module(subject), *_by_purpose(subject, facts), *_units(subject, facts)]
     return section(say, 6, "capacity", blocks, facts)
+
+
+def _by_type(subject: Subject) -> Iterator[Any]:
+    """Elements, times the bytes of each."""
+    say, c = subject.say, subject.capacity
+    sizes = {row[0]: (row[2], row[3]) for row in _core.DTYPES}
+    groups = c.groups("dtype")
+    values = {"parameters": c.parameters, "elements": c.elements, "tensors": c.tensor_bytes}
+    if not c.tensors:
+        yield say("sizes.empty")
+    elif len(groups) == 1 and c.elements == c.parameters and c.tensor_bytes == c.parameters * sizes[groups[0].name][0]:
+        yield say("sizes.parameters.one", dtype=groups[0].name, each=sizes[groups[0].name][0], **values)
+    else:
+        what = "sizes.parameters" if c.elements == c.parameters else "sizes.elements"
+        yield say(what, buffers=c.elements - c.parameters, **values)
+        rows = []
+        for g in groups[:MOST_ROWS]:
+            size, packing = sizes[g.name]
+            each = Own(f"{size}" if packing == 1 else f"{size}/{packing}")
+            told = "" if g.nbytes * packing == g.elements * size else say("sizes.differs")
+            rows.append((g.name, g.elements, each, g.nbytes, told))
+        yield table(say, ("head.dtype", "head.elements", "head.each", "head.bytes", ""), "lrrrl", rows)
+    if [g.name for g in groups] == ["float32"] and c.parameters:
+        yield say("sizes.half", half=2 * c.parameters, **values)
+
+
+def _by_module(subject: Subject) -> Iterator[Any]:
+    say, c = subject.say, subject.capacity
+    groups = c.groups("module")
+    if len(groups) < 2:
+        return
+    rows = [(g.name or say("no-name"), g.nbytes) for g in groups[:MOST_ROWS]]
+    if len(groups) > MOST_ROWS:
+        rows.append((say("more", n=len(groups) - MOST_ROWS), sum(g.nbytes for g in groups[MOST_ROWS:])))
+    whole = c.file_bytes
+    cells = [(name, n, say.share(n, whole), Own("#" * round(BAR * n / whole))) for name, n in rows]
+    yield say("sizes.shares")
+    yield table(say, ("head.module", "head.bytes", "head.share", ""), "lrrl", cells)
+
+
+def _by_purpose(subject: Subject, facts: dict[str, Any]) -> Iterator[Any]:
+    """The ledger."""
+    say, c = subject.say, subject.capacity
+    other = facts["everything_else"]
+    rows = [(say(f"ledger.{kind}"), n, say(f"ledger.{kind}.means")) for kind, n in facts["ledger"].items() if n]
+    rows.append((say("ledger.sum"), c.file_bytes, say("ledger.sum.means")))
+    yield say("sizes.whole", file=c.file_bytes)
+    yield table(say, ("", "head.bytes", "head.meaning"), "lrl", rows)
+    if c.tensors:
+        yield say("sizes.else", other=other, share=(other, c.file_bytes))
+    if c.wasted:
+        yield say("sizes.unused", n=c.wasted)
 
 
 def _units(subject: Subject, facts: dict[str, Any]) -> list[Any]:

@@ -251,6 +251,8 @@ TEXTS = {
     "capacity.title": "文件的大小是怎么来的",
     "sizes.parameters": "它有 {parameters:#parameter}。每个参数占多少字节由类型决定；个数 x 每个的字节数，得到"
     " {tensors:#byte}的张量数据。",
+    "sizes.parameters.one": "它有 {parameters:#parameter}，类型都是 {dtype}，所以每个占 {each:#byte}：{parameters} x "
+    "{each:d} = {tensors:#byte}的张量数据。",
     "sizes.elements": "它有 {elements:#element}：其中 {parameters:#parameter}属于模型，另外 {buffers} 个属于别的东西，"
     "比如滑动平均值或优化器。每个占多少字节由类型决定，合计 {tensors:#byte}的张量数据。",
     "sizes.empty": "它没有张量。",
@@ -327,7 +329,7 @@ TEXTS = {
     "pieces.example": "假如上限是 {limit:#byte}，它的张量会按顺序装进 {n:#file}，装不下下一个时就换新文件：",
     "pieces.never-cut": "一个张量不会被切开：超过上限的，自己独占一个文件。",
     "pieces.merge": "这些文件不需要合并。索引写明了哪个名字在哪个文件里，它们合在一起就是整个模型。pthparse 把目录（或"
-    "索引）当作一个检查点打开：所有名字都在，用到哪个张量，才去读它所在的那个文件。",
+    "索引）当作一个检查点打开：列出名字只需读每个文件的结构，不过几 kB；用到哪个张量，才去读它所在的那个文件。",
     "pieces.one": "所以单看 {name} 只需要读 {whole} 字节中的 {nbytes:#byte}，即 {share:#share}：其余的都不用读，不管是"
     "一个文件还是许多文件。",
 }
