@@ -220,7 +220,12 @@ def test_the_small_lesson(run: Any) -> None:
     code, out, _ = run(str(LESSON), "--lang", "en")
     with pthparse.open(LESSON) as ckpt:
         ledger = {e.kind: e.nbytes for e in ckpt.capacity().ledger()}
-    assert code == 0 and "It has 23,265 parameters." in out and "30,952 bytes" in out
+    assert (
+        code == 0
+        and "It has 23,265 parameters, all of type float32" in out
+        and "23,265 x 4 = 93,060" in re.sub(r"\s+", " ", out)
+        and "30,952 bytes" in out
+    )
     for kind, n in ledger.items():
         assert not n or re.search(rf"^  {kind} +{n:,}  ", out, re.MULTILINE)
     assert "layers.0.linear1.weight is a matrix W" in out
