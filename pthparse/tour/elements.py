@@ -108,8 +108,31 @@ def place_of(t: Tensor) -> Place:
     return Place(source.path, extent.offset + base + shift, member, extent.offset + base, source, None, swapped)
 
 
-def elements(t: Tensor, indices: Sequence[tuple[int, ...]], place: Place) -> list[Element]:
-    """Some elements of a tensor, by their indices."""
+def elements(t: Any, indices: Sequence[tuple[int, ...]]) -> list[Element]:
+    """Some elements of a tensor, or of one in chunks, by their indices.
+
+    Raises
+    ------
+    PthError
+        They cannot be read.
+    """
+    if t.kind != "chunked":
+        return elements_at(t, indices, place_of(t))
+    found = []
+    for index in indices:
+        for chunk, leaf in zip(t.parts, t.chunks, strict=True):
+            inner = tuple(i - first for i, first in zip(index, chunk.offsets, strict=True))
+            if all(0 <= i < n for i, n in zip(inner, chunk.sizes, strict=True)):
+                if not readable(leaf):
+                    raise UnsupportedError("tour", "a chunk of a kind that is not shown one by one", path=None)
+                (e,) = elements_at(leaf, [inner], place_of(leaf))
+                found.append(Element(index, e.offset, e.raw, e.value))
+                break
+    return found
+
+
+def elements_at(t: Tensor, indices: Sequence[tuple[int, ...]], place: Place) -> list[Element]:
+    """Some elements of a tensor whose storage is there."""
     itemsize = int(t.itemsize)
     found = []
     for index in indices:

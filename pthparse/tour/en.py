@@ -156,6 +156,8 @@ TEXTS = {
     "structure.shown": "These are the first {shown:#opcode}. Bytes are counted from the beginning of the pickle.",
     "structure.shown.tensor": "These are the first {shown:#opcode}, up to the first tensor. Bytes are counted from "
     "the beginning of the pickle.",
+    "structure.shown.apart": "These are the first {shown:#opcode}, and further down those of the first tensor. Bytes "
+    "are counted from the beginning of the pickle.",
     "structure.together": "Read together: {name} is a tensor of type {dtype} and shape {shape}; its numbers are in "
     "storage {key}, from element {skip} on, with stride {stride}.",
     "structure.more": "{n} more follow, most of them the same again for the other tensors; the last one is STOP.",

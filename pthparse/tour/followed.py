@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import PthError, guard
 from ..tensor import Tensor
 from .containers import base_name
-from .elements import FLOATS, Bits, Element, bits_of, elements, first_indices, place_of
+from .elements import FLOATS, Bits, Element, bits_of, elements_at, first_indices, place_of
 from .opening import Subject, dims, hex_of, section, table
 from .words import Own, Section, Words
 
@@ -25,7 +25,7 @@ def followed(subject: Subject) -> Section:
         return section(say, 3, "tensor", [say("tensor.none")], {}, applies=False)
     try:
         place = place_of(t)
-        found = elements(t, _indices(t), place)
+        found = elements_at(t, _indices(t), place)
     except PthError as e:
         return section(say, 3, "tensor", [say("tensor.unreadable", error=e.message)], {}, applies=False)
     key = str(t.table.storage(t._storage or 0)[1] or "")

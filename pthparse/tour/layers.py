@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import PthError
 from ..tensor import Tensor
-from .elements import FLOATS, elements, place_of, readable
+from .elements import FLOATS, elements, readable
 from .opening import Subject, dims, section, table
 from .words import Own, Section
 
@@ -34,7 +34,11 @@ class Layer:
 
 
 def _is_matrix(t: Any) -> bool:
-    return t.kind == "dense" and len(t.shape) == 2 and t.dtype in FLOATS and readable(t)
+    return t.kind in ("dense", "chunked") and len(t.shape) == 2 and t.dtype in FLOATS and _is_readable(t)
+
+
+def _is_readable(t: Any) -> bool:
+    return readable(t) or (t.kind == "chunked" and t.error is None and t.numel > 0)
 
 
 def linears(subject: Subject) -> list[Layer]:
@@ -48,7 +52,7 @@ def linears(subject: Subject) -> list[Layer]:
         if kind and kind not in LINEAR:
             continue
         bias = subject.by_name.get(f"{module}{dot}bias")
-        if bias is not None and not (len(bias.shape) == 1 and bias.dtype == t.dtype and readable(bias)):
+        if bias is not None and not (len(bias.shape) == 1 and bias.dtype == t.dtype and _is_readable(bias)):
             continue
         rows = t.shape[0]
         if bias is not None and bias.shape[0] != rows:
@@ -74,8 +78,8 @@ def linear(subject: Subject) -> Section:
     outputs, inputs = w.shape
     x = X[: min(inputs, len(X))]
     try:
-        row = elements(w, [(0, j) for j in range(len(x))], place_of(w))
-        bias = 0.0 if b is None else float(elements(b, [(0,)], place_of(b))[0].value)
+        row = elements(w, [(0, j) for j in range(len(x))])
+        bias = 0.0 if b is None else float(elements(b, [(0,)])[0].value)
     except PthError as e:
         return section(say, 4, "linear", [say("tensor.unreadable", error=e.message)], {}, applies=False)
     terms = [float(e.value) * v for e, v in zip(row, x, strict=True)]
@@ -150,9 +154,8 @@ def embedding(subject: Subject) -> Section:
     t, basis = found
     vocabulary, width = t.shape
     try:
-        place = place_of(t)
         corner = [(i, j) for i in range(min(ROWS, vocabulary)) for j in range(min(COLUMNS, width))]
-        values = {e.index: e for e in elements(t, corner, place)}
+        values = {e.index: e for e in elements(t, corner)}
     except PthError as e:
         return section(say, 5, "embedding", [say("tensor.unreadable", error=e.message)], {}, applies=False)
     output, tied = _output_of(subject, t)
@@ -210,7 +213,7 @@ def _names_of(layer: Layer | None) -> tuple[str, ...]:
 
 def _output_of(subject: Subject, t: Tensor) -> tuple[Layer | None, str]:
     """The layer that makes a number for each token: of its own, or, by its name, the embedding once more."""
-    for other in subject.tensors:
+    for other in subject.tensors if t.kind == "dense" else ():
         if other.name != t.name and other.kind == "dense" and other.table is t.table and _same(other, t):
             return None, other.name
     alike = [one for one in linears(subject) if one.weight.shape == t.shape and one.weight.name != t.name]

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from ..checkpoint import Checkpoint
 
-MOST_OPCODES = 64
+MOST_OPCODES, FEW_OPCODES = 64, 16  # that are shown: at most, and before those of a tensor far behind
+MOST_READ = 4000  # in search of it
 MOST_BYTES = 1 << 20  # of a pickle that are looked at for them
 FIRST_HEX = 6  # bytes of an opcode that are shown
 LARGE = 10**18  # of a number that is shown in decimal
@@ -38,7 +39,14 @@ def structure(subject: Subject) -> Section:
         data = memoryview(graph.source)[:length]
     else:
         data = memoryview(first._box.source.window(pickle.offset, length))
-    listed, made = _first_tensor(list(instructions(data, MOST_OPCODES)))
+    found = list(instructions(data, MOST_READ))
+    span = _first_tensor(found)
+    head, tail = found[:MOST_OPCODES], []
+    if span is not None and span[1] <= MOST_OPCODES:
+        head = found[: span[1]]
+    elif span is not None:
+        head, tail = found[:FEW_OPCODES], found[max(span[0], FEW_OPCODES) : span[1]][:MOST_OPCODES]
+    listed = [*head, *tail]
     names = len({row[:2] for row in graph.globals()})
     facts = {
         "member": pickle.member,
@@ -55,14 +63,16 @@ def structure(subject: Subject) -> Section:
     values = {"nbytes": graph.end, "n": graph.n_ops, "names": names, "protocol": graph.proto}
     known = f"structure.which.{first.format}"
     member = say(known) if say.has(known) else pickle.member or say("structure.file")
-    more = graph.n_ops - len(listed)
-    rows = [(i.offset, Own(hex_of(i.raw, FIRST_HEX)), Own(i.name), _meaning(say, i)) for i in listed]
+    more = graph.n_ops - (span[1] if tail and span else len(head))
+    rows = [_row(say, i) for i in head]
+    if tail:
+        rows += [("...", "", "", say("more", n=found.index(tail[0]) - len(head))), *(_row(say, i) for i in tail)]
     where = say("structure.at", offset=pickle.offset) if pickle.offset is not None else say("structure.inflated")
     blocks = [
         say("structure.pickle", member=member, where=where, **values),
-        say("structure.shown.tensor" if made else "structure.shown", shown=len(listed)),
+        say(f"structure.shown{'.apart' if tail else '.tensor' if span else ''}", shown=len(head)),
         table(say, ("head.byte", "head.raw", "head.opcode", "head.does"), "rlll", rows),
-        _together(subject, first) if made else None,
+        _together(subject, first) if span else None,
         say("structure.more" if more > 1 else "structure.more.one", n=more) if more > 0 else None,
         say("structure.danger" if names else "structure.harmless", **values),
         say("structure.numbers") if first.format != "pickle" and len(first) else None,
@@ -70,16 +80,20 @@ def structure(subject: Subject) -> Section:
     return section(say, 2, "structure", blocks, facts)
 
 
-def _first_tensor(listed: list[Instruction]) -> tuple[list[Instruction], bool]:
-    """Up to the call that makes the first tensor, if it is among them: no deeper in marks than what is called."""
-    depth, level = 0, None
-    for n, i in enumerate(listed):
+def _first_tensor(found: list[Instruction]) -> tuple[int, int] | None:
+    """The opcodes of the first tensor, from its name to its call: no deeper in marks than what is called."""
+    depth, level, begin = 0, None, 0
+    for n, i in enumerate(found):
         depth += (i.name == "MARK") - (i.name in CLOSING)
         if level is None and isinstance(i.argument, str) and i.argument.rpartition(" ")[2].startswith(REBUILDS):
-            level = depth
+            level, begin = depth, max(0, n - (2 if i.name == "GLOBAL" else 4))  # a name before it, each with its memo
         if i.name == "REDUCE" and depth == level:
-            return listed[: n + 1], True
-    return listed, False
+            return begin, n + 1
+    return None
+
+
+def _row(say: Words, i: Instruction) -> tuple[Any, ...]:
+    return i.offset, Own(hex_of(i.raw, FIRST_HEX)), Own(i.name), _meaning(say, i)
 
 
 def _together(subject: Subject, first: Checkpoint) -> Own | None:

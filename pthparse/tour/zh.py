@@ -149,6 +149,7 @@ TEXTS = {
     "东西，就是从栈上取东西。",
     "structure.shown": "下面是前 {shown:#opcode}；字节位置从 pickle 的开头算起。",
     "structure.shown.tensor": "下面是前 {shown:#opcode}，到第一个张量为止；字节位置从 pickle 的开头算起。",
+    "structure.shown.apart": "下面是前 {shown:#opcode}，以及后面造出第一个张量的那些；字节位置从 pickle 的开头算起。",
     "structure.together": "连起来读：{name} 是一个类型为 {dtype}、形状为 {shape} 的张量；它的数字在存储 {key} 里，从第"
     " {skip} 个元素开始，步长为 {stride}。",
     "structure.more": "后面还有 {n} 条，大多是为其余张量重复同样的步骤；最后一条是 STOP。",
