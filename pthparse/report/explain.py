@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from ..checkpoint import open as open_checkpoint
 from ..errors import escape
+from ..tour import LANGUAGES, PARTS, Tour, Words, tour_of
 from .text import jsonable, on_terminal
 from .verb import Verb, print_json
 
@@ -18,14 +19,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..tour import Tour
-    from ..tour.words import Table, Words
+    from ..tour.words import Table
 
-LANGUAGES = ("en", "zh")
-PARTS = 8
 PART_HELP = (
-    f"1 to {PARTS}, this one alone: container, pickle, one tensor, y = Wx + b, embedding, size, what is not in it, "
-    "several files"
+    f"1 to {len(PARTS)}, this one alone: container, pickle, one tensor, y = Wx + b, embedding, size, "
+    "what is not there, several files"
 )
 PROSE = 100  # columns: longer lines are hard to read
 NARROWEST, ELSEWHERE = 40, 80  # columns: at least, and where there is no terminal
@@ -40,13 +38,10 @@ OPENING = frozenset("（《「『【“‘([{")
 def explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file")
     parser.add_argument("--lang", choices=LANGUAGES, help="English or Chinese; default: zh if LC_ALL or LANG say so")
-    parser.add_argument("--part", type=int, choices=range(1, PARTS + 1), metavar="N", help=PART_HELP)
+    parser.add_argument("--part", type=int, choices=range(1, len(PARTS) + 1), metavar="N", help=PART_HELP)
 
 
 def explain(args: argparse.Namespace) -> int:
-    from ..tour import tour_of
-    from ..tour.words import Words
-
     lang = args.lang or language()
     with open_checkpoint(args.file, mmap=False) as ckpt:
         tour = tour_of(ckpt, lang, args.part)

@@ -66,7 +66,7 @@ def container(subject: Subject) -> Section:
     if subject.several:
         blocks.append(say("container.first", file=base_name(source.path), offset=shift, size=source.size))
     values = {"size": source.size, "head": Own(head[:4].hex(" ")), "members": 0 if box.zip is None else len(box.zip)}
-    blocks.append(say(f"container.{first.format}", **values))
+    blocks.append(say(f"container.{first.format if say.has(f'container.{first.format}') else 'other'}", **values))
     heads, hidden, tails = _layout(first)
     shown = [*heads, *([None] if hidden else []), *tails]
     facts["parts"] = [
@@ -144,14 +144,20 @@ Layout = tuple[list[Region], int, list[Region]]
 def _layout(ckpt: Checkpoint) -> Layout:
     """In the order of the file; what has no byte is left out."""
     by_format = {
-        "zip": _of_zip,
-        "torchscript": _of_zip,
-        "pt2": _of_zip,
         "legacy": _of_legacy,
         "tar": _of_tar,
         "safetensors": _of_safetensors,
+        "pickle": _of_pickle,
     }
-    heads, hidden, tails = by_format.get(ckpt.format, _of_pickle)(ckpt._box)
+    box = ckpt._box
+    if box.zip is not None:
+        heads, hidden, tails = _of_zip(box)
+    elif ckpt.format in by_format:
+        heads, hidden, tails = by_format[ckpt.format](box)
+    else:
+        parts = sorted(ckpt.members, key=lambda m: m.offset)
+        heads = [Region(m.offset, m.offset + m.stored_nbytes, "member", m.name) for m in parts[:MOST_PARTS]]
+        hidden, tails = max(0, len(parts) - MOST_PARTS), []
     return [r for r in heads if r.end > r.begin], hidden, [r for r in tails if r.end > r.begin]
 
 
@@ -184,9 +190,11 @@ def _kind_of_member(box: Any, name: str) -> str:
         return "zip-pickle"
     if below.startswith((getattr(box, "folder", "tensors/"), "data/weights/weight_", "constants/")):
         return "storage"
+    if below.startswith(".data/") and below.endswith(".storage"):
+        return "storage"
     if below in MARKS:
         return f"zip-{MARKS[below]}"
-    return "code" if below.startswith(("code/", "models/")) or below == "model.json" else "member"
+    return "code" if below.startswith(("code/", "models/")) or below.endswith((".py", "model.json")) else "member"
 
 
 def _of_legacy(box: Any) -> Layout:

@@ -98,7 +98,10 @@ def place_of(t: Tensor) -> Place:
     extent, base = home.extent(t.table, row)
     member = None
     if span is not None and box.zip is not None:
-        member = box.zip.name(store.span(span)[3])
+        entry: Any = store.span(span)[3]
+        own = entry is not None and entry < len(box.zip)  # else it is of an archive inside of this one
+        if own and extent.offset in (None, box.zip.data_off(entry)):
+            member = box.zip.name(entry)
     swap = _core.DTYPES[t._dtype][4]
     swapped = box.byteorder == "big" and swap > 1 and not (store is not None and store.fixed_little)
     source = box.source

@@ -17,7 +17,6 @@ NOUNS = {
 
 TEXTS = {
     # ---- around it ----
-    "comma": ", ",
     "space": " ",
     "size": "{exact} ({decimal}, {binary})",
     "more": "({n} more)",
@@ -28,7 +27,6 @@ TEXTS = {
     "intro.several": "A walk through this model, file by file, from its first byte on; bytes are counted from 0. "
     "Every number below was read from the files or computed from them; nothing in them was run.",
     "part": "{part}. {title}",
-    "left-out": "not in this file",
     "outro": "Next:",
     "outro.show": "the values and statistics of one tensor",
     "outro.tree": "its modules",
@@ -40,7 +38,6 @@ TEXTS = {
     "head.bytes": "bytes",
     "head.tensors": "tensors",
     "head.from": "from byte",
-    "head.to": "to byte",
     "head.first-bytes": "begins with",
     "head.what": "what it is",
     "head.byte": "byte",
@@ -105,6 +102,10 @@ TEXTS = {
     "and no code in it.",
     "container.pickle": "It is one pickle and nothing else, as Python's pickle.dump writes it. The numbers of its "
     "tensors are inside of the pickle itself.",
+    "container.package": "Its first bytes are {head}: a zip archive, written by torch.package. It holds "
+    "{members:#part}: numbers, pickles, and the Python code of the model beside them. The code is text here; nothing "
+    "of it is run.",
+    "container.other": "Its first bytes are {head}.",
     "container.writer": "Written by: {writer} (inferred from such marks). Order of bytes in a number: {order}.",
     "order.little": "the smallest one first (little endian)",
     "order.big": "the largest one first (big endian)",

@@ -6,7 +6,7 @@ from ..errors import PthError, guard
 from ..tensor import Tensor
 from .containers import base_name
 from .elements import FLOATS, Bits, Element, bits_of, elements_at, first_indices, place_of
-from .opening import Subject, dims, hex_of, section, table
+from .opening import Subject, dims, hex_of, section, table, unreadable
 from .words import Own, Section, Words
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ def followed(subject: Subject) -> Section:
         place = place_of(t)
         found = elements_at(t, _indices(t), place)
     except PthError as e:
-        return section(say, 3, "tensor", [say("tensor.unreadable", error=e.message)], {}, applies=False)
+        return unreadable(say, 3, "tensor", e)
     key = str(t.table.storage(t._storage or 0)[1] or "")
     facts: dict[str, Any] = {
         "name": t.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import PthError
 from ..tensor import Tensor
 from .elements import FLOATS, elements, readable
-from .opening import Subject, dims, section, table
+from .opening import Subject, dims, section, table, unreadable
 from .words import Own, Section
 
 TYPE_CHECKING = False
@@ -81,7 +81,7 @@ def linear(subject: Subject) -> Section:
         row = elements(w, [(0, j) for j in range(len(x))])
         bias = 0.0 if b is None else float(elements(b, [(0,)])[0].value)
     except PthError as e:
-        return section(say, 4, "linear", [say("tensor.unreadable", error=e.message)], {}, applies=False)
+        return unreadable(say, 4, "linear", e)
     terms = [float(e.value) * v for e, v in zip(row, x, strict=True)]
     y = sum(terms) + bias
     facts = {
@@ -157,7 +157,7 @@ def embedding(subject: Subject) -> Section:
         corner = [(i, j) for i in range(min(ROWS, vocabulary)) for j in range(min(COLUMNS, width))]
         values = {e.index: e for e in elements(t, corner)}
     except PthError as e:
-        return section(say, 5, "embedding", [say("tensor.unreadable", error=e.message)], {}, applies=False)
+        return unreadable(say, 5, "embedding", e)
     output, tied = _output_of(subject, t)
     wanted = {t.name, *_names_of(output)}
     nbytes = {name: n for name, _, _, n in subject.capacity.each() if name in wanted}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST_LOOKED_AT = 20_000  # tensors, in search of one to show
 MOST_MADE_OF = 100  # tensors made of others, in search of one of those
+MOST_ERROR = 300  # characters
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
@@ -75,7 +76,8 @@ class Subject:
         """Class and basis of each module that the module tree has."""
         try:
             root: Any = getattr(self.model, "modules", None)
-            return {} if root is None else {m.name: (m.kind, m.basis) for m in islice(root.walk(), MOST_LOOKED_AT)}
+            modules = () if root is None else islice(root.walk(), MOST_LOOKED_AT)
+            return {m.name: (m.kind, m.basis) for m in modules if m.basis in ("stated", "inferred")}
         except PthError:
             return {}
 
@@ -109,6 +111,11 @@ def section(
     say: Words, part: int, key: str, blocks: list[Any], facts: dict[str, Any], applies: bool = True, title: str = ""
 ) -> Section:
     return Section(part, key, say(title or f"{key}.title"), applies, tuple(b for b in blocks if b), facts)
+
+
+def unreadable(say: Words, part: int, key: str, error: PthError) -> Section:
+    told = say.escaped(error.message[:MOST_ERROR])
+    return section(say, part, key, [say("tensor.unreadable", error=told)], {}, applies=False)
 
 
 def table(say: Words, heads: tuple[str, ...], right: str, rows: list[tuple[Any, ...]]) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from .. import _core
 from .opening import Subject, section, table
-from .words import Own, Section
+from .words import UNITS, Own, Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,9 +117,6 @@ def _units(subject: Subject, facts: dict[str, Any]) -> list[Any]:
         blocks.append(say("units.rounding", times=Own(f"{lost / other:,.0f}"), **told))
         facts["rounding"] = {"rounded": rounded, "lost": lost}
     return blocks
-
-
-UNITS = ((3, "GB", "GiB"), (2, "MB", "MiB"), (1, "kB", "KiB"))
 
 
 # ---- several files ----

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from string import Formatter
 
 from ..errors import escape
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 LANGUAGES = ("en", "zh")
+UNITS = ((3, "GB", "GiB"), (2, "MB", "MiB"), (1, "kB", "KiB"))  # powers of 1,000, and of 1,024
 NAME = 40  # cells of a text out of a file
 
 
@@ -74,10 +75,6 @@ class Words(Formatter):
         """A text out of a file, of any length."""
         return Own(escape(text))
 
-    def list(self, items: Sequence[str]) -> Own:
-        """Texts out of a file, one behind the other."""
-        return Own(self.texts["comma"].join(self.format_field(item, "") for item in items))
-
     def format_field(self, value: Any, spec: str) -> str:
         if isinstance(value, Own):
             return value
@@ -101,7 +98,7 @@ class Words(Formatter):
     def size(self, n: int) -> str:
         """Exact bytes first, both units named."""
         exact = self.format_field(n, "#byte")
-        for power, decimal, binary in ((3, "GB", "GiB"), (2, "MB", "MiB"), (1, "kB", "KiB")):
+        for power, decimal, binary in UNITS:
             if n >= 1000**power:
                 digits = 2 if power == 3 else 1
                 both = f"{n / 1000**power:.{digits}f} {decimal}", f"{n / 1024**power:.{digits}f} {binary}"

@@ -17,7 +17,6 @@ NOUNS = {
 
 TEXTS = {
     # ---- around it ----
-    "comma": "、",
     "space": "",
     "size": "{exact}（{decimal}，{binary}）",
     "more": "（另有 {n} 项）",
@@ -28,7 +27,6 @@ TEXTS = {
     "intro.several": "下面从第一个字节开始，带你把这个模型的文件走一遍；字节从 0 数起。文中的每个数字都是从文件里读出"
     "来的，或者由此算出来的；文件里的任何代码都没有被执行。",
     "part": "{part}. {title}",
-    "left-out": "这个文件里没有",
     "outro": "接下来可以试试：",
     "outro.show": "看某个张量的数值和统计",
     "outro.tree": "它由哪些模块组成",
@@ -40,7 +38,6 @@ TEXTS = {
     "head.bytes": "字节数",
     "head.tensors": "张量数",
     "head.from": "起始字节",
-    "head.to": "结束字节",
     "head.first-bytes": "开头几个字节",
     "head.what": "是什么",
     "head.byte": "字节位置",
@@ -100,6 +97,9 @@ TEXTS = {
     "container.safetensors": "它是 safetensors 文件，最简单的一种容器：先用 8 个字节写头的长度，接着是头（一段 JSON 文"
     "本），然后张量一个挨一个地排下去。里面没有 pickle，也没有代码。",
     "container.pickle": "它只是一个 pickle，由 Python 的 pickle.dump 写成。张量的数字就放在 pickle 里面。",
+    "container.package": "开头几个字节是 {head}：它是 torch.package 写的 zip 压缩包，里面有 {members:#part}：数字、"
+    "pickle，还有模型的 Python 代码。代码在这里只是文本，没有执行。",
+    "container.other": "开头几个字节是 {head}。",
     "container.writer": "写文件的程序：{writer}（由上面这些特征推断）。一个数的几个字节如何排列：{order}。",
     "order.little": "低位字节在前（小端序）",
     "order.big": "高位字节在前（大端序）",
