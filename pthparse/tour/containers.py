@@ -188,12 +188,12 @@ def _kind_of_member(box: Any, name: str) -> str:
         return "config"
     if below.endswith(".pkl") and not below.startswith("code/"):
         return "zip-pickle"
-    if below.startswith((getattr(box, "folder", "tensors/"), "data/weights/weight_", "constants/")):
-        return "storage"
-    if below.startswith(".data/") and below.endswith(".storage"):
-        return "storage"
     if below in MARKS:
         return f"zip-{MARKS[below]}"
+    if below.startswith(".data/"):
+        return "storage" if below.endswith(".storage") else "member"
+    if below.startswith((getattr(box, "folder", "tensors/"), "data/weights/weight_", "constants/")):
+        return "storage"
     return "code" if below.startswith(("code/", "models/")) or below.endswith((".py", "model.json")) else "member"
 
 
