@@ -146,6 +146,8 @@ TEXTS = {
     "structure.none": "No part of it can be read.",
     "structure.no-pickle": "There is no pickle in this file: names, types and shapes are in a JSON text, which can "
     "hold nothing but data.",
+    "structure.nested": "Names, types and shapes are told by pickles of archives inside of this one, such as {member}"
+    ": each is a checkpoint of its own, and reads as any other.",
     "structure.file": "the file itself",
     "structure.which.legacy": "the fourth of the five",
     "structure.which.tar": "the member of that name",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MOST_OPCODES, FEW_OPCODES = 64, 16  # that are shown: at most, and before those of a tensor far behind
 MOST_READ = 4000  # in search of it
 MOST_BYTES = 1 << 20  # of a pickle that are looked at for them
+MOST_INSIDE = 4  # archives in it that are named
 FIRST_HEX = 6  # bytes of an opcode that are shown
 LARGE = 10**18  # of a number that is shown in decimal
 HEADER_TEXT = 240  # characters of a header
@@ -31,7 +32,9 @@ def structure(subject: Subject) -> Section:
         return _header(subject)
     pickles = first._box.pickles
     if not pickles:
-        return section(say, 2, "structure", [say("structure.no-pickle")], {"pickle": None}, applies=False)
+        inside = [name for name in first._box.zip.names() if name.endswith(".pt")] if first._box.zip else []
+        told = say("structure.nested", member=inside[0]) if inside else say("structure.no-pickle")
+        return section(say, 2, "structure", [told], {"inside": inside[:MOST_INSIDE]}, applies=False)
     pickle = pickles[0]
     graph = pickle.graph
     length = min(graph.end, MOST_BYTES)

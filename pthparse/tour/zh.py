@@ -139,6 +139,8 @@ TEXTS = {
     "structure.title.header": "头：用 JSON 写的名字、类型和位置",
     "structure.none": "没有任何部分能读出来。",
     "structure.no-pickle": "这个文件里没有 pickle：名字、类型和形状写在 JSON 文本里，而 JSON 只能装数据。",
+    "structure.nested": "名字、类型和形状由里面的压缩包中的 pickle 写明，例如 {member}：每一个都是完整的检查点，读法与"
+    "别的相同。",
     "structure.file": "文件本身",
     "structure.which.legacy": "五个里的第四个",
     "structure.which.tar": "叫这个名字的成员",
