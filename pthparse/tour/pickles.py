@@ -32,7 +32,8 @@ def structure(subject: Subject) -> Section:
         return _header(subject)
     pickles = first._box.pickles
     if not pickles:
-        inside = [name for name in first._box.zip.names() if name.endswith(".pt")] if first._box.zip else []
+        names = first._box.zip.names() if first._box.zip is not None else []
+        inside = [n for n in names if n.endswith(".pt") and ("state_dict" in n or "data/weights/" in n)]
         told = say("structure.nested", member=inside[0]) if inside else say("structure.no-pickle")
         return section(say, 2, "structure", [told], {"inside": inside[:MOST_INSIDE]}, applies=False)
     pickle = pickles[0]

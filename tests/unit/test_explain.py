@@ -602,6 +602,7 @@ def exported(folder: Path) -> Path:
         "m/data/weights/model_weights_config.json": json.dumps({"config": {"w": weight}}).encode(),
         "m/.data/version": b"6",
         "m/byteorder": b"little",
+        "m/data/sample_inputs/model.pt": b"PK",
     }
     return written(folder, zips.build([zips.Entry(name, data) for name, data in members.items()]))
 
@@ -714,6 +715,12 @@ def test_layers_in_chunks(tmp_path: Path) -> None:
     assert facts(tour, "embedding")["rows"] == W.tolist()
     assert facts(tour, "embedding")["output"]["name"] == "fc"
     assert facts(tour, "linear")["y"] == float((W + 1)[0] @ [1, 2, -1, 0.5])
+
+
+def test_a_program_has_no_pickle(tmp_path: Path) -> None:
+    tour = explain(exported(tmp_path))
+    assert "There is no pickle in this file" in tour.sections[1].text and facts(tour, "structure") == {"inside": []}
+    assert [r["what"] for r in facts(tour, "container")["parts"]][1:5] == ["member", "code", "storage", "config"]
 
 
 def test_a_model_is_packed_as_writers_pack() -> None:
