@@ -26,7 +26,7 @@ import pthparse
 from pthparse import _core
 from pthparse.cli import main
 from pthparse.report.explain import CLOSING, OPENING, language, wrapped
-from pthparse.tour import LANGUAGES, PARTS, Tour, en, explain, tour_of, zh
+from pthparse.tour import LANGUAGES, PARTS, Tour, en, explain, sizes, tour_of, zh
 from pthparse.tour.elements import FLOATS, bits_of, number
 from pthparse.tour.opcodes import ARGUMENTS, MOST_TEXT, instructions
 from pthparse.tour.words import Words
@@ -502,6 +502,14 @@ def test_many_tensors_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(calls) < 10
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_linear_layer_without_a_bias_is_told_by_its_name(lang: str) -> None:
+    tour = tour_of_bytes(built({"layers.0.q_proj.weight": W}), lang)
+    told = facts(tour, "linear")
+    assert (told["bias"], told["b"], told["parameters"], told["y"]) == (None, None, 12, 0 + 2 - 2 + 1.5)
+    assert "b[0]" not in whole(tour)
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -692,6 +700,20 @@ def test_several_files_are_looked_into(tmp_path: Path) -> None:
     assert "need not be merged" in whole(tour)
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_files_that_are_missing(run: Any, tmp_path: Path, lang: str) -> None:
+    sharded(tmp_path)
+    files = sorted(tmp_path.glob("*.bin"))
+    files[0].unlink()
+    tour = explain(tmp_path, lang)
+    assert facts(tour, "tensor")["file"] == str(files[1]) and facts(tour, "linear")["weight"] == "layers.1.weight"
+    assert tour.sections[0].blocks[2].rows[0] == (files[0].name, "0", "0", str(Words(lang)("files.error")))
+    for file in files[1:]:
+        file.unlink()
+    code, out, _ = run(str(tmp_path), "--lang", lang)
+    assert code == 0 and str(Words(lang)("container.none")) in out and str(Words(lang)("structure.none")) in out
+
+
 def test_a_chunk_is_followed_where_it_lies(tmp_path: Path) -> None:
     told = facts(explain(distributed(tmp_path)), "tensor")
     assert told["name"] == "w[0, 0]" and Path(told["file"]).name == "__0_0.distcp"
@@ -811,6 +833,23 @@ def test_hostile_files_are_told_or_refused(row: int) -> None:
 
 
 # ---- texts ----
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_every_template_can_be_filled(lang: str) -> None:
+    say = Words(lang)
+    for key, template in say.texts.items():
+        specs = [(name, spec) for _, name, spec, _ in Formatter().parse(template) if name is not None]
+        values = {name: (1, 2) if spec == "#share" else 3 for name, spec in specs}
+        assert say(key, **values) or key == "space"
+        assert all(spec in ("", "d", "#size", "#share") or spec[1:] in say.nouns for _, spec in specs), key
+
+
+def test_a_large_file_would_be_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "COMMON_LIMIT", 50_000)
+    for lang in LANGUAGES:
+        told = explain(LESSON, lang).sections[7].text
+        assert str(Words(lang)("pieces.large", size=124_012, limit=50_000, n=3)) in told
 
 
 def fields(template: str) -> set[str]:
