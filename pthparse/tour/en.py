@@ -12,7 +12,6 @@ NOUNS = {
     "element": ("{} element", "{} elements"),
     "parameter": ("{} parameter", "{} parameters"),
     "number": ("{} number", "{} numbers"),
-    "matrix": ("{} matrix", "{} matrices"),
 }
 
 TEXTS = {
@@ -79,8 +78,8 @@ TEXTS = {
     "{members:#part}: one pickle that says what there is, and a part of plain numbers for each storage.",
     "zip.headers": "Before each part stands a header like the first one.",
     "zip.stored": "The parts are not compressed.",
-    "zip.deflated": "{n:#part} are compressed; torch writes them as they are, so another program made this zip, or a "
-    "part of it.",
+    "zip.deflated": "Of its parts {n} are compressed; torch writes them as they are, so another program made this "
+    "zip, or a part of it.",
     "zip.deflated.others": "The numbers are not compressed; {n} of the other parts are.",
     "zip.padding": "Spare bytes bring the numbers to a round place, so that a program can use them where they lie, "
     "without a copy.",
@@ -106,9 +105,9 @@ TEXTS = {
     "{members:#part}: numbers, pickles, and the Python code of the model beside them. The code is text here; nothing "
     "of it is run.",
     "container.other": "Its first bytes are {head}.",
-    "container.writer": "Written by: {writer} (inferred from such marks). Order of bytes in a number: {order}.",
-    "order.little": "the smallest one first (little endian)",
-    "order.big": "the largest one first (big endian)",
+    "container.writer": "Written by: {writer} (inferred from such marks). The bytes of a number: {order}.",
+    "order.little": "low byte first (little endian)",
+    "order.big": "high byte first (big endian)",
     "files.error": "cannot be read",
     "region.zip-header": "header of the first part: {fixed} fixed bytes, its name ({size:#byte}), filling",
     "region.zip-pickle": "{name}: the pickle",
@@ -172,8 +171,8 @@ TEXTS = {
     "Others do, and Python's own pickle calls whatever is named: that is why a checkpoint from a stranger may be "
     "dangerous.",
     "structure.numbers": "Note what is not here: the numbers. The pickle says only in which storage they are.",
-    "structure.header": "The first eight bytes are {raw}: as a number, the smallest byte first, {n}. So many bytes of "
-    "header follow ({json} of JSON text), for {tensors:#tensor}. It begins so:",
+    "structure.header": "The first eight bytes are {raw}: as a number, low byte first, {n}. So many bytes of header "
+    "follow ({json} of JSON text), for {tensors:#tensor}. It begins so:",
     "structure.header.note": "A name, and of each tensor its type (F32 is float32), its shape, and where it begins "
     "and ends, counted from the end of the header, which is byte {start} of the file. JSON is data and can call "
     "nothing: that is why this format was made.",
@@ -211,15 +210,15 @@ TEXTS = {
     "tensor.file": "The file is {file}.",
     "tensor.address": "The stride says how far it is to the next element along each axis. So element {index} is at "
     "{begin} + {itemsize} x ({steps}) = byte {at}.",
-    "tensor.little": "The bytes of one number are stored with the smallest one first (little endian): read them from "
+    "tensor.little": "The bytes of one number are stored with the low byte first (little endian): read them from "
     "right to left.",
-    "tensor.big": "The bytes of one number are stored with the largest one first (big endian).",
+    "tensor.big": "The bytes of one number are stored with the high byte first (big endian).",
     "tensor.integer": "The type is a whole number of {bits} bits: {itemsize:#byte} that are added up, each worth 256 "
     "times the one below it. There is no exponent.",
     "tensor.quantized": "It is quantized: each element is a small whole number that stands for (number - zero point) "
     "x scale. The first one: ({q} - {zero}) x {scale} = {value}.",
-    "bits.split": "How do bytes become a number? Element {index}, {turned} with the largest byte first, has {n} bits "
-    "in three fields:",
+    "bits.split": "How do bytes become a number? Element {index}, {turned} with the high byte first, has {n} bits in "
+    "three fields:",
     "bits.sign": "sign",
     "bits.exponent": "exponent",
     "bits.mantissa": "mantissa",
@@ -236,8 +235,8 @@ TEXTS = {
     "bits.nan": "An exponent of ones alone, and a mantissa that is not 0: it is no number (NaN).",
     # ---- 4: y = Wx + b ----
     "linear.title": "Weights and biases: y = Wx + b",
-    "linear.none": "There is no linear layer to be seen in it: no float matrix with a bias for each of its rows "
-    "({n:#matrix} in all).",
+    "linear.none": "There is no linear layer to be seen in it: none of its float matrices ({n}) has a bias for each "
+    "of its rows.",
     "linear.intro": "{weight} is a matrix W of shape {shape}, {bias} a vector b of {outputs:#number}. Such a layer "
     "takes {inputs:#number} x and makes {outputs:#number} y of them: y = Wx + b. Each row of W is for one of the "
     "numbers that come out.",

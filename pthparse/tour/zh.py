@@ -12,7 +12,6 @@ NOUNS = {
     "element": ("{} 个元素", "{} 个元素"),
     "parameter": ("{} 个参数", "{} 个参数"),
     "number": ("{} 个数", "{} 个数"),
-    "matrix": ("{} 个矩阵", "{} 个矩阵"),
 }
 
 TEXTS = {
@@ -79,7 +78,7 @@ TEXTS = {
     " pickle 说明有哪些东西，其余大多是纯数字，每块存储（storage）一个成员。",
     "zip.headers": "每个成员前面都有一个像第一行那样的头。",
     "zip.stored": "内容没有压缩。",
-    "zip.deflated": "有 {n:#part}是压缩的；torch 写的时候不压缩，所以这个 zip 至少有一部分是别的程序做的。",
+    "zip.deflated": "有 {n} 个成员是压缩的；torch 写的时候不压缩，所以这个 zip 至少有一部分是别的程序做的。",
     "zip.deflated.others": "数字没有压缩；其余成员里有 {n} 个是压缩的。",
     "zip.padding": "中间填充了一些字节，让数据从整齐的位置开始，程序不用复制就能直接使用。",
     "zip.directory": "zip 是从末尾开始读的：末尾的目录写着每个成员从哪里开始。",
@@ -100,7 +99,7 @@ TEXTS = {
     "container.package": "开头几个字节是 {head}：它是 torch.package 写的 zip 压缩包，里面有 {members:#part}：数字、"
     "pickle，还有模型的 Python 代码。代码在这里只是文本，没有执行。",
     "container.other": "开头几个字节是 {head}。",
-    "container.writer": "写文件的程序：{writer}（由上面这些特征推断）。一个数的几个字节如何排列：{order}。",
+    "container.writer": "写文件的程序：{writer}（由这类特征推断）。一个数的几个字节如何排列：{order}。",
     "order.little": "低位字节在前（小端序）",
     "order.big": "高位字节在前（大端序）",
     "files.error": "无法读取",
@@ -220,7 +219,7 @@ TEXTS = {
     "bits.nan": "指数全为 1，尾数不为 0：它不是一个数（NaN）。",
     # ---- 4: y = Wx + b ----
     "linear.title": "权重和偏置：y = Wx + b",
-    "linear.none": "看不出其中有线性层：没有哪个浮点矩阵的每一行都配有一个偏置（矩阵共 {n} 个）。",
+    "linear.none": "看不出其中有线性层：在 {n} 个浮点矩阵中，没有哪个的每一行都配有一个偏置。",
     "linear.intro": "{weight} 是形状为 {shape} 的矩阵 W，{bias} 是含 {outputs:#number}的向量 b。这样的一层收到"
     " {inputs:#number}（x），算出 {outputs:#number}（y）：y = Wx + b。W 的每一行管一个输出。",
     "linear.intro.plain": "{weight} 是形状为 {shape} 的矩阵 W。这样的一层收到 {inputs:#number}（x），算出"
@@ -264,7 +263,7 @@ TEXTS = {
     "sizes.shares": "它们在模型的哪些部分：",
     "sizes.whole": "文件共 {file:#byte}，按用途归类，每个字节只算一次：",
     "sizes.else": "可见除去张量数据，其余一共 {other:#byte}，占文件的 {share:#share}。",
-    "sizes.unused": "有 {n:#byte}所在的存储没有张量用到：保存一个切片时，把它切自的整块数据也一起存了下来。",
+    "sizes.unused": "有 {n:#byte}存在没有张量用到的存储里：保存一个切片时，把它切自的整块数据也一起存了下来。",
     "ledger.tensor data": "张量数据",
     "ledger.tensor data.means": "张量的元素，各算一次",
     "ledger.unused storage": "闲置的存储",
