@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .sharded import Shard, ShardedCheckpoint
     from .stats import Stats, StatsTable
     from .tensor import Storage, Tensor
+    from .tour import Tour, explain
     from .values import GlobalName, Opaque
     from .verifier import DamagedTensor, VerifiedMember, VerifyReport, verify
 
@@ -81,6 +82,7 @@ _HOMES = {
     "Tensor": "tensor",
     "TensorDiff": "differ",
     "TensorHash": "manifests",
+    "Tour": "tour",
     "TruncatedError": "errors",
     "Uncompared": "differ",
     "Unhashed": "manifests",
@@ -93,6 +95,7 @@ _HOMES = {
     "convert": "converter",
     "diff": "differ",
     "drift": "drifter",
+    "explain": "tour",
     "export_tensorboard": "events",
     "manifest": "hashes",
     "open": "checkpoint",
@@ -141,6 +144,7 @@ __all__ = [
     "Tensor",
     "TensorDiff",
     "TensorHash",
+    "Tour",
     "TruncatedError",
     "Uncompared",
     "Unhashed",
@@ -153,6 +157,7 @@ __all__ = [
     "convert",
     "diff",
     "drift",
+    "explain",
     "export_tensorboard",
     "manifest",
     "open",

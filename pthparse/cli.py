@@ -32,6 +32,12 @@ def _info() -> Verb:
     return info.VERB
 
 
+def _explain() -> Verb:
+    from .report import explain
+
+    return explain.VERB
+
+
 def _ls() -> Verb:
     from .report import ls
 
@@ -119,6 +125,7 @@ def _export_tensorboard() -> Verb:
 # A new verb is a module of report/, a function and a word here. Only the one that is asked for is imported.
 VERBS: dict[str, Callable[[], Verb]] = {
     "info": _info,
+    "explain": _explain,
     "ls": _ls,
     "tree": _tree,
     "show": _show,

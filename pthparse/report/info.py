@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -43,6 +44,9 @@ def info(args: argparse.Namespace) -> int:
                 print_shards(facts)
     if args.json:
         print_json(documents[0] if len(args.file) == 1 else {"files": documents})
+    elif any("format" in facts for facts in documents):
+        file = shlex.quote(args.file[0]) if len(args.file) == 1 else "FILE"
+        line(f"explained step by step: pthparse explain {file}")
     return code
 
 

@@ -70,6 +70,7 @@ FLOORS = {
     "manifests": 5,
     "pairs": 6,
     "verifier": 7,
+    "tour": 9,
     "audits": 8,
     "differ": 8,
     "series": 8,

@@ -72,10 +72,11 @@ def test_info(run: Any) -> None:
     ]
     assert "layers.0-5 (6x)      6x 18  6x 3,344  6x 13,376  64.72 %" in out
     assert "(not tensor data)                        30,952  24.96 %" in out
-    assert out.splitlines()[-2:] == [
+    assert out.splitlines()[-3:] == [
         "ledger: 124,012 B = 93,060 tensor data + 15,166 pickle + 7,058 names and headers + 7,156 directory + 1,521 "
         "alignment padding + 51 other members",
         "audit: clean",
+        f"explained step by step: pthparse explain {LESSON}",
     ]
     assert run(LESSON)[1] == out
 
