@@ -15,7 +15,7 @@ from .errors import FormatError, PthError, TruncatedError, UnsupportedError, esc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any, BinaryIO
 
 
@@ -270,16 +270,17 @@ class Handles:
 class OneOfMany(FileSource):
     """A file whose descriptor may be given back between two reads; opened again, it must be the same file."""
 
-    def __init__(self, path: str, handles: Handles) -> None:
+    def __init__(self, path: str, handles: Handles, opens: Callable[[], FileSource] | None = None) -> None:
         self.users, self.ended, self.handles = 0, False, handles
-        found = _open_path(path)
+        self._opens = opens or (lambda: open_path(path))
+        found = self._opens()
         super().__init__(os.dup(found._fd), path)
         found.close()
         self._take()
         self._give()
 
     def reopen(self) -> int:
-        found = _open_path(str(self.path))
+        found = self._opens()
         try:
             if found.opened != self.opened:
                 raise TruncatedError("file-changed", "it is another file than the one that was opened", path=self.path)
@@ -338,11 +339,46 @@ def _state(fd: int) -> tuple[int, int]:
 INDEX = ".index.json"  # how the name of the index of a model in several files ends
 
 
+# Of files that are checkpoints by their names, which far away are not asked whether they are directories.
+ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pt2", ".ptl", ".pkl", ".tar")
+
+
 def is_whole(path: Any) -> bool:
-    """Is it the path of a directory, or of the index of a model in several files?"""
-    if not isinstance(path, (str, os.PathLike)) or is_url(path):  # of what is far away, each file is by itself
+    """Is it the path of a directory, or of the index of a model in several files; or the URL of one?"""
+    if not isinstance(path, (str, os.PathLike)):
         return False
-    return os.path.isdir(path) or os.fsdecode(os.fspath(path)).endswith(INDEX)  # noqa: PTH112 - pathlib is slow to import
+    if isinstance(path, str) and is_afar(path):
+        from .remote.directory import is_whole_url
+
+        return is_whole_url(path)
+    try:
+        text = local_path(path)
+    except PthError:  # whoever opens it says so
+        return False
+    return os.path.isdir(text) or text.endswith(INDEX)  # noqa: PTH112 - pathlib is slow to import
+
+
+def is_afar(text: str) -> bool:
+    """Is it a URL of what is not on this machine?"""
+    return is_url(text) and not _is_file_url(text)
+
+
+def _is_file_url(text: object) -> bool:
+    return isinstance(text, str) and text[:7].lower() == "file://"
+
+
+def local_path(path: str | os.PathLike[str]) -> str:
+    """As text; of a `file://` URL, the path that it names."""
+    text = os.fspath(path)
+    if not isinstance(path, str) or not _is_file_url(path):
+        return os.fsdecode(text)
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    parts = urlsplit(path)
+    if parts.netloc not in ("", "localhost"):
+        raise UnsupportedError("url", f"a file of another machine ({escape(parts.netloc)})", path=path)
+    return url2pathname(parts.path)
 
 
 def closed(path: str | None) -> PthError:
@@ -357,7 +393,7 @@ def open_source(source: Any) -> Source:
     if isinstance(source, str) and is_url(source):
         return _open_url(source)
     if isinstance(source, (str, os.PathLike)):
-        return _open_path(os.fspath(source))
+        return open_path(os.fspath(source))
     if isinstance(source, io.BytesIO):
         return MemorySource(memoryview(source.getvalue())[source.tell() :])
     if _is_buffer(source):
@@ -390,14 +426,8 @@ def is_url(text: object) -> bool:
 
 
 def _open_url(url: str) -> Source:
-    if url[:7].lower() == "file://":
-        from urllib.parse import urlsplit
-        from urllib.request import url2pathname
-
-        parts = urlsplit(url)
-        if parts.netloc not in ("", "localhost"):
-            raise UnsupportedError("url", f"a file of another machine ({escape(parts.netloc)})", path=url)
-        return _open_path(url2pathname(parts.path))
+    if _is_file_url(url):
+        return open_path(local_path(url))
     from .remote import open_url
 
     return open_url(url)
@@ -411,10 +441,12 @@ def _is_buffer(source: Any) -> bool:
     return True
 
 
-def _open_path(path: str | bytes) -> FileSource:
-    name = os.fsdecode(path)
+def open_path(path: str | bytes, shown: str | None = None, follow: bool = True) -> FileSource:
+    """shown: the path in messages. follow: False: a link is an error of the system."""
+    name = shown or os.fsdecode(path)
     # O_NONBLOCK: a FIFO is refused instead of waited for.
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    fd = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
     try:
         mode = os.fstat(fd).st_mode
         if stat.S_ISDIR(mode):

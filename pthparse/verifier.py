@@ -211,7 +211,7 @@ def verify_shards(
     members: list[VerifiedMember] = []
     for name, r in named:
         if isinstance(r, PthError):
-            if name not in layout.missing:
+            if r.code != "shard-missing":
                 verdicts.append("damaged")
                 findings.append(finding_of(r, name))
             continue

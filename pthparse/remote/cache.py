@@ -43,17 +43,42 @@ class Wire(Protocol):
         """Is it another file than when it was opened?"""
 
 
+class Room:
+    """Bounds what the files of a model keep together: the one that was read least lately forgets first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: OrderedDict[RemoteSource, int] = OrderedDict()
+
+    def keep(self, source: RemoteSource, nbytes: int) -> None:
+        """It keeps so many bytes now."""
+        late = []
+        with self._lock:
+            self._held.pop(source, None)
+            if nbytes:
+                self._held[source] = nbytes
+            total = sum(self._held.values()) if len(self._held) > 1 else 0
+            while total > KEPT and len(self._held) > 1:
+                first, n = self._held.popitem(last=False)
+                late.append(first)
+                total -= n
+        for first in late:
+            first.forget()
+
+
 class RemoteSource(Source):
     """A file that is read by ranges; threads may share it.
 
-    Memory: 32 MiB of what was read last, and what a caller asks for.
+    Memory: 32 MiB of what was read last, in all files of one `room`, and what a caller asks for. `address`: its URL, as
+    others can open it.
     """
 
     afar = True
 
-    def __init__(self, wire: Wire, path: str) -> None:
+    def __init__(self, wire: Wire, path: str, room: Room | None = None, address: str | None = None) -> None:
         self._wire: Wire | None = wire
-        self.path = path
+        self._room = room
+        self.path, self.address = path, address
         self.size = wire.size
         self._lock = threading.Lock()
         self._parts: OrderedDict[int, memoryview] = OrderedDict()  # by first byte, the oldest first
@@ -107,6 +132,16 @@ class RemoteSource(Source):
                 start, part = self._parts.popitem(last=False)
                 self._held -= len(part)
                 del self._starts[bisect_right(self._starts, start) - 1]
+            held = self._held
+        if self._room is not None:
+            self._room.keep(self, held)
+
+    def forget(self) -> None:
+        """What is kept is fetched again, if it is asked for."""
+        with self._lock:
+            self._parts.clear()
+            self._starts.clear()
+            self._held = 0
 
     # ---- what is not ----
 
@@ -187,10 +222,10 @@ class RemoteSource(Source):
         return self._wire is not None and self._wire.changed()
 
     def close(self) -> None:
-        with self._lock:
-            self._wire = None
-            self._parts.clear()
-            self._starts.clear()
+        self._wire = None
+        self.forget()
+        if self._room is not None:
+            self._room.keep(self, 0)
 
 
 class Held(Source):

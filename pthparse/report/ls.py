@@ -12,6 +12,7 @@ from typing import Any
 
 from ..checkpoint import open as open_checkpoint
 from ..errors import escape
+from ..source import is_afar
 from .summary import stored_nbytes
 from .text import Column, line, shape, share, table
 from .verb import NO, Verb, print_json, tensor_row
@@ -69,7 +70,12 @@ def ls(args: argparse.Namespace) -> int:
 
 def file_of(t: Any) -> str:
     """The name of the file that a tensor is in."""
-    return os.path.basename(t._home.box.source.path or "")  # noqa: PTH119 - as text, as it was given
+    path = t._home.box.source.path or ""
+    if is_afar(path):
+        from ..remote.directory import parts_of
+
+        return parts_of(path)[1]
+    return os.path.basename(path)  # noqa: PTH119 - as text, as it was given
 
 
 def print_tensors(tensors: Sequence[Any], total: int, with_file: bool) -> None:

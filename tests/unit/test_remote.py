@@ -601,12 +601,12 @@ def test_an_index_names_no_url(tmp_path: Path) -> None:
         assert report.verdict == "malformed" and {f.code for f in report.findings} == {"shard-name"}
         assert pthparse.audit(tmp_path).verdict == "malformed"
         assert server.asked == []
-    # And one that is far away is looked at alone.
+    # Nor does one that is far away.
     with serve(index.read_bytes()) as server:
         url = server.url.replace("model.pth", "model.bin.index.json")
         report = pthparse.audit(url)
-        assert {f.code for f in report.findings} == {"shard-index"} and report.verdict == "review"
-        assert len(server.asked) <= 2
+        assert {f.code for f in report.findings} == {"shard-name"} and report.verdict == "malformed"
+        assert set(server.paths) == {"/model.bin.index.json"} and len(server.asked) <= 2
 
 
 def test_nothing_beside_a_url_is_fetched() -> None:
