@@ -236,11 +236,17 @@ class Names(Mapping[str, Tensor]):
             isa=isa,
         )
 
-    def hash(self, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None) -> Manifest:
+    def hash(
+        self,
+        *,
+        threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        executor: Executor | None = None,
+    ) -> Manifest:
         """A hash of each tensor, and of all: see `pthparse.manifest`."""
         from .hashes import manifest_of
 
-        return manifest_of(self, threads, progress)
+        return manifest_of(self, threads, progress, executor)
 
     def state_dict(self) -> Names:
         """The tensors of the model itself: these, or those of the branch 'state_dict', 'model', ..."""

@@ -6,18 +6,15 @@ Runs are cut at the same places always, and read by whatever thread has time; th
 from __future__ import annotations
 
 import math
-import os
 import struct
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core, _kernels
 from .contents import Elements, is_file, lasting, leaves_of
 from .errors import PthError, UnsupportedError, guard
-from .source import FileSource, open_source
-from .team import processors, together
+from .source import FileSource, open_again
+from .team import AFAR, bundles, call_all, is_near, share, submit
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -136,36 +133,33 @@ def work_on(
     threads: int | None,
     progress: Callable[[int, int], None] | None,
     executor: Executor | None = None,
+    afar: bool = False,
 ) -> None:
-    """Does all of them, by threads; or what lies in files by an executor, some tasks at a time."""
+    """Does all of them, by threads; or what lies in files by an executor. afar: is most of the time waiting?"""
     if executor is not None:
-        _submit(jobs, total, 4 * (threads or processors()), progress, executor)
+        _submit(jobs, total, progress, executor)
         return
-    lock, stopped = threading.Lock(), threading.Event()
     done: list[int] = []
-
-    def work() -> None:
-        while not stopped.is_set():
-            with lock:
-                job = next(jobs, None)
-            if job is None:
-                return
-            done.append(job.run())
-
     tick = None if progress is None else lambda: progress(min(sum(done), total), total)
-    if total <= ALONE or threads == 1:
-        work()
-        if tick is not None:
-            tick()
-    else:
-        together(work, stopped.set, threads, tick)
+    few = 1 if total <= ALONE and not afar else threads or (AFAR if afar else None)
+    together = bundles(jobs, lambda job: job.nbytes, 0 if afar else TASK)
+    share(together, lambda _: lambda bundle: done.extend(job.run() for job in bundle), few, tick)
 
 
-def _submit(
-    jobs: Iterator[_Job], total: int, most: int, progress: Callable[[int, int], None] | None, executor: Executor
-) -> None:
-    waiting: deque[tuple[_Lying, Any]] = deque()
-    done = 0
+def _submit(jobs: Iterator[_Job], total: int, progress: Callable[[int, int], None] | None, executor: Executor) -> None:
+    """What others cannot open is done here, when they have got all that they can."""
+    here: list[_Job] = []
+    near, done = is_near(executor), 0
+
+    def there() -> Iterator[tuple[_Job, tuple[Any, ...]]]:
+        for job in jobs:
+            where = job.where() if isinstance(job, _Lying) else None
+            if near:
+                yield job, (job.run,)
+            elif where is None or not isinstance(job, _Lying):
+                here.append(job)
+            else:
+                yield job, (compare_elsewhere, where, job.rows(), job.tolerance, job.forced)
 
     def count(n: int) -> None:
         nonlocal done
@@ -173,17 +167,13 @@ def _submit(
         if progress is not None:
             progress(min(done, total), total)
 
-    for job in jobs:
-        where = job.where() if isinstance(job, _Lying) else None
-        if where is None or not isinstance(job, _Lying):
-            count(job.run())
-            continue
-        if len(waiting) >= most:
-            first, future = waiting.popleft()
-            count(first.take(*future.result()))
-        waiting.append((job, executor.submit(compare_elsewhere, where, job.rows(), job.tolerance, job.forced)))
-    for first, future in waiting:
-        count(first.take(*future.result()))
+    together = bundles(there(), lambda row: row[0].nbytes, TASK)
+    calls = (([job for job, _ in rows], 0, (call_all, [call for _, call in rows])) for rows in together)
+    for bundle, came in submit(executor, calls):
+        for job, one in zip(bundle, came, strict=True):
+            count(job.take(*one) if isinstance(job, _Lying) and not near else one)
+    for job in here:
+        count(job.run())
 
 
 Where = tuple[tuple[str, int, tuple[int, int]], ...]  # of two files: path, first byte, state
@@ -194,10 +184,7 @@ def compare_elsewhere(where: Where, rows: bytes, tolerance: Tolerance, forced: b
     sources = []
     try:
         for path, _, opened in where:
-            source = open_source(path)
-            sources.append(source)
-            if not isinstance(source, FileSource) or source.opened != opened:
-                return 0, b""
+            sources.append(open_again(path, opened))
         files = [s for s in sources if isinstance(s, FileSource)]
         return _compare((files[0], files[1]), (where[0][1], where[1][1]), rows, tolerance, forced)
     except (PthError, OSError):
@@ -212,19 +199,20 @@ def _compare(
 ) -> tuple[int, bytes]:
     fds: list[int] = []
     try:
-        fds += [files[0].duplicate()]
-        fds += [files[1].duplicate()]
-        done, records = _kernels.compare_files(ISA, fds[0], bases[0], fds[1], bases[1], rows, tolerance, forced)
-        return done, records
+        fds += [files[0].borrow()]
+        fds += [files[1].borrow()]
+        return _kernels.compare_files(ISA, fds[0], bases[0], fds[1], bases[1], rows, tolerance, forced)
     except (PthError, OSError):
         return 0, b""  # it is told by who reads it again
     finally:
-        for fd in fds:
-            os.close(fd)
+        for file, fd in zip(files, fds, strict=False):
+            file.restore(fd)
 
 
 class _Job:
     """Runs that are compared by one thread."""
+
+    nbytes = 0
 
     def run(self) -> int:
         raise AssertionError("abstract")
@@ -237,6 +225,7 @@ class _Lying(_Job):
         self, files: tuple[FileSource, FileSource], tolerance: Tolerance, forced: bool, runs: list[tuple[Part, int]]
     ) -> None:
         self.files, self.tolerance, self.forced, self.runs = files, tolerance, forced, runs
+        self.nbytes = sum(part.nbytes(1) for part, _ in runs)
 
     def where(self) -> Where | None:
         """The files, as another process can open them."""
@@ -265,7 +254,7 @@ class _Lying(_Job):
                 part.records[number] = records[i * _PAIR.size : (i + 1) * _PAIR.size]
             elif part.error is None:
                 _Gathered(part, self.tolerance, self.forced, number).run()
-        return sum(part.nbytes(1) for part, _ in self.runs)
+        return self.nbytes
 
 
 class _Gathered(_Job):
@@ -273,6 +262,7 @@ class _Gathered(_Job):
 
     def __init__(self, part: Part, tolerance: Tolerance, forced: bool, only: int | None = None) -> None:
         self.part, self.tolerance, self.forced, self.only = part, tolerance, forced, only
+        self.nbytes = part.nbytes(len(part.records))
 
     def run(self) -> int:
         part = self.part
@@ -281,7 +271,7 @@ class _Gathered(_Job):
                 self._run()
         except PthError as e:
             part.error = e
-        return part.nbytes(len(part.records))
+        return self.nbytes
 
     def _run(self) -> None:
         part = self.part

@@ -30,12 +30,16 @@ class Source:
         Bytes, when it was opened.
     afar : bool
         Does each read cost a journey? Then it pays to say beforehand what will be read.
+    opened : object
+        What tells this version of the file from another one; see `is_same`.
     """
 
     path: str | None = None
     size: int = 0
+    base = 0  # where it begins in the file that `address` names
     mapped = True  # may view() map the file?
     afar = False
+    opened: Any = None
 
     def window(self, offset: int, length: int) -> bytes | memoryview:
         """At most `length` bytes from `offset` on; fewer at the end."""
@@ -72,6 +76,14 @@ class Source:
         """Is it another file than when it was opened?"""
         return False
 
+    def address(self) -> str | None:
+        """How another process can open the file; None if it cannot."""
+        return None
+
+    def is_same(self, opened: Any) -> bool:
+        """Is it the file that another process has opened?"""
+        return bool(self.opened == opened)
+
     def close(self) -> None:
         """Buffers handed out stay valid."""
 
@@ -90,12 +102,16 @@ class SliceSource(Source):
             whole = whole._whole
         self._whole = whole
         self._offset = offset
-        self.afar = whole.afar
+        self.base = whole.base + offset
+        self.afar, self.opened = whole.afar, whole.opened
 
     def prepare(self, extents: Iterable[tuple[int, int]]) -> None:
         self._whole.prepare(
             (self._offset + begin, self._offset + min(end, self.size)) for begin, end in extents if begin < self.size
         )
+
+    def address(self) -> str | None:
+        return self._whole.address()
 
     def within(self) -> tuple[Source, int]:
         """What it is a part of, and where it begins there."""
@@ -131,7 +147,7 @@ class FileSource(Source):
         self._map: memoryview | None = None
         self._lock = Lock()
         self.path = path
-        self.opened = _state(fd)
+        self.opened: tuple[int, int] = _state(fd)
         self.size = max(0, self.opened[0] - base)
 
     def _take(self) -> int:
@@ -175,14 +191,16 @@ class FileSource(Source):
             self._give()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def duplicate(self) -> int:
-        """A descriptor of one's own, to be closed: it reads this file whoever closes the source meanwhile."""
+    def address(self) -> str | None:
+        return self.path
+
+    def borrow(self) -> int:
+        """A descriptor that reads this file until `restore`, whoever closes the source meanwhile."""
         with self._lock:
-            fd = self._take()
-            try:
-                return os.dup(fd)
-            finally:
-                self._give()
+            return os.dup(self._take())
+
+    def restore(self, fd: int) -> None:
+        os.close(fd)
 
     def fill(self, buffer: bytearray, offset: int, length: int) -> bytes | memoryview:
         if not hasattr(os, "preadv"):
@@ -294,6 +312,13 @@ class OneOfMany(FileSource):
     def _give(self) -> None:
         self.handles.give(self)
 
+    def borrow(self) -> int:
+        """Its one descriptor, which is not given back meanwhile: no more of them are open than are bounded."""
+        return self._take()
+
+    def restore(self, fd: int) -> None:
+        self._give()
+
     @property
     def closed(self) -> bool:
         return self.ended
@@ -383,6 +408,24 @@ def local_path(path: str | os.PathLike[str]) -> str:
 
 def closed(path: str | None) -> PthError:
     return PthError("closed", "the checkpoint is closed", path=path)
+
+
+def open_again(address: str, opened: Any) -> Source:
+    """What another process has opened.
+
+    Raises
+    ------
+    TruncatedError
+        It is another file now.
+    """
+    source = open_source(address)
+    try:
+        if not source.is_same(opened):
+            raise TruncatedError("file-changed", "it is another file than the one that was opened", path=source.path)
+    except BaseException:
+        source.close()
+        raise
+    return source
 
 
 def open_source(source: Any) -> Source:

@@ -29,7 +29,8 @@ def open_url(url: str, room: Room | None = None) -> RemoteSource:
     OSError
         It is not there, not allowed, or not to be reached.
     """
-    return RemoteSource(_wire(url), shown(url), room, url)
+    own = "memory" in url.partition("://")[0].lower().split("::")  # of this process alone
+    return RemoteSource(_wire(url), shown(url), room, None if own else url)
 
 
 def is_web(url: str) -> bool:

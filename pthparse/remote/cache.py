@@ -6,7 +6,7 @@ import threading
 from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import TruncatedError
 from ..source import Source, closed
@@ -28,10 +28,13 @@ class Wire(Protocol):
         Bytes of the file.
     head : bytes
         Its first bytes, as far as finding out its size has brought them.
+    state : object
+        What tells this version of the file from another one.
     """
 
     size: int
     head: bytes
+    state: Any
 
     def fetch(self, parts: Sequence[tuple[int, memoryview]]) -> None:
         """Fills each buffer with the bytes from an offset on, several at the same time; raises if it cannot fill one.
@@ -41,6 +44,9 @@ class Wire(Protocol):
 
     def changed(self) -> bool:
         """Is it another file than when it was opened?"""
+
+    def is_same(self, state: Any) -> bool:
+        """Is it the file of this state?"""
 
 
 class Room:
@@ -69,16 +75,15 @@ class Room:
 class RemoteSource(Source):
     """A file that is read by ranges; threads may share it.
 
-    Memory: 32 MiB of what was read last, in all files of one `room`, and what a caller asks for. `address`: its URL, as
-    others can open it.
+    Memory: 32 MiB of what was read last, in all files of one `room`, and what a caller asks for.
     """
 
     afar = True
 
     def __init__(self, wire: Wire, path: str, room: Room | None = None, address: str | None = None) -> None:
         self._wire: Wire | None = wire
-        self._room = room
-        self.path, self.address = path, address
+        self._room, self._address = room, address
+        self.path, self.opened = path, wire.state
         self.size = wire.size
         self._lock = threading.Lock()
         self._parts: OrderedDict[int, memoryview] = OrderedDict()  # by first byte, the oldest first
@@ -220,6 +225,12 @@ class RemoteSource(Source):
 
     def changed(self) -> bool:
         return self._wire is not None and self._wire.changed()
+
+    def address(self) -> str | None:
+        return self._address
+
+    def is_same(self, opened: Any) -> bool:
+        return self._wire is not None and self._wire.is_same(opened)
 
     def close(self) -> None:
         self._wire = None

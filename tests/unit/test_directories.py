@@ -529,7 +529,7 @@ def test_one_file_of_a_directory_may_be_no_link_out_of_it(tmp_path: Path) -> Non
 class Bytes:
     """Bytes far away, without the way."""
 
-    head = b""
+    head, state = b"", None
 
     def __init__(self, size: int) -> None:
         self.size, self.n = size, 0

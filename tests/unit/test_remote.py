@@ -191,7 +191,7 @@ def zoo() -> Iterator[tuple[Server, Any]]:
 class Memory:
     """Bytes far away, without the way."""
 
-    head = b""
+    head, state = b"", None
 
     def __init__(self, data: bytes) -> None:
         self.data, self.size, self.n = data, len(data), 0
@@ -468,7 +468,7 @@ def test_https_is_not_left_for_http() -> None:
             self.status, self.headers = 206, {"Content-Range": "bytes 0-9/10"}
 
     wire = http.HttpWire.__new__(http.HttpWire)
-    wire._web, wire._state, wire._path = True, None, "https://x"
+    wire._web, wire.state, wire._path = True, None, "https://x"
     answer = Step("https")
     assert wire._length(answer, 0, 10) == 10
     answer.history = (Step("http"),)
