@@ -5,6 +5,7 @@ Names come out of files, so each is one plain name; nothing here leaves the dire
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -105,16 +106,23 @@ class Directory:
         return self.where(name)
 
     def size(self, name: str) -> int:
-        return os.stat(self.where(name)).st_size  # noqa: PTH116
+        return os.stat(self._path(name)).st_size  # noqa: PTH116
 
     def open(self, name: str, given: bool = False) -> Source:
         """given: somebody named this file, not only the directory, so a link is followed wherever it leads."""
-        return open_path(self.where(name)) if given else self._open(name)
+        return open_path(self._path(name)) if given else self._open(name)
+
+    def _path(self, name: str) -> str:
+        path = self.where(name)
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError:  # no file can have such a name
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+        return path
 
     def _open(self, name: str) -> FileSource:
         """A link is followed by its rule at the moment of opening, whatever it was when it was looked at."""
-        path = self.where(name)
-        target = path
+        path = target = self._path(name)
         if os.path.islink(path):  # noqa: PTH114
             target = os.path.realpath(path)
             if not self._allows(target):

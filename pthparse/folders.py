@@ -11,7 +11,7 @@ from .auditor import MOST_GLOBALS, VERDICTS, AuditedGlobal, AuditReport, audit_s
 from .directories import FILE, FOLDER, LINK, OTHER, Directory, Located, locate
 from .errors import PthError
 from .formats.base import MOST_FINDINGS, NOT_READ, Finding, finding_of
-from .shards import index_layout, is_distributed, is_plain, read_index, there
+from .shards import METADATA, index_layout, is_distributed, is_plain, read_index, there
 from .source import INDEX, open_source
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Whole:
         self.findings: list[Finding] = []
         self.more: dict[str, int] = {}  # those behind the first thousand, by severity
         self.files: list[AuditReport] = []
-        self.names: list[str] = []  # of these
+        self.names: list[str] = []  # of these, below the top
 
     def find(self, code: str, member: str | None, message: str | None = None) -> None:
         severity, sentence = _core.FINDINGS[code]
@@ -87,21 +87,22 @@ class Whole:
                 self.find("not-looked-into", name)
             return
         self.files.append(report)
-        self.names.append(name.rpartition("/")[2])
+        self.names.append(name)
 
     def told(self, findings: Iterable[Finding], folder: str = "") -> None:
         """What is wrong between the files, but what was said of one of them already."""
-        gone = {f.member for f in self.findings if f.code == "shard-missing"}
+        said = {"shard-missing": {f.member for f in self.findings if f.code == "shard-missing"}}
+        said["shard-unreadable"] = set(self.names)  # its own report says it
         for f in findings:
             member = folder + (f.member or "") or None
-            if f.code != "shard-unreadable" and not (f.code == "shard-missing" and member in gone):
+            if member not in said.get(f.code, ()):
                 self.findings.append(Finding(f.code, f.severity, member, f.offset, f.message))
 
     def report(self) -> AuditReport:
         rows: dict[tuple[str, str], AuditedGlobal] = {}
         for file, name in zip(self.files, self.names, strict=True):
             for g in file.globals:
-                place = f"{name}!{g.member or ''}".rstrip("!")
+                place = f"{name.rpartition('/')[2]}!{g.member or ''}".rstrip("!")
                 first = rows.get((g.module, g.name))
                 if first is None and len(rows) < MOST_GLOBALS:
                     rows[g.module, g.name] = AuditedGlobal(**{**g.to_dict(), "member": place})
@@ -154,12 +155,13 @@ def audit_folder(
     whole = Whole(text)
     if index is None:
         found = list(files_below(top, whole))
-        for folder, file, name in found:
-            if name.endswith(INDEX):
-                check_index(folder, file, name, whole)
-                compare_index(folder, file, name[: len(name) - len(file)], limits, whole)
+        indexes = [row for row in found if row[2].endswith(INDEX)]
+        for folder, file, name in indexes:
+            check_index(folder, file, name, whole)
         wanted = [(folder.where(file), name, name.lower().endswith(CHECKPOINTS)) for folder, file, name in found]
         whole.audit(wanted, limits, executor, top.afar)
+        for folder, file, name in indexes:
+            compare_index(folder, file, name[: len(name) - len(file)], limits, whole)
         if not whole.files:
             whole.find("no-checkpoint", None)
         if is_distributed(top):
@@ -190,8 +192,13 @@ def compare_metadata(asked: Located, limits: Any, whole: Whole) -> None:
     try:
         with DistributedCheckpoint(asked, limits, False) as model:
             whole.findings += [*model._layout.findings, *model._between]
+            for label, read in zip(model._layout.files, model._all, strict=True):
+                if isinstance(read, PthError) and label not in model._layout.missing:
+                    whole.findings.append(finding_of(read, label))
     except PthError as e:
         whole.findings.append(finding_of(e, e.member))
+    except OSError as e:
+        whole.find("unreadable", METADATA, f"cannot be opened: {e.strerror}")
 
 
 def compare_index(
@@ -203,7 +210,7 @@ def compare_index(
     try:
         with ShardedCheckpoint(index_layout(index, directory, index, given), limits, False) as model:
             whole.told(model._between, folder)
-    except PthError:  # told already
+    except (PthError, OSError):  # told already
         pass
 
 
@@ -245,7 +252,13 @@ def files_below(top: Directory, whole: Whole) -> Iterator[tuple[Directory, str, 
 
 def check_index(directory: Directory, index: str, name: str, whole: Whole, given: bool = False) -> list[str]:
     """The files that an index names; what is wrong with it becomes findings. name: the index's in findings."""
-    weights, _, _ = read_index(directory, index, name, whole.find, given)
+    try:
+        weights, _, _ = read_index(directory, index, name, whole.find, given)
+    except OSError as e:
+        if given:
+            raise
+        weights = None
+        whole.find("unreadable", name, f"cannot be opened: {e.strerror}")
     files = [file for file in dict.fromkeys((weights or {}).values()) if is_plain(file, name, whole.find)]
     good = there(directory, files, whole.find)
     return [file for file in files if file in good]

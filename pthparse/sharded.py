@@ -375,10 +375,13 @@ class ShardedCheckpoint(Checkpoint):
         """Names of the tensors that are whole, and the others, by the verification of each part."""
         from .verifier import DamagedTensor, VerifyReport
 
-        found = [r for r in reports if isinstance(r, VerifyReport)]
-        damaged = {t.name: t for r in found for t in r.damaged}
+        heads = self._layout.prefixes or [""] * len(reports)
+        found = [(head, r) for head, r in zip(heads, reports, strict=True) if isinstance(r, VerifyReport)]
+        damaged = {
+            h + t.name: DamagedTensor(h + t.name, t.member, t.code, t.message) for h, r in found for t in r.damaged
+        }
         lost = {n: DamagedTensor(n, None, e.code, e.message) for n, e in self.lost.items() if n not in damaged}
-        return [name for r in found for name in r.whole], [*damaged.values(), *lost.values()]
+        return [head + name for head, r in found for name in r.whole], [*damaged.values(), *lost.values()]
 
     def verify(
         self,
@@ -475,6 +478,7 @@ class _Whole:
                 for prefix, index in zip(layout.prefixes, indexes, strict=True)
             ]
         owner: dict[str, int] = {}
+        alike = PthError("shard-tensor", _core.FINDINGS["shard-tensor"][1])
         for name, number in (layout.weights or {}).items():
             here = read[number]
             if isinstance(here, PthError):
@@ -483,7 +487,9 @@ class _Whole:
                 owner[name] = number
                 self._add(name, number, indexes[number][name])
             else:
-                self.lost[name] = _not_there(name, layout.files[number], here.path)
+                if len(self.findings) < MOST_FINDINGS:
+                    alike = _not_there(name, layout.files[number], here.path)
+                self.lost[name] = alike  # beyond them, one error stands for all
                 self._find("shard-tensor", layout.files[number], f"{_core.FINDINGS['shard-tensor'][1]}: {name!r}")
         for number, index in enumerate(indexes):
             for name, at in index.items():

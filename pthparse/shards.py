@@ -18,6 +18,8 @@ from .record import Record
 from .source import INDEX
 
 INDEX_BYTES = 1 << 26
+# In an index. An honest one has three objects, and a comma for each name; what is beyond would take much memory.
+MOST_NESTED, MOST_NAMES = 100_000, 1 << 20
 MOST_SHARDS = 99_999  # as many as five digits can say
 NUMBERED = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.(?:bin|safetensors|pt|pth|ckpt))")
 # Of a directory with several models, the first of these is meant: what transformers looks for, in its order.
@@ -246,10 +248,14 @@ def read_index(
             data = bytes(source.window(0, source.size))
         finally:
             source.close()
+        if data.count(b"{") + data.count(b"[") > MOST_NESTED or data.count(b",") > MOST_NAMES:
+            raise ValueError("more lists, objects or names than an index has")
         whole = json.loads(data, object_pairs_hook=pairs)
         weights, metadata = whole["weight_map"], whole.get("metadata")
         if not isinstance(weights, dict) or not all(isinstance(f, str) for f in weights.values()):
             raise TypeError("a file's name is no text")
+        if len(set(weights.values())) > MOST_SHARDS:
+            raise ValueError(f"more than {MOST_SHARDS} files")
     except (PthError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         find("shard-index", name, f"{_core.FINDINGS['shard-index'][1]}: {str(e)[:200]}")
         return None, {}, 0

@@ -69,7 +69,10 @@ def ls(args: argparse.Namespace) -> int:
 
 
 def file_of(t: Any) -> str:
-    """The name of the file that a tensor is in."""
+    """The name of the file that a tensor is in; of one in chunks, of the first of its files, and how many more."""
+    if t.kind == "chunked":
+        names = list(dict.fromkeys(file_of(chunk) for chunk in t.chunks)) if t.error is None else []
+        return f"{names[0]} (+{len(names) - 1})" if len(names) > 1 else "".join(names)
     path = t._home.box.source.path or ""
     if is_afar(path):
         from ..remote.directory import parts_of
