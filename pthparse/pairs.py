@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core, _kernels
-from .contents import Elements, is_file, lasting, leaves_of
+from .contents import Elements, lasting, leaves_of, lies
 from .errors import PthError, UnsupportedError, guard
-from .source import FileSource, open_again
+from .source import FileSource, SliceSource, Source, open_again
 from .team import AFAR, bundles, call_all, is_near, share, submit
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _submit(jobs: Iterator[_Job], total: int, progress: Callable[[int, int], Non
             elif where is None or not isinstance(job, _Lying):
                 here.append(job)
             else:
-                yield job, (compare_elsewhere, where, job.rows(), job.tolerance, job.forced)
+                yield job, (compare_elsewhere, where, job.spans(), job.tolerance, job.forced)
 
     def count(n: int) -> None:
         nonlocal done
@@ -176,37 +176,67 @@ def _submit(jobs: Iterator[_Job], total: int, progress: Callable[[int, int], Non
         count(job.run())
 
 
-Where = tuple[tuple[str, int, tuple[int, int]], ...]  # of two files: path, first byte, state
+Where = tuple[tuple[str, int, Any], ...]  # of two files: address, first byte, what tells its version
+Span = tuple[int, int, int, int, int, int, int]  # a run: first byte and bytes on each side, elements, both dtypes
 
 
-def compare_elsewhere(where: Where, rows: bytes, tolerance: Tolerance, forced: bool) -> tuple[int, bytes]:
+def compare_elsewhere(where: Where, spans: list[Span], tolerance: Tolerance, forced: bool) -> tuple[int, bytes]:
     """Runs of two files, in another process, which opens them itself: (how many it could compare, their records)."""
-    sources = []
+    opened: list[Source] = []
     try:
-        for path, _, opened in where:
-            sources.append(open_again(path, opened))
-        files = [s for s in sources if isinstance(s, FileSource)]
-        return _compare((files[0], files[1]), (where[0][1], where[1][1]), rows, tolerance, forced)
+        for address, _, state in where:
+            opened.append(open_again(address, state))
+        sides = [SliceSource(s, at, s.size) if at else s for s, (_, at, _) in zip(opened, where, strict=True)]
+        return _compare((sides[0], sides[1]), spans, tolerance, forced)
     except (PthError, OSError):
         return 0, b""
     finally:
-        for source in sources:
+        for source in opened:
             source.close()
 
 
-def _compare(
-    files: tuple[FileSource, FileSource], bases: tuple[int, int], rows: bytes, tolerance: Tolerance, forced: bool
+def _compare(sides: tuple[Source, Source], spans: list[Span], tolerance: Tolerance, forced: bool) -> tuple[int, bytes]:
+    """What it cannot read is told by who reads it again."""
+    first, second = (side.within() if isinstance(side, SliceSource) else (side, 0) for side in sides)
+    if isinstance(first[0], FileSource) and isinstance(second[0], FileSource):
+        return _compare_files((first[0], second[0]), (first[1], second[1]), spans, tolerance, forced)
+    records: list[bytes] = []
+    try:
+        if sides[0].afar:
+            sides = sides[0].held((span[0], span[0] + span[1]) for span in spans), sides[1]
+        if sides[1].afar:
+            sides = sides[0], sides[1].held((span[2], span[2] + span[3]) for span in spans)
+        for a, n_a, b, n_b, *what in spans:
+            left, right = bytes(sides[0].read(a, n_a)), bytes(sides[1].read(b, n_b))
+            records.append(_record(left, right, what, tolerance, forced))
+    except (PthError, OSError):
+        pass
+    return len(records), b"".join(records)
+
+
+def _compare_files(
+    files: tuple[FileSource, FileSource], starts: tuple[int, int], spans: list[Span], tolerance: Tolerance, forced: bool
 ) -> tuple[int, bytes]:
+    rows = b"".join(_RUNS.pack(a, b, *what) for a, _, b, _, *what in spans)
+    bases = [file.base + start for file, start in zip(files, starts, strict=True)]
     fds: list[int] = []
     try:
         fds += [files[0].borrow()]
         fds += [files[1].borrow()]
         return _kernels.compare_files(ISA, fds[0], bases[0], fds[1], bases[1], rows, tolerance, forced)
     except (PthError, OSError):
-        return 0, b""  # it is told by who reads it again
+        return 0, b""
     finally:
         for file, fd in zip(files, fds, strict=False):
             file.restore(fd)
+
+
+def _record(left: bytes, right: bytes, what: Sequence[int], tolerance: Tolerance, forced: bool) -> bytes:
+    """Of a run: elements, both dtypes. Where its bytes are the same nothing else is looked at."""
+    n, type_a, type_b = what
+    if forced or type_a != type_b or left != right:
+        return _kernels.compare(ISA, left, right, type_a, type_b, n, tolerance)
+    return bytes(_PAIR.size)
 
 
 class _Job:
@@ -219,34 +249,32 @@ class _Job:
 
 
 class _Lying(_Job):
-    """Runs that lie in two files as they are wanted."""
+    """Runs that lie in two files as they are wanted, here or far away."""
 
     def __init__(
-        self, files: tuple[FileSource, FileSource], tolerance: Tolerance, forced: bool, runs: list[tuple[Part, int]]
+        self, sides: tuple[Source, Source], tolerance: Tolerance, forced: bool, runs: list[tuple[Part, int]]
     ) -> None:
-        self.files, self.tolerance, self.forced, self.runs = files, tolerance, forced, runs
+        self.sides, self.tolerance, self.forced, self.runs = sides, tolerance, forced, runs
         self.nbytes = sum(part.nbytes(1) for part, _ in runs)
 
     def where(self) -> Where | None:
         """The files, as another process can open them."""
-        first, second = self.files
-        if first.path is None or second.path is None:
+        first, second = (side.address() for side in self.sides)
+        if first is None or second is None:
             return None
-        return (first.path, first.base, first.opened), (second.path, second.base, second.opened)
+        return (first, self.sides[0].base, self.sides[0].opened), (second, self.sides[1].base, self.sides[1].opened)
 
-    def rows(self) -> bytes:
-        rows = []
+    def spans(self) -> list[Span]:
+        spans = []
         for part, number in self.runs:
             assert part.a is not None and part.b is not None
-            at = number * RUN
-            n = min(RUN, part.n - at)
-            offsets = [side.offset + at * side.nbytes // max(1, side.n) for side in (part.a, part.b)]
-            rows.append(_RUNS.pack(*offsets, n, *part.types))
-        return b"".join(rows)
+            first, n = number * RUN, min(RUN, part.n - number * RUN)
+            a, b = part.a.run(first, n), part.b.run(first, n)
+            spans.append((a.offset, a.nbytes, b.offset, b.nbytes, n, *part.types))
+        return spans
 
     def run(self) -> int:
-        bases = self.files[0].base, self.files[1].base
-        return self.take(*_compare(self.files, bases, self.rows(), self.tolerance, self.forced))
+        return self.take(*_compare(self.sides, self.spans(), self.tolerance, self.forced))
 
     def take(self, done: int, records: bytes) -> int:
         for i, (part, number) in enumerate(self.runs):
@@ -286,22 +314,17 @@ class _Gathered(_Job):
         blocks = zip(sides[0].blocks(steps[0]), sides[1].blocks(steps[1]), strict=True)
         for number, (x, y) in enumerate(blocks, start):
             n = min(RUN, part.n - number * RUN)
-            left, right = bytes(x), bytes(y)
-            if self.forced or part.types[0] != part.types[1] or left != right:
-                part.records[number] = _kernels.compare(ISA, left, right, *part.types, n, self.tolerance)
-            else:
-                part.records[number] = bytes(_PAIR.size)
+            part.records[number] = _record(bytes(x), bytes(y), (n, *part.types), self.tolerance, self.forced)
 
 
 def jobs_of(parts: Sequence[Part], tolerance: Tolerance, forced: bool) -> Iterator[_Job]:
     """Runs whose figures are known already are left out."""
-    lying: dict[tuple[FileSource, FileSource], list[tuple[tuple[int, int], Part]]] = {}
+    lying: dict[tuple[Source, Source], list[tuple[tuple[int, int], Part]]] = {}
     for i, part in enumerate(parts):
         if "untyped" in (_core.DTYPES[part.types[0]][0], _core.DTYPES[part.types[1]][0]):
             part.error = UnsupportedError("no-data", "it has no dtype")
-        elif part.a is not None and part.b is not None and is_file(part.a) and is_file(part.b):
-            files: Any = part.a.source, part.b.source
-            lying.setdefault(files, []).append(((part.a.offset, i), part))
+        elif part.a is not None and part.b is not None and lies(part.a) and lies(part.b):
+            lying.setdefault((part.a.source, part.b.source), []).append(((part.a.offset, i), part))
         elif part.n:
             yield _Gathered(part, tolerance, forced)
     for both, rows in lying.items():

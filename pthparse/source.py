@@ -113,6 +113,12 @@ class SliceSource(Source):
     def address(self) -> str | None:
         return self._whole.address()
 
+    def held(self, extents: Iterable[tuple[int, int]]) -> Source:
+        if not self.afar:
+            return self
+        inside = ((self._offset + begin, self._offset + min(end, self.size)) for begin, end in extents)
+        return SliceSource(self._whole.held(inside), self._offset, self.size)
+
     def within(self) -> tuple[Source, int]:
         """What it is a part of, and where it begins there."""
         return self._whole, self._offset

@@ -186,6 +186,31 @@ def test_a_model_is_verified_and_audited_as_here(server: Server, folder: Path) -
     assert here.verdict == "dangerous" and here.globals == there.globals  # type: ignore[union-attr]
 
 
+def test_what_is_read_of_many_files_comes_in_few_requests(server: Server, folder: Path, memory: str) -> None:
+    """Each of these reads both tensors of each file, which lie together."""
+    for ask in (
+        lambda source: pthparse.open(source).stats()["layers.5.w"].l2,
+        lambda source: pthparse.manifest(source).model,
+        lambda source: pthparse.diff(folder, source).identical,
+        lambda source: pthparse.diff(source, folder).identical,
+        lambda source: pthparse.verify(source).checked_nbytes,
+    ):
+        server.reset()
+        assert ask(server.root + INDEX) == ask(folder / INDEX) == ask(memory)
+        assert len(server.asked) <= 1 + 3 * 6 and server.sent < 6 * 4 * NUMEL + 50_000
+    values = struct.pack(f"<{NUMEL}f", *([0.5] * NUMEL))
+    changed = zips.checkpoint(
+        p.pickle(p.dict_of({n: p.vector(str(k), NUMEL) for k, n in enumerate(FILES[SECOND])})),
+        {"0": values, "1": values},
+    )
+    old = pthparse.manifest(folder).tensors
+    (folder / SECOND).write_bytes(changed)
+    found, here = pthparse.diff(memory, server.root + INDEX), pthparse.diff(memory, folder / INDEX)
+    assert {**found.to_dict(), "b": None} == {**here.to_dict(), "b": None}
+    assert [d.name for d in found.changed] == FILES[SECOND] and found.identical == 4
+    assert [t.name for t in pthparse.manifest(server.root + INDEX).tensors if t not in old] == FILES[SECOND]
+
+
 # ---- what an index must not do ----
 
 
