@@ -198,7 +198,7 @@ class FileSource(Source):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def address(self) -> str | None:
-        return self.path
+        return None if is_url(self.path) else self.path  # a path that only looks like one
 
     def borrow(self) -> int:
         """A descriptor that reads this file until `restore`, whoever closes the source meanwhile."""
