@@ -31,6 +31,8 @@ class Directory:
     ----------
     path : str
         For messages.
+    top : str or None
+        The directory that links may not leave: this one, or one above; None where there are no links.
     afar : bool
         Does each question cost a journey?
     """
@@ -39,7 +41,7 @@ class Directory:
 
     def __init__(self, path: str, top: str | None = None) -> None:
         self.path = path
-        self._top = path if top is None else top  # links may lead to whatever is below
+        self.top: str | None = path if top is None else top  # links may lead to whatever is below
 
     # ---- what is in it ----
 
@@ -85,7 +87,7 @@ class Directory:
         return False
 
     def _allows(self, target: str) -> bool:
-        inside = Path(os.path.realpath(self._top))
+        inside = Path(os.path.realpath(self.top or self.path))
         allowed = [inside]
         if inside.parent.name == "snapshots":
             allowed.append(inside.parent.parent / "blobs")
@@ -93,7 +95,7 @@ class Directory:
 
     def stays(self, name: str) -> bool:
         """Is what a link leads to below the directory?"""
-        return Path(os.path.realpath(self.where(name))).is_relative_to(os.path.realpath(self._top))
+        return Path(os.path.realpath(self.where(name))).is_relative_to(os.path.realpath(self.top or self.path))
 
     # ---- what is named ----
 
@@ -136,7 +138,7 @@ class Directory:
 
     def below(self, name: str) -> Directory:
         """A directory in it."""
-        return Directory(self.where(name), self._top)
+        return Directory(self.where(name), self.top)
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

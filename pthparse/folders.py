@@ -58,18 +58,18 @@ class Whole:
         else:  # an index may name any number of files
             self.more[severity] = self.more.get(severity, 0) + 1
 
-    def audit(self, wanted: Iterable[Wanted], limits: Any, executor: Executor | None, afar: bool) -> None:
-        if executor is None and afar:
+    def audit(self, wanted: Iterable[Wanted], limits: Any, executor: Executor | None, top: Directory) -> None:
+        if executor is None and top.afar:
             from concurrent.futures import ThreadPoolExecutor
 
             with ThreadPoolExecutor(AFAR) as threads:
-                self.audit(wanted, limits, threads, False)
+                self.audit(wanted, limits, threads, top)
             return
         if executor is None:
             for path, name, sure in wanted:
-                self.take(name, audit_path(path, limits), sure)
+                self.take(name, audit_path(path, limits, top.top), sure)
             return
-        futures = [(name, executor.submit(audit_path, path, limits), sure) for path, name, sure in wanted]
+        futures = [(name, executor.submit(audit_path, path, limits, top.top), sure) for path, name, sure in wanted]
         for name, future, sure in futures:
             self.take(name, future.result(), sure)
 
@@ -125,10 +125,14 @@ class Whole:
         )
 
 
-def audit_path(path: str, limits: Any) -> AuditReport | str | None:
-    """Of one file, in whatever process; a text if the system does not give it, None if it has none."""
+def audit_path(path: str, limits: Any, top: str | None) -> AuditReport | str | None:
+    """Of one file, in whatever process; a text if the system does not give it, None if it has none.
+
+    top: what a link that it may be by now must not leave.
+    """
     try:
-        source = open_source(path)
+        folder, name = os.path.split(path)
+        source = open_source(path) if top is None else Directory(folder, top).open(name)
     except PthError as e:
         return refused(e)
     except FileNotFoundError:
@@ -159,7 +163,7 @@ def audit_folder(
         for folder, file, name in indexes:
             check_index(folder, file, name, whole)
         wanted = [(folder.where(file), name, name.lower().endswith(CHECKPOINTS)) for folder, file, name in found]
-        whole.audit(wanted, limits, executor, top.afar)
+        whole.audit(wanted, limits, executor, top)
         for folder, file, name in indexes:
             compare_index(folder, file, name[: len(name) - len(file)], limits, whole)
         if not whole.files:
@@ -168,7 +172,7 @@ def audit_folder(
             compare_metadata(asked, limits, whole)
     else:
         named = check_index(top, index, index, whole, True)
-        whole.audit([(top.where(name), name, True) for name in named], limits, executor, top.afar)
+        whole.audit([(top.where(name), name, True) for name in named], limits, executor, top)
         compare_index(top, index, "", limits, whole, True)
     return whole.report()
 
@@ -180,7 +184,7 @@ def audit_shards(model: ShardedCheckpoint, executor: Executor | None) -> AuditRe
     whole.findings += layout.findings
     paths = [(model._path_of(i), name) for i, name in enumerate(layout.files)]
     wanted = [(path, name, True) for path, name in paths if path is not None]
-    whole.audit(wanted, model._limits, executor, layout.directory.afar)
+    whole.audit(wanted, model._limits, executor, layout.directory)
     whole.told(model._between)
     return whole.report()
 

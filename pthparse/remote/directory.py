@@ -26,6 +26,7 @@ class RemoteDirectory(Directory):
 
     def __init__(self, before: str, after: str = "") -> None:
         super().__init__(shown(before + after))
+        self.top = None
         self._before, self._after = before, after
         self._web = is_web(before)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -590,3 +591,21 @@ def test_descriptors_are_few(tmp_path: Path) -> None:
     with serve(tmp_path) as server, pthparse.open(server.root + INDEX) as model:
         assert len(model) == len(model.stats()) == 80 and not model.findings
         assert len([*Path("/proc/self/fd").iterdir()]) - before < 64  # of both sides of the connections
+
+
+def test_an_audit_follows_no_link_that_was_a_file(folder: Path, tmp_path: Path) -> None:
+    """Between the look at it and its opening."""
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(shard(FILES[SECOND]))
+
+    class Late(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, path: str, *args: Any) -> Any:  # type: ignore[override]
+            if path.endswith(SECOND) and not Path(path).is_symlink():
+                Path(path).unlink()
+                Path(path).symlink_to(secret)
+            return super().submit(fn, path, *args)
+
+    with Late(1) as executor:
+        report = pthparse.audit(folder / INDEX, executor=executor)
+    found = next(f for f in report.files if (f.path or "").endswith(SECOND))
+    assert report.verdict != "clean" and "shard-link" in {f.code for f in found.findings} and found.tensors == 0
