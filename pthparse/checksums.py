@@ -144,12 +144,12 @@ def crc32s_of(
         if progress is not None:
             progress(sum(file.done for file in work), total)
 
-    if executor is not None and not is_near(executor):
-        jobs = iter(_elsewhere(jobs, executor, tick))
     if executor is not None and is_near(executor):
         for _ in submit(executor, (((), 0, (_run_near, *job)) for job in jobs)):
             tick()
     else:
+        if executor is not None:
+            jobs = iter(_elsewhere(jobs, executor, tick))
         few = 1 if total <= FEW_BYTES and not afar else threads or (AFAR if afar else None)
         share(jobs, _worker, few, None if progress is None else tick)
     return [file.result() for file in work]

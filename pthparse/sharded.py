@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MOST_OPEN = 64  # files that are open at once
 AFAR = 16  # threads that open them where most of the time is waiting
-MISSING = "shard-missing"
+MISSING, UNREADABLE = "shard-missing", "shard-unreadable"
 TOTAL = "total_size"  # of an index: bytes of all tensors
 
 
@@ -418,11 +418,11 @@ def _missing(path: str) -> TruncatedError:
     return TruncatedError(MISSING, "the file is not there, or may not be opened", path=path)
 
 
-def not_opened(error: OSError, path: str) -> TruncatedError:
+def not_opened(error: OSError, path: str) -> PthError:
     """What the system says to a file, as something about the model."""
     if isinstance(error, FileNotFoundError):
         return _missing(path)
-    return TruncatedError(MISSING, f"the file cannot be opened: {error.strerror or error}", path=path)
+    return PthError(UNREADABLE, f"the file cannot be opened: {error.strerror or error}", path=path)
 
 
 def _not_there(name: str, file: str, path: str | None) -> PthError:
@@ -469,7 +469,7 @@ class _Whole:
         self.findings: list[Finding] = []
         for file, found in zip(layout.files, read, strict=True):
             if isinstance(found, PthError) and file not in layout.missing:
-                code = MISSING if found.code == MISSING else "shard-unreadable"
+                code = MISSING if found.code == MISSING else UNREADABLE
                 self._find(code, file, _core.FINDINGS[code][1] + (f": {found.message}" if code != MISSING else ""))
         indexes = [found._index if isinstance(found, Checkpoint) else {} for found in read]
         if layout.prefixes:

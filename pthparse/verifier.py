@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from . import _core, checksums, formats
 from .errors import FormatError, PthError, TruncatedError, UnsupportedError, guard
 from .formats import zip_rest
-from .formats.base import NOT_READ, Container, Finding, finding_of
+from .formats.base import NOT_READ, UNSEEN, Container, Finding, finding_of
 from .formats.zip import DEFLATED, ZipContainer
 from .limits import Limits
 from .record import Record
@@ -186,14 +186,15 @@ def verify_shards(
     named = list(zip(layout.files, reports, strict=True))
     whole, damaged = model._judged(reports)
     found = [r for r in reports if isinstance(r, VerifyReport)]
-    verdicts = [r.verdict for r in found] + ["damaged"] * bool(damaged or layout.missing)
+    verdicts = [r.verdict for r in found] + ["damaged"] * any(t.code not in UNSEEN for t in damaged)
+    verdicts += ["damaged"] * bool(layout.missing)
     findings = [*layout.findings, *model._between]
     members: list[VerifiedMember] = []
     for name, r in named:
         if isinstance(r, PthError):
             if r.code != "shard-missing":
-                verdicts.append("damaged")
                 findings.append(finding_of(r, name))
+                verdicts.append("unknown" if findings[-1].severity == "incomplete" else "damaged")
             continue
         findings += [Finding(f.code, f.severity, _inside(name, f.member), f.offset, f.message) for f in r.findings]
         members += [VerifiedMember(_inside(name, m.name), m.offset, m.nbytes, m.status, m.message) for m in r.members]
@@ -279,7 +280,7 @@ class _Several:
 
 
 def _unreadable(error: OSError, path: str | None) -> PthError:
-    return PthError("unreadable", f"cannot be opened: {error.strerror or error}", path=path)
+    return PthError("shard-unreadable", f"cannot be opened: {error.strerror or error}", path=path)
 
 
 def _verifier_of(source: Source, limits: Any) -> Verifier:

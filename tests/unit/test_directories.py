@@ -319,7 +319,17 @@ def test_faults_of_a_server_are_of_the_file_that_has_them(server: Server, monkey
         with pytest.raises(pthparse.PthError, match="cannot be opened: the server says 500"):
             model["layers.1.w"]
         assert len(model) == 4 and model["layers.5.w"].numpy().tobytes() == floats(5)
-        assert model.verify().verdict != "ok" and model.audit().verdict == "malformed"
+        assert codes(model.findings) == [("shard-unreadable", SECOND)]
+        verified = model.verify()
+        assert (verified.verdict, len(verified.whole), len(verified.damaged)) == ("unknown", 4, 2)
+        assert model.audit().verdict == "incomplete"
+
+    def whole(handler: Handler, data: bytes, begin: int, end: int) -> None:
+        handler.give(200, bytes(1000)) if SECOND in handler.path else sound(handler, data, begin, end)
+
+    server.answer = whole  # a server that has no ranges says nothing about the file
+    assert pthparse.verify(server.root + INDEX).verdict == "unknown"
+    assert pthparse.audit(server.root + INDEX).verdict == "incomplete"
     server.answer = lambda handler, data, begin, end: handler.give(404)
     with pytest.raises(FileNotFoundError):
         pthparse.open(server.root + INDEX)
