@@ -235,10 +235,11 @@ def files_below(top: Directory, whole: Whole) -> Iterator[tuple[Directory, str, 
             if n > MOST_FILES:
                 whole.find("too-many-files", None)
                 return
-            if kind == FOLDER:
-                folders.append((directory.below(file), f"{name}/"))
-                continue
             try:
+                directory.where(file)
+                if kind == FOLDER:
+                    folders.append((directory.below(file), f"{name}/"))
+                    continue
                 if kind == LINK:
                     if not directory.is_safe(file, whole.find, name):
                         continue
@@ -251,6 +252,8 @@ def files_below(top: Directory, whole: Whole) -> Iterator[tuple[Directory, str, 
                     whole.find("special-file", name)
             except OSError as e:
                 whole.find("unreadable", name, f"cannot be opened: {e.strerror}")
+            except PthError as e:
+                whole.find("unreadable", name, f"cannot be opened: {e.message}")
         stack += reversed(folders)
 
 

@@ -85,9 +85,12 @@ class RemoteDirectory(Directory):
     # ---- what is named ----
 
     def where(self, name: str) -> str:
+        return self._before + self._quoted(name) + self._after
+
+    def _quoted(self, name: str) -> str:
         if "::" in name or "/" in name:
             raise UnsupportedError("url", f"a name that means something else in a URL: {name[:200]!r}", path=self.path)
-        return self._before + (quote(name, safe="", errors="replace") if self._web else name) + self._after
+        return quote(name, safe="", errors="replace") if self._web else name
 
     def shown(self, name: str) -> str:
         return shown(self.where(name))
@@ -106,7 +109,7 @@ class RemoteDirectory(Directory):
         return lambda name: open_url(self.where(name), room)
 
     def below(self, name: str) -> Directory:
-        return RemoteDirectory(f"{self._before}{name}/", self._after)
+        return RemoteDirectory(f"{self._before}{self._quoted(name)}/", self._after)
 
 
 def _told(error: Exception, path: str) -> OSError:

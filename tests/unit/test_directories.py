@@ -464,8 +464,14 @@ def test_listings_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[tuple[str, str]] = []
     assert not directory.is_safe("l", lambda *told: found.append(told)) and found == [("shard-link", "l")]
     for name in ("a::b", "x/y"):
-        with pytest.raises(pthparse.UnsupportedError, match="means something else"):
-            directory.where(name)
+        for ask in (directory.where, directory.below):
+            with pytest.raises(pthparse.UnsupportedError, match="means something else"):
+                ask(name)
+    rows = [{"name": "b/m/a::memory:", "type": "directory"}, {"name": "b/m/x::file:", "type": "file"}]
+    listed(monkeypatch, rows)
+    report = pthparse.audit("odd://b/m")
+    wanted = [("unreadable", "a::memory:"), ("unreadable", "x::file:"), ("no-checkpoint", None)]
+    assert codes(report.findings) == wanted and report.verdict == "incomplete"
     many = [{"name": f"b/m/{i}", "type": "file"} for i in range(MOST_ENTRIES + 1)]
     with pytest.raises(pthparse.UnsupportedError, match="more than 100,000 entries"):
         listed(monkeypatch, many).names()
