@@ -1,6 +1,8 @@
 """What is asked of a web server: requests, and bytes that it sends.
 
-python bench/bench_remote.py [FILE...]     besides two sparse files of 2 GB, of 100 and of 5,000 tensors
+python bench/bench_remote.py [FILE...]     besides sparse models of 2 GB, of 100 and of 5,000 tensors, and in 100 files
+
+A file may be the index of a model in several.
 
 The server is one of this machine and counts. Each answer is compared with that of the file itself.
 """
@@ -8,6 +10,7 @@ The server is one of this machine and counts. Each answer is compared with that 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,7 +27,8 @@ from forge.zips import sparse
 
 def metadata(ckpt: pthparse.Checkpoint) -> int:
     """Bytes of the end records, the directory, and all members but storages."""
-    held = sum(m.stored_nbytes for m in ckpt.members if m.role != "storage")
+    held = sum(m.stored_nbytes for m in ckpt.members if m.role != "storage") + ckpt.nbytes
+    held -= sum(s.nbytes for s in ckpt.shards) if isinstance(ckpt, pthparse.ShardedCheckpoint) else ckpt.nbytes
     return held + next(e.nbytes for e in ckpt.capacity().ledger() if e.kind == "directory")
 
 
@@ -42,26 +46,33 @@ def counted(server: Server, what: str, of: int | None = None) -> Iterator[None]:
 
 
 def measure(path: Path) -> None:
-    print(f"{path.name}   {path.stat().st_size:,} B")
-    with serve(path) as server, pthparse.open(path) as here:
+    several = path.name.endswith(".index.json")
+    with serve(path.parent if several else path) as server, pthparse.open(path) as here:
+        print(f"{path.name}   {here.nbytes:,} B")
+        url = server.root + path.name if several else server.url
         with counted(server, "open", metadata(here)):
-            ckpt = pthparse.open(server.url)
+            ckpt = pthparse.open(url)
             tables = [[(name, t.shape, t.dtype) for name, t in c.items()] for c in (ckpt, here)]
         same(*tables, "the table")
         name = max(here, key=lambda n: here[n].nbytes)
         with counted(server, "tensor", here[name].nbytes):
             array = ckpt[name].numpy()
         same(array.tobytes(), here[name].numpy().tobytes(), name)
-        with counted(server, "stats", path.stat().st_size):
+        with counted(server, "stats", here.nbytes):
             stats = ckpt.stats()
         same([*stats], [*here.stats()], "stats")
         ckpt.close()
         with counted(server, "audit"):
-            report = pthparse.audit(server.url)
-        same({**report.to_dict(), "path": str(path)}, pthparse.audit(path).to_dict(), "the audit")
-        with counted(server, "verify", path.stat().st_size):
-            verified = pthparse.verify(server.url)
-        same({**verified.to_dict(), "path": str(path)}, pthparse.verify(path).to_dict(), "the verification")
+            report = pthparse.audit(url)
+        same(told(report, url), told(pthparse.audit(path), str(path)), "the audit")
+        with counted(server, "verify", here.nbytes):
+            verified = pthparse.verify(url)
+        same(told(verified, url), told(pthparse.verify(path), str(path)), "the verification")
+
+
+def told(report: pthparse.AuditReport | pthparse.VerifyReport, place: str) -> str:
+    """What a report says, wherever the files are."""
+    return json.dumps(report.to_dict()).replace(place, "").replace(place.rpartition("/")[0], "")
 
 
 def main() -> None:
@@ -73,6 +84,15 @@ def main() -> None:
             path = Path(folder) / f"{n}_tensors.pth"
             sparse(path, {f"layers.{i // 4}.mlp.{i % 4}.weight": 500_000_000 // n for i in range(n)})
             measure(path)
+            path.unlink()
+        weights = {}
+        for i in range(100):
+            name = f"model-{i + 1:05}-of-00100.bin"
+            sparse(Path(folder) / name, {f"layers.{i}.{k}": 1_000_000 for k in range(5)})
+            weights |= {f"layers.{i}.{k}": name for k in range(5)}
+        index = Path(folder) / "model.bin.index.json"
+        index.write_text(json.dumps({"metadata": {"total_size": 2_000_000_000}, "weight_map": weights}))
+        measure(index)
     for path in args.file:
         measure(path)
 

@@ -80,7 +80,8 @@ def open(
     source : str, os.PathLike, bytes or seekable binary file
         A file is read from its current position on, as torch.load does. A directory, or the index of a model in several
         files (`*.index.json`): all of them as one, see `ShardedCheckpoint`. Text may be a URL (`https://`, `s3://`, `hf://`:
-        `pip install 'pthparse[remote]'`): of what it names only the parts are fetched that are asked for.
+        `pip install 'pthparse[remote]'`): of what it names only the parts are fetched that are asked for. A
+        model on a web server is named by its index.
     limits : Limits, optional
         What the file may ask for.
     mmap : bool
@@ -103,18 +104,22 @@ def open(
     """
     limits = limits or Limits()
     if is_whole(source) or siblings:
+        from .directories import locate
         from .sharded import open_several
-        from .shards import is_distributed, layout_of
+        from .shards import Layout, is_distributed, layout_of
 
-        if not siblings and is_distributed(source):  # type: ignore[arg-type]
+        asked = locate(source)  # type: ignore[arg-type]
+        if asked.name is None and is_distributed(asked.directory):
             from .distributed import DistributedCheckpoint
 
-            return DistributedCheckpoint(source, limits, mmap)  # type: ignore[arg-type]
-        layout = layout_of(source, siblings)  # type: ignore[arg-type]
-        if not isinstance(layout, str):
+            return DistributedCheckpoint(asked, limits, mmap)
+        layout = layout_of(asked, siblings)
+        if isinstance(layout, Layout):
             return open_several(layout, limits, mmap)
-        source = layout
-    opened = open_source(source)
+        directory, name = layout
+        opened = directory.open(name)
+    else:
+        opened = open_source(source)
     opened.mapped = mmap
     try:
         box = formats.read(opened, limits, salvage)
@@ -234,11 +239,17 @@ class Names(Mapping[str, Tensor]):
             isa=isa,
         )
 
-    def hash(self, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None) -> Manifest:
+    def hash(
+        self,
+        *,
+        threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        executor: Executor | None = None,
+    ) -> Manifest:
         """A hash of each tensor, and of all: see `pthparse.manifest`."""
         from .hashes import manifest_of
 
-        return manifest_of(self, threads, progress)
+        return manifest_of(self, threads, progress, executor)
 
     @cached_property
     def modules(self) -> Module:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
 from .errors import FormatError, LimitError, PthError, UnsupportedError, guard
-from .source import FileSource, MemorySource, Source
+from .source import FileSource, MemorySource, SliceSource, Source
 from .tensor import MAX_WRAPPERS, PIECES, Tensor
 from .walks import starts, walk_of
 
@@ -374,6 +374,7 @@ def lasting(t: Any, elements: Elements) -> bool:
     return own or elements.source.size <= LASTING
 
 
-def is_file(elements: Elements) -> bool:
-    """May it be read by a descriptor?"""
-    return elements.plain and isinstance(elements.source, FileSource)
+def lies(elements: Elements) -> bool:
+    """May it be read as it lies in its file, here or far away?"""
+    source = elements.source.within()[0] if isinstance(elements.source, SliceSource) else elements.source
+    return elements.plain and (source.afar or isinstance(source, FileSource))

@@ -653,11 +653,11 @@ class _Writing:
     def _sources(self) -> set[tuple[int, int]]:
         out = set()
         for source in self._files():
-            fd = source.duplicate()
+            fd = source.borrow()
             try:
                 found = os.fstat(fd)
             finally:
-                os.close(fd)
+                source.restore(fd)
             out.add((found.st_dev, found.st_ino))
         return out
 

@@ -258,15 +258,17 @@ class _Comparison:
                 self._pair(own, of_b[name])
         parts = list(self.known.values())
         todo = [p for p in parts if not p.same]
-        work_on(jobs_of(todo, self.tolerance, False), sum(p.missing() for p in todo), threads, progress, executor)
+        afar = any(side is not None and side.source.afar for p in todo for side in (p.a, p.b))
+        total = sum(p.missing() for p in todo)
+        work_on(jobs_of(todo, self.tolerance, False), total, threads, progress, executor, afar)
         for part in todo:
             part.differs |= any(map(is_known, part.records))
         # Of those that differ somewhere, the rest counts too. And a NaN may be unequal to itself, whatever its bytes.
         uneven = (pair for pair in self.pairs if not pair.alike or any(part.differs for _, part in pair.parts))
         told = {part for pair in uneven for _, part in pair.parts}
         rest = [p for p in parts if p.error is None and (p in told or not self.tolerance[2])]
-        work_on(jobs_of(rest, self.tolerance, True), sum(p.missing() for p in rest), threads, None, executor)
-        renamed = self._renamed([of_a[n] for n in removed], [of_b[n] for n in added], threads)
+        work_on(jobs_of(rest, self.tolerance, True), sum(p.missing() for p in rest), threads, None, executor, afar)
+        renamed = self._renamed([of_a[n] for n in removed], [of_b[n] for n in added], threads, executor)
         found: dict[str, list[TensorDiff]] = {"close": [], "changed": [], "reshaped": [], "recast": []}
         identical = 0
         for pair in self.pairs:
@@ -352,7 +354,9 @@ class _Comparison:
             return "close", row
         return "changed", row
 
-    def _renamed(self, removed: list[str], added: list[str], threads: int | None) -> list[Renamed]:
+    def _renamed(
+        self, removed: list[str], added: list[str], threads: int | None, executor: Executor | None
+    ) -> list[Renamed]:
         """By content: hashes are made of those alone whose dtype and shape are on both sides."""
         found: list[Renamed] = []
         sides: list[list[tuple[str, Any]]] = []
@@ -371,7 +375,8 @@ class _Comparison:
         common = set(kinds[0].values()) & set(kinds[1].values())
         buckets: list[dict[bytes, list[str]]] = []
         for rows, described in zip(sides, kinds, strict=True):
-            hashes, _ = hashes_of([(n, t) for n, t in rows if described[n] in common], threads) if common else ({}, {})
+            alike = [(n, t) for n, t in rows if described[n] in common]
+            hashes, _ = hashes_of(alike, threads, None, executor) if common else ({}, {})
             bucket: dict[bytes, list[str]] = {}
             for name, digest in hashes.items():
                 bucket.setdefault(digest, []).append(name)

@@ -9,22 +9,21 @@ pickle are looked at as the inert values that stand for them.
 from __future__ import annotations
 
 import math
-import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from . import _core, formats
 from .checkpoint import Checkpoint, Writer
 from .chunked import Chunk, ChunkedTensor
+from .directories import Directory, Located
 from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError, escape
 from .formats.base import MOST_FINDINGS, Finding
-from .sharded import Shard, ShardedCheckpoint
-from .shards import ENDING, METADATA, OF_A_RANK, UNFINISHED, Found, Layout, is_plain, safe_link
-from .source import OneOfMany, SliceSource, open_source
+from .sharded import Shard, ShardedCheckpoint, not_opened
+from .shards import ENDING, METADATA, OF_A_RANK, UNFINISHED, Found, Layout, is_plain, there
+from .source import SliceSource
 from .values import Opaque
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from .auditor import AuditReport
     from .capacity import Capacity
+    from .source import Source
     from .tensor import Tensor
     from .verifier import DamagedTensor, VerifyReport
 
@@ -45,7 +45,7 @@ class Plan:
     parts: (file, first byte, bytes, the tensor's name there or None) of each chunk and value.
     """
 
-    def __init__(self, folder: Path, limits: Any) -> None:
+    def __init__(self, folder: Directory, limits: Any) -> None:
         self.folder, self.limits = folder, limits
         self.parts: list[tuple[str, int, int, str]] = []
         self.tensors: dict[str, tuple[tuple[int, ...], int, bool, list[Chunk]]] = {}
@@ -60,7 +60,7 @@ class Plan:
     # ---- the pickle ----
 
     def read(self) -> None:
-        names = sorted(os.listdir(self.folder))  # noqa: PTH208
+        names = self.folder.names()
         ranks = [n for n in names if OF_A_RANK.fullmatch(n)]
         if METADATA in names:
             ranks = [METADATA]
@@ -71,14 +71,14 @@ class Plan:
                 else "no .metadata in it"
             )
             raise UnsupportedError(
-                "dcp-unfinished", f"the directory of a distributed checkpoint: {text}", path=str(self.folder)
+                "dcp-unfinished", f"the directory of a distributed checkpoint: {text}", path=self.folder.path
             )
         for name in ranks:
             self.add(name)
 
     def add(self, name: str) -> None:
-        path = self.folder / name
-        source = open_source(path)
+        path = self.folder.shown(name)
+        source = self.folder.open(name)
         try:
             box = formats.read(source, self.limits)
             self.nbytes += source.size
@@ -86,25 +86,25 @@ class Plan:
         finally:
             source.close()
         if not isinstance(root, Opaque) or root.cls != f"{MODULE}metadata.Metadata":
-            raise FormatError("dcp-metadata", "no metadata of a distributed checkpoint", path=str(path))
+            raise FormatError("dcp-metadata", "no metadata of a distributed checkpoint", path=path)
         self.version = str(root.get("version") or "")[:40]
         self.proto = box.pickles[0].graph.proto
         tensors, places = root.get("state_dict_metadata"), root.get("storage_data")
         paths = root.get("planner_data")
         if not isinstance(tensors, dict) or not isinstance(places, dict):
-            raise FormatError("dcp-metadata", "its parts are not as they are written", path=str(path))
+            raise FormatError("dcp-metadata", "its parts are not as they are written", path=path)
         where = self.places(places)
         for fqn, said in tensors.items():
             if not isinstance(fqn, str) or not isinstance(said, Opaque):
-                raise FormatError("dcp-metadata", "a name that is no text", path=str(path))
+                raise FormatError("dcp-metadata", "a name that is no text", path=path)
             steps = paths.get(fqn) if isinstance(paths, dict) else None
             name = self.name(fqn, steps)
             try:
                 self.item(name, fqn, said, where)
             except PthError as e:
-                self.lost[name] = e.at(str(path))
+                self.lost[name] = e.at(path)
         if len(self.tensors) + len(self.values) > self.limits.max_names:
-            raise LimitError("max_names", f"more than {self.limits.max_names} names (max_names)", path=str(path))
+            raise LimitError("max_names", f"more than {self.limits.max_names} names (max_names)", path=path)
 
     def name(self, fqn: str, steps: Any) -> str:
         """As the unsharded checkpoint would have it: keys of containers joined by '/'."""
@@ -196,40 +196,33 @@ class DistributedCheckpoint(ShardedCheckpoint):
     whole is a `Tensor`, one that was cut a `ChunkedTensor`, whose `chunks` are tensors of their own.
     """
 
-    def __init__(self, path: str | os.PathLike[str], limits: Any, mapped: bool) -> None:
-        text = os.fsdecode(os.fspath(path))
-        plan = Plan(Path(text), limits)
+    def __init__(self, asked: Located, limits: Any, mapped: bool) -> None:
+        text, directory, _ = asked
+        plan = Plan(directory, limits)
         plan.read()
         files = list(dict.fromkeys(p[0] for p in plan.parts))
-        good = [f for f in files if self._there(plan, f)]
+        good = there(directory, files, plan.found.find)
         labels = tuple(f"{file}@{at}" for file, at, _, _ in plan.parts)
         missing = frozenset(x for x, p in zip(labels, plan.parts, strict=True) if p[0] not in good)
-        layout = Layout(text, text, METADATA, plan.nbytes, labels, missing, None, {}, tuple(plan.found.findings))
+        layout = Layout(text, directory, METADATA, plan.nbytes, labels, missing, None, {}, tuple(plan.found.findings))
         super().__init__(layout, limits, mapped)
         self._plan, self._files = plan, files
-        self._sources: dict[str, OneOfMany] = {}
+        self._sources: dict[str, Source] = {}
         self._whole_files: dict[str, Checkpoint] = {}
-
-    @staticmethod
-    def _there(plan: Plan, file: str) -> bool:
-        if not os.path.lexists(plan.folder / file):
-            plan.found.find("shard-missing", file)
-            return False
-        return safe_link(plan.folder / file, plan.folder, plan.found.find, file)
 
     # ---- the parts ----
 
-    def _source(self, file: str) -> OneOfMany:
+    def _source(self, file: str) -> Source:
         with self._lock:
             source = self._sources.get(file)
             if source is None:
-                source = self._sources[file] = OneOfMany(str(self._plan.folder / file), self._handles)
+                source = self._sources[file] = self._opened(file)
                 source.mapped = self._mapped
             return source
 
     def _open(self, i: int) -> Checkpoint | PthError:
         file, at, length, _ = self._plan.parts[i]
-        path = str(self._plan.folder / file)
+        path = self._plan.folder.shown(file)
         if self._layout.files[i] in self._layout.missing:
             return TruncatedError("shard-missing", "the file is not there, or may not be opened", path=path)
         try:
@@ -245,9 +238,9 @@ class DistributedCheckpoint(ShardedCheckpoint):
         except PthError as e:
             return e.at(path)
         except OSError as e:
-            return TruncatedError("shard-missing", f"the file cannot be opened: {e.strerror or e}", path=path)
+            return not_opened(e, path)
 
-    def _file(self, file: str, source: OneOfMany) -> Checkpoint:
+    def _file(self, file: str, source: Source) -> Checkpoint:
         with self._lock:
             found = self._whole_files.get(file)
         if found is None:
@@ -348,8 +341,8 @@ class DistributedCheckpoint(ShardedCheckpoint):
         out = []
         for file in self._files:
             try:
-                out.append(os.stat(self._plan.folder / file, follow_symlinks=True).st_size)  # noqa: PTH116
-            except OSError:
+                out.append(self._plan.folder.size(file))
+            except (PthError, OSError):
                 out.append(0)
         return out
 
@@ -372,7 +365,7 @@ class DistributedCheckpoint(ShardedCheckpoint):
         return tuple(
             Shard(
                 file,
-                str(self._plan.folder / file),
+                self._plan.folder.shown(file),
                 size,
                 counts[file][0],
                 counts[file][1],
@@ -464,7 +457,7 @@ class DistributedCheckpoint(ShardedCheckpoint):
 
         if self._ended:
             raise closed(self.path)
-        return audit_folder(self._layout.path, self._limits, executor)
+        return audit_folder(Located(self._layout.path, self._layout.directory, None), self._limits, executor)
 
     def _path_of(self, i: int) -> str | None:
         return None

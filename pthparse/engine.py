@@ -1,4 +1,4 @@
-"""Statistics of many tensors: what is read for them, in what pieces, by whom.
+"""Statistics of many tensors, in any number of files: what is read for them, in what pieces, by whom.
 
 Elements are read in the order in which they lie, in pieces that are always cut at the same places, and the figures of
 the pieces are put together in that order. So neither the number of threads nor who runs them changes a bit.
@@ -6,7 +6,6 @@ the pieces are put together in that order. So neither the number of threads nor 
 
 from __future__ import annotations
 
-import os
 import struct
 import threading
 from collections import Counter
@@ -14,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core, _kernels
-from .errors import PthError, TruncatedError, UnsupportedError, guard
-from .source import FileSource, MemorySource, SliceSource, Source, open_source
+from .errors import PthError, UnsupportedError, guard
+from .source import FileSource, MemorySource, SliceSource, Source, open_again
 from .stats import STATE, Row, Stats, StatsTable, figures
-from .team import processors, together
+from .team import AFAR, bundles, call_all, is_near, share, submit
 from .walks import READ, Walk, blocks, leaves, place_of, same, walk_of
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .formats.base import Container
     from .tensor import Tensor
 
 GAP = 1 << 14  # bytes between two tensors that are read along rather than by another call
@@ -100,13 +100,13 @@ def _read_file(job: Job, source: FileSource, out: list[Found]) -> int:
     )
     reads = b"".join(_READ.pack(read.offset, read.nbytes, len(read.pieces)) for read in job.reads)
     try:
-        fd = source.duplicate()
+        fd = source.borrow()
     except (PthError, OSError):
         return 0
     try:
         done, records, magnitudes = _kernels.measure_file(job.isa, fd, source.base, reads, pieces, job.histogram)
     finally:
-        os.close(fd)
+        source.restore(fd)
     n = sum(len(read.pieces) for read in job.reads[:done])
     if job.histogram and n and not ends[n - 1]:  # a part of its magnitudes is known, and cannot be told from the rest
         n, records = 0, b""
@@ -152,12 +152,10 @@ def _groups(pieces: list[tuple[int, int, int]], apart: bool) -> Iterator[list[tu
             start = i
 
 
-def run_elsewhere(job: Job, path: str, base: int, opened: tuple[int, int]) -> list[Found]:
+def run_elsewhere(job: Job, address: str, base: int, opened: Any) -> list[Found]:
     """The same in another process, which opens the file itself."""
-    source = open_source(path)
+    source = open_again(address, opened)
     try:
-        if not isinstance(source, FileSource) or source.opened != opened:
-            raise TruncatedError("file-changed", "it is another file than the one that was opened", path=path)
         return run(job, SliceSource(source, base, source.size) if base else source)
     finally:
         source.close()
@@ -302,68 +300,11 @@ class Plan:
 
     # ---- doing it ----
 
-    def run(self, executor: Executor | None, threads: int | None, progress: Callable[[int, int], None] | None) -> None:
-        source = self.source
-        if source is None:
-            return
-        total = self.nbytes
-        done = 0
-
-        def told(found: list[Any], size: int) -> None:
-            nonlocal done
-            self._keep(found)
-            done += size
-            if progress is not None:
-                progress(min(done, total), total)
-
-        if executor is not None:
-            self._submit(executor, source, 4 * (threads or processors()), told)
-        elif threads == 1 or total < ALONE:
-            for job, size in self.jobs():
-                told(run(job, source), size)
-        else:
-            self._team(source, threads, None if progress is None else lambda n: progress(min(n, total), total))
-        if progress is not None:
-            progress(total, total)
+    def finish(self) -> None:
+        """What must be made first, one after the other."""
         for slot, make in enumerate(self.walks):
             if not isinstance(make, Walk):
-                self._keep([self._make(slot, make)])
-
-    def _team(self, source: Source, threads: int | None, progress: Callable[[int], None] | None) -> None:
-        """By threads of this process, each of which takes the next job as soon as it can."""
-        lock = threading.Lock()
-        jobs = enumerate(self.jobs())
-        found: dict[int, list[Found]] = {}
-        sizes: list[int] = []
-        stopped = threading.Event()
-
-        def work() -> None:
-            while not stopped.is_set():
-                with lock:
-                    number, (job, size) = next(jobs, (-1, (None, 0)))
-                if job is None:
-                    return
-                found[number] = run(job, source)
-                sizes.append(size)
-
-        together(work, stopped.set, threads, None if progress is None else lambda: progress(sum(sizes)))
-        for number in sorted(found):  # the pieces of a tensor in their order
-            self._keep(found[number])
-
-    def _submit(self, executor: Executor, source: Source, most: int, told: Callable[[list[Any], int], None]) -> None:
-        """Some tasks at a time: what they give back, and what some are sent, takes memory."""
-        from collections import deque
-        from concurrent.futures import ThreadPoolExecutor
-
-        near = isinstance(executor, ThreadPoolExecutor)
-        waiting: deque[Any] = deque()
-        for job, size in self.jobs():
-            if len(waiting) >= most:
-                future, n = waiting.popleft()
-                told(future.result(), n)
-            waiting.append((executor.submit(*_call(job, source, near)), size))
-        for future, n in waiting:
-            told(future.result(), n)
+                self.keep([self._make(slot, make)])
 
     def _make(self, slot: int, make: Callable[[], NDArray[Any]]) -> Any:
         import numpy as np
@@ -381,7 +322,8 @@ class Plan:
         job = Job({slot: walk.dtype}, [], (slot, walk), self.isa, self.histogram)
         return run(job, MemorySource(b""))[0]
 
-    def _keep(self, found: list[Any]) -> None:
+    def keep(self, found: list[Any]) -> None:
+        """What came of a job: those of a tensor in their order."""
         for slot, records, bins, error in found:
             if error is not None:
                 self.failed.setdefault(slot, error)
@@ -491,22 +433,77 @@ def _repeated(row: tuple[Any, ...], times: int) -> bytes:
     return STATE.pack(*r._replace(**counts, **sums))
 
 
-def _call(job: Job, source: Source, near: bool) -> tuple[Any, ...]:
-    """What is submitted: in this process the source is shared; others open the file, or are sent the bytes."""
+def _call(job: Job, source: Source, near: bool) -> tuple[int, tuple[Any, ...]]:
+    """What is submitted, and the bytes in it: the source is shared, or opened again, or the bytes are sent."""
     if near:
-        return run, job, source
+        return 0, (run, job, source)
     if job.gathered is not None and job.gathered[1].data is not None:
         slot, held = job.gathered
-        return run_on_bytes, job._replace(gathered=(slot, held._replace(data=bytes(held.data)))), 0, b""
-    file, at = source.within() if isinstance(source, SliceSource) else (source, 0)
-    if isinstance(file, FileSource) and file.path is not None:
-        return run_elsewhere, job, file.path, file.base + at, file.opened
+        data = bytes(held.data)
+        return len(data), (run_on_bytes, job._replace(gathered=(slot, held._replace(data=data))), 0, b"")
+    address = source.address()
+    if address is not None:
+        return 0, (run_elsewhere, job, address, source.base, source.opened)
     starts = [(r.offset, r.offset + r.nbytes) for r in job.reads]
     if job.gathered is not None:
         walk = job.gathered[1]
         starts.append((walk.offset, walk.offset + walk.itemsize + sum((n - 1) * s for n, s in walk.dims)))
     first, last = min(a for a, _ in starts), max(b for _, b in starts)
-    return run_on_bytes, job, first, bytes(source.read(first, last - first))
+    data = bytes(source.read(first, last - first))
+    return len(data), (run_on_bytes, job, first, data)
+
+
+Bundle = list[tuple[Plan, Source, Job, int]]
+
+
+def carry_out(
+    plans: Sequence[Plan],
+    executor: Executor | None,
+    threads: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Does the work of all plans as one, whose parts are put together in their order, whoever was first."""
+    total, done = sum(plan.nbytes for plan in plans), 0
+    jobs = ((plan, plan.source, job, size) for plan in plans if plan.source for job, size in plan.jobs())
+
+    def tick() -> None:
+        if progress is not None:
+            progress(min(done, total), total)
+
+    afar = any(plan.source is not None and plan.source.afar for plan in plans)
+    together = bundles(jobs, lambda row: row[3], 0 if afar else TASK)
+    if executor is not None:
+        near = is_near(executor)
+
+        def calls() -> Iterator[tuple[Bundle, int, tuple[Any, ...]]]:
+            for bundle in together:
+                made = [_call(job, source, near) for _, source, job, _ in bundle]
+                yield bundle, sum(n for n, _ in made), (call_all, [call for _, call in made])
+
+        for bundle, came in submit(executor, calls()):
+            for (plan, _, _, size), one in zip(bundle, came, strict=True):
+                plan.keep(one)
+                done += size
+            tick()
+    else:
+        found: dict[int, list[tuple[Plan, list[Found]]]] = {}
+
+        def do(numbered: tuple[int, Bundle]) -> None:
+            nonlocal done
+            number, bundle = numbered
+            found[number] = [(plan, run(job, source)) for plan, source, job, _ in bundle]
+            with lock:
+                done += sum(size for _, _, _, size in bundle)
+
+        lock = threading.Lock()
+        few = 1 if total < ALONE and not afar else threads or (AFAR if afar else None)
+        share(enumerate(together), lambda _: do, few, tick)
+        for number in sorted(found):
+            for plan, one in found[number]:
+                plan.keep(one)
+    tick()
+    for plan in plans:
+        plan.finish()
 
 
 def _reads(lying: list[tuple[int, int, Walk]]) -> Iterator[Read]:
@@ -536,7 +533,7 @@ def measure_array(name: str, array: NDArray[Any], histogram: bool = False) -> St
     dtype = array.dtype.name
     plan.entries.append(Entry(name, dtype, array.shape, plan._late(lambda: array), None, same))
     plan.source = MemorySource(b"")
-    plan.run(None, 1, None)
+    carry_out([plan], None, 1, None)
     for stats in plan.stats():
         return stats
     raise plan.errors[name]
@@ -544,15 +541,13 @@ def measure_array(name: str, array: NDArray[Any], histogram: bool = False) -> St
 
 def locate(tensors: Sequence[Tensor]) -> None:
     """Finds where the elements of many lie, in few journeys; of files that are here each is found when it is read."""
-    if not tensors or not tensors[0]._home.box.source.afar:
-        return
-    spans = []
-    for _, t in (leaf for tensor in tensors for leaf in leaves(tensor)):
+    spans: dict[Container, list[tuple[Any, int]]] = {}
+    for _, t in (leaf for tensor in tensors if tensor._home.box.source.afar for leaf in leaves(tensor)):
         row = t._storage
         span = None if row is None else t.table.storage(row)[0]
         if span is not None:
-            spans.append((t.table.store, span))
-    tensors[0]._home.box.locate(spans)
+            spans.setdefault(t._home.box, []).append((t.table.store, span))
+    share(spans.items(), lambda _: lambda row: row[0].locate(row[1]), min(AFAR, max(1, len(spans))))
 
 
 def measure(
@@ -588,12 +583,9 @@ def measure(
         if whole is not None:
             in_chunks[t.name] = whole, names[-len(whole.chunks) :]
             names[-len(whole.chunks) :] = [t.name]
-    total, done = sum(plan.nbytes for plan in plans.values()), 0
     found: dict[str, Stats] = {}
+    carry_out(list(plans.values()), executor, threads, progress)
     for plan in plans.values():
-        told = None if progress is None else _shifted(progress, done, total)
-        plan.run(executor, threads, told)
-        done += plan.nbytes
         entries = {e.name: e for e in plan.entries} if bins or quantiles else {}
         for s in plan.stats():
             try:
@@ -605,8 +597,3 @@ def measure(
         if all(piece in found for piece in pieces):
             found[name] = whole.merged(found[piece] for piece in pieces)
     return StatsTable([found[n] for n in names if n in found], errors)
-
-
-def _shifted(progress: Callable[[int, int], None], before: int, total: int) -> Callable[[int, int], None]:
-    """What is told of one file, as a part of all."""
-    return lambda done, _: progress(before + done, total)

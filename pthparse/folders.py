@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _core
 from .auditor import MOST_GLOBALS, VERDICTS, AuditedGlobal, AuditReport, audit_source, refused
+from .directories import FILE, FOLDER, LINK, OTHER, Directory, Located, locate
 from .errors import PthError
 from .formats.base import MOST_FINDINGS, NOT_READ, Finding, finding_of
-from .shards import entries_of, index_layout, is_distributed, is_plain, read_index, safe_link
+from .shards import METADATA, index_layout, is_distributed, is_plain, read_index, there
 from .source import INDEX, open_source
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ CHECKPOINTS = (
     ".dat",
 )
 MOST_FILES = 100_000
+AFAR = 16  # files that are audited at once where most of the time is waiting
+
+Wanted = tuple[str, str, bool]  # how whoever opens it names a file, its name here, is it sure to be one of ours?
 
 
 class Whole:
@@ -46,6 +49,7 @@ class Whole:
         self.findings: list[Finding] = []
         self.more: dict[str, int] = {}  # those behind the first thousand, by severity
         self.files: list[AuditReport] = []
+        self.names: list[str] = []  # of these, below the top
 
     def find(self, code: str, member: str | None, message: str | None = None) -> None:
         severity, sentence = _core.FINDINGS[code]
@@ -54,18 +58,26 @@ class Whole:
         else:  # an index may name any number of files
             self.more[severity] = self.more.get(severity, 0) + 1
 
-    def audit(self, wanted: Iterable[tuple[Path, str, bool]], limits: Any, executor: Executor | None) -> None:
-        """Audits files: (path, name here, is it sure to be one of ours?)."""
+    def audit(self, wanted: Iterable[Wanted], limits: Any, executor: Executor | None, top: Directory) -> None:
+        if executor is None and top.afar:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(AFAR) as threads:
+                self.audit(wanted, limits, threads, top)
+            return
         if executor is None:
             for path, name, sure in wanted:
-                self.take(name, audit_path(str(path), limits), sure)
+                self.take(name, audit_path(path, limits, top.top), sure)
             return
-        futures = [(name, executor.submit(audit_path, str(path), limits), sure) for path, name, sure in wanted]
+        futures = [(name, executor.submit(audit_path, path, limits, top.top), sure) for path, name, sure in wanted]
         for name, future, sure in futures:
             self.take(name, future.result(), sure)
 
-    def take(self, name: str, report: AuditReport | str, wanted: bool) -> None:
-        """What came of one file: its report, or why it could not be opened."""
+    def take(self, name: str, report: AuditReport | str | None, wanted: bool) -> None:
+        """What came of one file: its report, or why it could not be opened; None: it is not there."""
+        if report is None:
+            self.find("shard-missing", name)
+            return
         if isinstance(report, str):
             self.find("unreadable", name, f"cannot be opened: {report}")
             return
@@ -75,12 +87,22 @@ class Whole:
                 self.find("not-looked-into", name)
             return
         self.files.append(report)
+        self.names.append(name)
+
+    def told(self, findings: Iterable[Finding], folder: str = "") -> None:
+        """What is wrong between the files, but what was said of one of them already."""
+        said = {"shard-missing": {f.member for f in self.findings if f.code == "shard-missing"}}
+        said["shard-unreadable"] = set(self.names)  # its own report says it
+        for f in findings:
+            member = folder + (f.member or "") or None
+            if member not in said.get(f.code, ()):
+                self.findings.append(Finding(f.code, f.severity, member, f.offset, f.message))
 
     def report(self) -> AuditReport:
         rows: dict[tuple[str, str], AuditedGlobal] = {}
-        for file in self.files:
+        for file, name in zip(self.files, self.names, strict=True):
             for g in file.globals:
-                place = f"{Path(file.path or '').name}!{g.member or ''}".rstrip("!")
+                place = f"{name.rpartition('/')[2]}!{g.member or ''}".rstrip("!")
                 first = rows.get((g.module, g.name))
                 if first is None and len(rows) < MOST_GLOBALS:
                     rows[g.module, g.name] = AuditedGlobal(**{**g.to_dict(), "member": place})
@@ -103,46 +125,55 @@ class Whole:
         )
 
 
-def audit_path(path: str, limits: Any) -> AuditReport | str:
-    """Of one file, in whatever process; a text if the system does not give it."""
+def audit_path(path: str, limits: Any, top: str | None) -> AuditReport | str | None:
+    """Of one file, in whatever process; a text if the system does not give it, None if it has none.
+
+    top: what a link that it may be by now must not leave.
+    """
     try:
-        source = open_source(path)
+        folder, name = os.path.split(path)
+        source = open_source(path) if top is None else Directory(folder, top).open(name)
     except PthError as e:
         return refused(e)
+    except FileNotFoundError:
+        return None
     except OSError as e:
         return str(e.strerror or e)
     try:
         return audit_source(source, limits)
+    except OSError as e:  # on the way here
+        return str(e.strerror or e)
     finally:
         source.close()
 
 
-def audit_folder(path: str | os.PathLike[str], limits: Any, executor: Executor | None = None) -> AuditReport:
+def audit_folder(
+    source: str | os.PathLike[str] | Located, limits: Any, executor: Executor | None = None
+) -> AuditReport:
     """Audits every checkpoint and pickle below a directory, or the files that an index names.
 
     Files of other kinds are passed by. Links are followed where they stay inside, or are those of a download cache.
     """
-    top = Path(path)
-    whole = Whole(str(top))
-    if top.is_dir():
-        found = [(file, name, name.lower().endswith(CHECKPOINTS)) for file, name in files_below(top, whole)]
-        for file, name, _ in found:
-            if name.endswith(INDEX):
-                check_index(file, name, whole)
-                compare_index(file, name[: len(name) - len(file.name)], limits, whole)
-        whole.audit(found, limits, executor)
+    asked = source if isinstance(source, Located) else locate(source)
+    text, top, index = asked
+    whole = Whole(text)
+    if index is None:
+        found = list(files_below(top, whole))
+        indexes = [row for row in found if row[2].endswith(INDEX)]
+        for folder, file, name in indexes:
+            check_index(folder, file, name, whole)
+        wanted = [(folder.where(file), name, name.lower().endswith(CHECKPOINTS)) for folder, file, name in found]
+        whole.audit(wanted, limits, executor, top)
+        for folder, file, name in indexes:
+            compare_index(folder, file, name[: len(name) - len(file)], limits, whole)
         if not whole.files:
             whole.find("no-checkpoint", None)
         if is_distributed(top):
-            compare_metadata(top, limits, whole)
+            compare_metadata(asked, limits, whole)
     else:
-        named = [
-            (top.parent / name, name, True)
-            for name in check_index(top, top.name, whole)
-            if safe_link(top.parent / name, top.parent, whole.find, name)
-        ]
-        whole.audit(named, limits, executor)
-        compare_index(top, "", limits, whole)
+        named = check_index(top, index, index, whole, True)
+        whole.audit([(top.where(name), name, True) for name in named], limits, executor, top)
+        compare_index(top, index, "", limits, whole, True)
     return whole.report()
 
 
@@ -151,81 +182,90 @@ def audit_shards(model: ShardedCheckpoint, executor: Executor | None) -> AuditRe
     layout = model._layout
     whole = Whole(layout.path)
     whole.findings += layout.findings
-    there = [(Path(layout.folder, name), name, True) for name in layout.files if name not in layout.missing]
-    whole.audit(there, model._limits, executor)
-    whole.findings += [f for f in model._between if f.code != "shard-unreadable"]  # its own report says it
+    paths = [(model._path_of(i), name) for i, name in enumerate(layout.files)]
+    wanted = [(path, name, True) for path, name in paths if path is not None]
+    whole.audit(wanted, model._limits, executor, layout.directory)
+    whole.told(model._between)
     return whole.report()
 
 
-def compare_metadata(top: Path, limits: Any, whole: Whole) -> None:
+def compare_metadata(asked: Located, limits: Any, whole: Whole) -> None:
     """What the metadata of a distributed checkpoint say, and the directory has not."""
     from .distributed import DistributedCheckpoint
 
     try:
-        with DistributedCheckpoint(top, limits, False) as model:
+        with DistributedCheckpoint(asked, limits, False) as model:
             whole.findings += [*model._layout.findings, *model._between]
+            for label, read in zip(model._layout.files, model._all, strict=True):
+                if isinstance(read, PthError) and label not in model._layout.missing:
+                    whole.findings.append(finding_of(read, label))
     except PthError as e:
         whole.findings.append(finding_of(e, e.member))
+    except OSError as e:
+        whole.find("unreadable", METADATA, f"cannot be opened: {e.strerror}")
 
 
-def compare_index(path: Path, folder: str, limits: Any, whole: Whole) -> None:
+def compare_index(
+    directory: Directory, index: str, folder: str, limits: Any, whole: Whole, given: bool = False
+) -> None:
     """Do the files have the tensors that an index says? folder: how the names of files begin in findings."""
     from .sharded import ShardedCheckpoint
 
     try:
-        with ShardedCheckpoint(index_layout(str(path), path), limits, False) as model:
-            for f in model._between:
-                if f.code != "shard-unreadable":
-                    member = folder + (f.member or "")
-                    whole.findings.append(Finding(f.code, f.severity, member, f.offset, f.message))
-    except PthError:  # told already
+        with ShardedCheckpoint(index_layout(index, directory, index, given), limits, False) as model:
+            whole.told(model._between, folder)
+    except (PthError, OSError):  # told already
         pass
 
 
-def files_below(top: Path, whole: Whole) -> Iterator[tuple[Path, str]]:
-    """(path, name below the top) of all regular files, in the order of their names."""
-    stack, n = [top], 0
+def files_below(top: Directory, whole: Whole) -> Iterator[tuple[Directory, str, str]]:
+    """(directory, name in it, name below the top) of all regular files, in the order of their names."""
+    stack, n = [(top, "")], 0
     while stack:
-        folder = stack.pop()
+        directory, before = stack.pop()
         try:
-            entries = sorted(os.scandir(folder), key=lambda e: e.name)
+            entries = directory.entries()
         except OSError as e:
-            whole.find("unreadable", str(folder.relative_to(top)), f"cannot be listed: {e.strerror}")
+            whole.find("unreadable", before.rstrip("/") or ".", f"cannot be listed: {e.strerror}")
             continue
         folders = []
-        for entry in entries:
+        for file, kind in entries:
             n += 1
-            file = folder / entry.name
-            name = str(file.relative_to(top))
+            name = before + file
             if n > MOST_FILES:
                 whole.find("too-many-files", None)
                 return
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(file)
-                continue
             try:
-                if not safe_link(file, top, whole.find, name):
+                directory.where(file)
+                if kind == FOLDER:
+                    folders.append((directory.below(file), f"{name}/"))
                     continue
-                if file.is_file():
-                    yield file, name
-                elif not file.is_dir():
+                if kind == LINK:
+                    if not directory.is_safe(file, whole.find, name):
+                        continue
+                    kind = directory.kind(file)
+                    if kind == FOLDER and not directory.stays(file):
+                        whole.find("shard-link", name)  # a folder elsewhere: what is in it is not seen here
+                if kind == FILE:
+                    yield directory, file, name
+                elif kind == OTHER:
                     whole.find("special-file", name)
-                elif not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(top)):
-                    whole.find("shard-link", name)  # a folder elsewhere: what is in it is not seen here
             except OSError as e:
                 whole.find("unreadable", name, f"cannot be opened: {e.strerror}")
+            except PthError as e:
+                whole.find("unreadable", name, f"cannot be opened: {e.message}")
         stack += reversed(folders)
 
 
-def check_index(path: Path, name: str, whole: Whole) -> list[str]:
-    """The files that an index names; what is wrong with it becomes findings."""
-    weights, _, _ = read_index(path, name, whole.find)
-    good, present = [], entries_of(path.parent)
-    for file in dict.fromkeys((weights or {}).values()):
-        if not is_plain(file, name, whole.find):
-            continue
-        if file not in present:
-            whole.find("shard-missing", file)
-        else:
-            good.append(file)
-    return good
+def check_index(directory: Directory, index: str, name: str, whole: Whole, given: bool = False) -> list[str]:
+    """The files that an index names; what is wrong with it becomes findings. name: the index's in findings."""
+    try:
+        weights, _, _ = read_index(directory, index, name, whole.find, given)
+    except OSError as e:
+        if given:
+            raise
+        weights = None
+        whole.find("unreadable", name, f"cannot be opened: {e.strerror}")
+    files = [file for file in dict.fromkeys((weights or {}).values()) if is_plain(file, name, whole.find)]
+    good = there(directory, files, whole.find)
+    return [file for file in files if file in good]

@@ -22,11 +22,12 @@ from .contents import READ, Budget, Elements, lasting, leaves_of
 from .errors import PthError, guard
 from .limits import Limits
 from .manifests import Manifest, TensorHash, Unhashed, model_hash
-from .source import Source
-from .team import together
+from .source import Source, open_again
+from .team import AFAR, bundles, call_all, is_near, share, submit
 
 if TYPE_CHECKING:
     import os
+    from concurrent.futures import Executor
     from typing import BinaryIO
 
 CHUNK = 1 << 20
@@ -42,6 +43,7 @@ def manifest(
     limits: Limits | None = None,  # type: ignore[valid-type]
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    executor: Executor | None = None,
 ) -> Manifest:
     """Hashes all tensors of a model.
 
@@ -57,6 +59,8 @@ def manifest(
         Default: one for each processor that this process may use. They change no bit.
     progress : callable, optional
         Called now and then with (bytes read, bytes to be read).
+    executor : concurrent.futures.Executor, optional
+        Who hashes what lies in files: other processes, a cluster's. Each must be able to open them.
 
     Raises
     ------
@@ -66,21 +70,22 @@ def manifest(
         The file itself cannot be read.
     """
     if isinstance(source, Mapping):
-        return manifest_of(source, threads, progress)
+        return manifest_of(source, threads, progress, executor)
     from .checkpoint import open as open_checkpoint
 
     with open_checkpoint(source, limits=limits, mmap=False) as ckpt:
-        return manifest_of(ckpt, threads, progress)
+        return manifest_of(ckpt, threads, progress, executor)
 
 
 def manifest_of(
     tensors: Mapping[str, Any],
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    executor: Executor | None = None,
 ) -> Manifest:
     """The same of an opened checkpoint, or of any mapping."""
     names = sorted(tensors)
-    hashes, errors = hashes_of([(name, tensors[name]) for name in names], threads, progress)
+    hashes, errors = hashes_of([(name, tensors[name]) for name in names], threads, progress, executor)
     rows = []
     for name in names:
         if name in hashes:
@@ -129,6 +134,7 @@ def hashes_of(
     tensors: Sequence[tuple[str, Any]],
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    executor: Executor | None = None,
 ) -> tuple[dict[str, bytes], dict[str, PthError]]:
     """The hashes of tensors by name, and what is wrong with the others."""
     import json
@@ -152,7 +158,7 @@ def hashes_of(
             continue
         head = TENSOR + json.dumps(words, separators=(",", ":")).encode("ascii")
         plan.append((name, head, parts))
-    _run(list(known.values()), threads, progress)
+    _run(list(known.values()), threads, progress, executor)
     blake3, hashes = _blake3(), {}
     for name, head, parts in plan:
         error = next((part.error for _, part in parts if part.error is not None), None)
@@ -164,28 +170,82 @@ def hashes_of(
     return hashes, errors
 
 
-def _run(parts: list[_Part], threads: int | None, progress: Callable[[int, int], None] | None) -> None:
+def _run(
+    parts: list[_Part],
+    threads: int | None,
+    progress: Callable[[int, int], None] | None,
+    executor: Executor | None,
+) -> None:
     total = sum(part.nbytes for part in parts)
-    jobs = _jobs(parts)
-    lock, stopped = threading.Lock(), threading.Event()
     done: list[int] = []
-
-    def work() -> None:
-        buffer = bytearray(READ)
-        while not stopped.is_set():
-            with lock:
-                job = next(jobs, None)
-            if job is None:
-                return
-            done.append(job.run(buffer, stopped))
-
+    jobs = _jobs(parts)
     tick = None if progress is None else lambda: progress(min(sum(done), total), total)
-    if total <= ALONE or threads == 1:
-        work()
+    if executor is not None:
+        jobs = iter(_elsewhere(jobs, executor, done, tick))
+
+    def worker(stopped: threading.Event) -> Callable[[list[_Lying | _Gathered]], None]:
+        buffer = bytearray(READ)
+        return lambda bundle: done.extend(job.run(buffer, stopped) for job in bundle)
+
+    afar = any(part.elements is not None and part.elements.source.afar for part in parts)
+    few = 1 if total <= ALONE and not afar else threads or (AFAR if afar else None)
+    share(bundles(jobs, lambda job: job.nbytes, 0 if afar else TASK), worker, few, tick)
+
+
+def _elsewhere(
+    jobs: Iterator[_Lying | _Gathered], executor: Executor, done: list[int], tick: Callable[[], None] | None
+) -> list[_Lying | _Gathered]:
+    """Has the others do what they can; what is left is to be done here."""
+    here: list[_Lying | _Gathered] = []
+    near = is_near(executor)
+
+    def there() -> Iterator[tuple[Any, tuple[Any, ...]]]:
+        for job in jobs:
+            address = job.source.address() if isinstance(job, _Lying) else None
+            if near:
+                yield job, (_run_near, job)
+            elif address is None or not isinstance(job, _Lying):
+                here.append(job)
+            else:
+                rows = [(job.source.base + at, nbytes, [c[2:] for c in chunks]) for at, nbytes, chunks in job.reads]
+                yield job, (hash_elsewhere, address, job.source.opened, rows)
+
+    together = bundles(there(), lambda row: row[0].nbytes, TASK)
+    calls = (([job for job, _ in rows], 0, (call_all, [call for _, call in rows])) for rows in together)
+    for bundle, came in submit(executor, calls):
+        for job, one in zip(bundle, came, strict=True):
+            if one is None:  # who reads it again says why
+                here.append(job)
+            else:
+                done.append(one if near else job.take(one))
         if tick is not None:
             tick()
-    else:
-        together(work, stopped.set, threads, tick)
+    return here
+
+
+def _run_near(job: _Lying | _Gathered) -> int:
+    return job.run(bytearray(READ), threading.Event())
+
+
+def hash_elsewhere(address: str, opened: Any, rows: list[tuple[int, int, list[tuple[int, int]]]]) -> bytes | None:
+    """Hashes of chunks, in another process, which opens the file itself; None: it cannot read all of them."""
+    try:
+        source = open_again(address, opened)
+    except (PthError, OSError):
+        return None
+    blake3, out, buffer = _blake3(), [], bytearray(max(nbytes for _, nbytes, _ in rows))
+    try:
+        source = source.held((at, at + nbytes) for at, nbytes, _ in rows) if source.afar else source
+        for at, nbytes, chunks in rows:
+            view = memoryview(source.fill(buffer, at, nbytes))
+            if len(view) < nbytes:
+                return None
+            out += [blake3(view[first : first + n]).digest() for first, n in chunks]
+    except (PthError, OSError):
+        return None
+    finally:
+        source.close()
+    return b"".join(out)
 
 
 class _Lying:
@@ -193,38 +253,51 @@ class _Lying:
 
     def __init__(self, source: Source, reads: list[tuple[int, int, list[_Chunk]]]) -> None:
         self.source, self.reads = source, reads
+        self.nbytes = sum(n for _, _, chunks in reads for _, _, _, n in chunks)
 
     def run(self, buffer: bytearray, stopped: threading.Event) -> int:
-        done = 0
+        done, source = 0, self.source
+        if source.afar:
+            try:
+                source = source.held((at, at + nbytes) for at, nbytes, _ in self.reads)
+            except PthError:  # each read by itself says so
+                pass
         for offset, nbytes, chunks in self.reads:
             if stopped.is_set():
                 break
-            self._read(buffer, offset, nbytes, chunks)
+            self._read(source, buffer, offset, nbytes, chunks)
             done += sum(n for _, _, _, n in chunks)
         return done
 
-    def _read(self, buffer: bytearray, offset: int, nbytes: int, chunks: list[_Chunk]) -> None:
+    def _read(self, source: Source, buffer: bytearray, offset: int, nbytes: int, chunks: list[_Chunk]) -> None:
         blake3 = _blake3()
         try:
-            view = memoryview(self.source.fill(buffer, offset, nbytes))
+            view = memoryview(source.fill(buffer, offset, nbytes))
             if len(view) < nbytes:
-                self.source.read(offset, nbytes)  # says what is missing
+                source.read(offset, nbytes)  # says what is missing
         except PthError as e:
             if len(chunks) == 1:
                 chunks[0][0].error = e
                 return
             for part, number, at, n in chunks:  # one of them is the cause
-                self._read(buffer, offset + at, n, [(part, number, 0, n)])
+                self._read(source, buffer, offset + at, n, [(part, number, 0, n)])
             return
         for part, number, at, n in chunks:
             part.chunks[32 * number : 32 * number + 32] = blake3(view[at : at + n]).digest()
+
+    def take(self, digests: bytes) -> int:
+        """What others have made of it."""
+        rows = [chunk for _, _, chunks in self.reads for chunk in chunks]
+        for i, (part, number, _, _) in enumerate(rows):
+            part.chunks[32 * number : 32 * number + 32] = digests[32 * i : 32 * i + 32]
+        return self.nbytes
 
 
 class _Gathered:
     """A part whose elements must be brought together first."""
 
     def __init__(self, part: _Part) -> None:
-        self.part = part
+        self.part, self.nbytes = part, part.nbytes
 
     def run(self, buffer: bytearray, stopped: threading.Event) -> int:
         part, blake3 = self.part, _blake3()

@@ -6,18 +6,15 @@ Runs are cut at the same places always, and read by whatever thread has time; th
 from __future__ import annotations
 
 import math
-import os
 import struct
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core, _kernels
-from .contents import Elements, is_file, lasting, leaves_of
+from .contents import Elements, lasting, leaves_of, lies
 from .errors import PthError, UnsupportedError, guard
-from .source import FileSource, open_source
-from .team import processors, together
+from .source import FileSource, SliceSource, Source, open_again
+from .team import AFAR, bundles, call_all, is_near, share, submit
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -137,36 +134,33 @@ def work_on(
     threads: int | None,
     progress: Callable[[int, int], None] | None,
     executor: Executor | None = None,
+    afar: bool = False,
 ) -> None:
-    """Does all of them, by threads; or what lies in files by an executor, some tasks at a time."""
+    """Does all of them, by threads; or what lies in files by an executor. afar: is most of the time waiting?"""
     if executor is not None:
-        _submit(jobs, total, 4 * (threads or processors()), progress, executor)
+        _submit(jobs, total, progress, executor)
         return
-    lock, stopped = threading.Lock(), threading.Event()
     done: list[int] = []
-
-    def work() -> None:
-        while not stopped.is_set():
-            with lock:
-                job = next(jobs, None)
-            if job is None:
-                return
-            done.append(job.run())
-
     tick = None if progress is None else lambda: progress(min(sum(done), total), total)
-    if total <= ALONE or threads == 1:
-        work()
-        if tick is not None:
-            tick()
-    else:
-        together(work, stopped.set, threads, tick)
+    few = 1 if total <= ALONE and not afar else threads or (AFAR if afar else None)
+    together = bundles(jobs, lambda job: job.nbytes, 0 if afar else TASK)
+    share(together, lambda _: lambda bundle: done.extend(job.run() for job in bundle), few, tick)
 
 
-def _submit(
-    jobs: Iterator[_Job], total: int, most: int, progress: Callable[[int, int], None] | None, executor: Executor
-) -> None:
-    waiting: deque[tuple[_Lying, Any]] = deque()
-    done = 0
+def _submit(jobs: Iterator[_Job], total: int, progress: Callable[[int, int], None] | None, executor: Executor) -> None:
+    """What others cannot open is done here, when they have got all that they can."""
+    here: list[_Job] = []
+    near, done = is_near(executor), 0
+
+    def there() -> Iterator[tuple[_Job, tuple[Any, ...]]]:
+        for job in jobs:
+            where = job.where() if isinstance(job, _Lying) else None
+            if near:
+                yield job, (job.run,)
+            elif where is None or not isinstance(job, _Lying):
+                here.append(job)
+            else:
+                yield job, (compare_elsewhere, where, job.spans(), job.tolerance, job.forced)
 
     def count(n: int) -> None:
         nonlocal done
@@ -174,91 +168,114 @@ def _submit(
         if progress is not None:
             progress(min(done, total), total)
 
-    for job in jobs:
-        where = job.where() if isinstance(job, _Lying) else None
-        if where is None or not isinstance(job, _Lying):
-            count(job.run())
-            continue
-        if len(waiting) >= most:
-            first, future = waiting.popleft()
-            count(first.take(*future.result()))
-        waiting.append((job, executor.submit(compare_elsewhere, where, job.rows(), job.tolerance, job.forced)))
-    for first, future in waiting:
-        count(first.take(*future.result()))
+    together = bundles(there(), lambda row: row[0].nbytes, TASK)
+    calls = (([job for job, _ in rows], 0, (call_all, [call for _, call in rows])) for rows in together)
+    for bundle, came in submit(executor, calls):
+        for job, one in zip(bundle, came, strict=True):
+            count(job.take(*one) if isinstance(job, _Lying) and not near else one)
+    for job in here:
+        count(job.run())
 
 
-Where = tuple[tuple[str, int, tuple[int, int]], ...]  # of two files: path, first byte, state
+Where = tuple[tuple[str, int, Any], ...]  # of two files: address, first byte, what tells its version
+Span = tuple[int, int, int, int, int, int, int]  # a run: first byte and bytes on each side, elements, both dtypes
 
 
-def compare_elsewhere(where: Where, rows: bytes, tolerance: Tolerance, forced: bool) -> tuple[int, bytes]:
+def compare_elsewhere(where: Where, spans: list[Span], tolerance: Tolerance, forced: bool) -> tuple[int, bytes]:
     """Runs of two files, in another process, which opens them itself: (how many it could compare, their records)."""
-    sources = []
+    opened: list[Source] = []
     try:
-        for path, _, opened in where:
-            source = open_source(path)
-            sources.append(source)
-            if not isinstance(source, FileSource) or source.opened != opened:
-                return 0, b""
-        files = [s for s in sources if isinstance(s, FileSource)]
-        return _compare((files[0], files[1]), (where[0][1], where[1][1]), rows, tolerance, forced)
+        for address, _, state in where:
+            opened.append(open_again(address, state))
+        sides = [SliceSource(s, at, s.size) if at else s for s, (_, at, _) in zip(opened, where, strict=True)]
+        return _compare((sides[0], sides[1]), spans, tolerance, forced)
     except (PthError, OSError):
         return 0, b""
     finally:
-        for source in sources:
+        for source in opened:
             source.close()
 
 
-def _compare(
-    files: tuple[FileSource, FileSource], bases: tuple[int, int], rows: bytes, tolerance: Tolerance, forced: bool
+def _compare(sides: tuple[Source, Source], spans: list[Span], tolerance: Tolerance, forced: bool) -> tuple[int, bytes]:
+    """What it cannot read is told by who reads it again."""
+    first, second = (side.within() if isinstance(side, SliceSource) else (side, 0) for side in sides)
+    if isinstance(first[0], FileSource) and isinstance(second[0], FileSource):
+        return _compare_files((first[0], second[0]), (first[1], second[1]), spans, tolerance, forced)
+    records: list[bytes] = []
+    try:
+        if sides[0].afar:
+            sides = sides[0].held((span[0], span[0] + span[1]) for span in spans), sides[1]
+        if sides[1].afar:
+            sides = sides[0], sides[1].held((span[2], span[2] + span[3]) for span in spans)
+        for a, n_a, b, n_b, *what in spans:
+            left, right = bytes(sides[0].read(a, n_a)), bytes(sides[1].read(b, n_b))
+            records.append(_record(left, right, what, tolerance, forced))
+    except (PthError, OSError):
+        pass
+    return len(records), b"".join(records)
+
+
+def _compare_files(
+    files: tuple[FileSource, FileSource], starts: tuple[int, int], spans: list[Span], tolerance: Tolerance, forced: bool
 ) -> tuple[int, bytes]:
+    rows = b"".join(_RUNS.pack(a, b, *what) for a, _, b, _, *what in spans)
+    bases = [file.base + start for file, start in zip(files, starts, strict=True)]
     fds: list[int] = []
     try:
-        fds += [files[0].duplicate()]
-        fds += [files[1].duplicate()]
-        done, records = _kernels.compare_files(ISA, fds[0], bases[0], fds[1], bases[1], rows, tolerance, forced)
-        return done, records
+        fds += [files[0].borrow()]
+        fds += [files[1].borrow()]
+        return _kernels.compare_files(ISA, fds[0], bases[0], fds[1], bases[1], rows, tolerance, forced)
     except (PthError, OSError):
-        return 0, b""  # it is told by who reads it again
+        return 0, b""
     finally:
-        for fd in fds:
-            os.close(fd)
+        for file, fd in zip(files, fds, strict=False):
+            file.restore(fd)
+
+
+def _record(left: bytes, right: bytes, what: Sequence[int], tolerance: Tolerance, forced: bool) -> bytes:
+    """Of a run: elements, both dtypes. Where its bytes are the same nothing else is looked at."""
+    n, type_a, type_b = what
+    if forced or type_a != type_b or left != right:
+        return _kernels.compare(ISA, left, right, type_a, type_b, n, tolerance)
+    return bytes(_PAIR.size)
 
 
 class _Job:
     """Runs that are compared by one thread."""
+
+    nbytes = 0
 
     def run(self) -> int:
         raise AssertionError("abstract")
 
 
 class _Lying(_Job):
-    """Runs that lie in two files as they are wanted."""
+    """Runs that lie in two files as they are wanted, here or far away."""
 
     def __init__(
-        self, files: tuple[FileSource, FileSource], tolerance: Tolerance, forced: bool, runs: list[tuple[Part, int]]
+        self, sides: tuple[Source, Source], tolerance: Tolerance, forced: bool, runs: list[tuple[Part, int]]
     ) -> None:
-        self.files, self.tolerance, self.forced, self.runs = files, tolerance, forced, runs
+        self.sides, self.tolerance, self.forced, self.runs = sides, tolerance, forced, runs
+        self.nbytes = sum(part.nbytes(1) for part, _ in runs)
 
     def where(self) -> Where | None:
         """The files, as another process can open them."""
-        first, second = self.files
-        if first.path is None or second.path is None:
+        first, second = (side.address() for side in self.sides)
+        if first is None or second is None:
             return None
-        return (first.path, first.base, first.opened), (second.path, second.base, second.opened)
+        return (first, self.sides[0].base, self.sides[0].opened), (second, self.sides[1].base, self.sides[1].opened)
 
-    def rows(self) -> bytes:
-        rows = []
+    def spans(self) -> list[Span]:
+        spans = []
         for part, number in self.runs:
             assert part.a is not None and part.b is not None
-            at = number * RUN
-            n = min(RUN, part.n - at)
-            offsets = [side.offset + at * side.nbytes // max(1, side.n) for side in (part.a, part.b)]
-            rows.append(_RUNS.pack(*offsets, n, *part.types))
-        return b"".join(rows)
+            first, n = number * RUN, min(RUN, part.n - number * RUN)
+            a, b = part.a.run(first, n), part.b.run(first, n)
+            spans.append((a.offset, a.nbytes, b.offset, b.nbytes, n, *part.types))
+        return spans
 
     def run(self) -> int:
-        bases = self.files[0].base, self.files[1].base
-        return self.take(*_compare(self.files, bases, self.rows(), self.tolerance, self.forced))
+        return self.take(*_compare(self.sides, self.spans(), self.tolerance, self.forced))
 
     def take(self, done: int, records: bytes) -> int:
         for i, (part, number) in enumerate(self.runs):
@@ -266,7 +283,7 @@ class _Lying(_Job):
                 part.records[number] = records[i * _PAIR.size : (i + 1) * _PAIR.size]
             elif part.error is None:
                 _Gathered(part, self.tolerance, self.forced, number).run()
-        return sum(part.nbytes(1) for part, _ in self.runs)
+        return self.nbytes
 
 
 class _Gathered(_Job):
@@ -274,6 +291,7 @@ class _Gathered(_Job):
 
     def __init__(self, part: Part, tolerance: Tolerance, forced: bool, only: int | None = None) -> None:
         self.part, self.tolerance, self.forced, self.only = part, tolerance, forced, only
+        self.nbytes = part.nbytes(len(part.records))
 
     def run(self) -> int:
         part = self.part
@@ -282,7 +300,7 @@ class _Gathered(_Job):
                 self._run()
         except PthError as e:
             part.error = e
-        return part.nbytes(len(part.records))
+        return self.nbytes
 
     def _run(self) -> None:
         part = self.part
@@ -297,22 +315,17 @@ class _Gathered(_Job):
         blocks = zip(sides[0].blocks(steps[0]), sides[1].blocks(steps[1]), strict=True)
         for number, (x, y) in enumerate(blocks, start):
             n = min(RUN, part.n - number * RUN)
-            left, right = bytes(x), bytes(y)
-            if self.forced or part.types[0] != part.types[1] or left != right:
-                part.records[number] = _kernels.compare(ISA, left, right, *part.types, n, self.tolerance)
-            else:
-                part.records[number] = bytes(_PAIR.size)
+            part.records[number] = _record(bytes(x), bytes(y), (n, *part.types), self.tolerance, self.forced)
 
 
 def jobs_of(parts: Sequence[Part], tolerance: Tolerance, forced: bool) -> Iterator[_Job]:
     """Runs whose figures are known already are left out."""
-    lying: dict[tuple[FileSource, FileSource], list[tuple[tuple[int, int], Part]]] = {}
+    lying: dict[tuple[Source, Source], list[tuple[tuple[int, int], Part]]] = {}
     for i, part in enumerate(parts):
         if "untyped" in (_core.DTYPES[part.types[0]][0], _core.DTYPES[part.types[1]][0]):
             part.error = UnsupportedError("no-data", "it has no dtype")
-        elif part.a is not None and part.b is not None and is_file(part.a) and is_file(part.b):
-            files: Any = part.a.source, part.b.source
-            lying.setdefault(files, []).append(((part.a.offset, i), part))
+        elif part.a is not None and part.b is not None and lies(part.a) and lies(part.b):
+            lying.setdefault((part.a.source, part.b.source), []).append(((part.a.offset, i), part))
         elif part.n:
             yield _Gathered(part, tolerance, forced)
     for both, rows in lying.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from _thread import allocate_lock as new_lock
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from .errors import FormatError, PthError, TruncatedError, escape
 from .formats.base import MOST_FINDINGS, Finding, Member
 from .record import Record
 from .shards import Layout
-from .source import Handles, OneOfMany, closed
+from .source import closed
 from .team import MOST_THREADS, processors, together
 from .tensor import Storage, Tensor
 
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from .verifier import DamagedTensor, VerifyReport
 
 MOST_OPEN = 64  # files that are open at once
+AFAR = 16  # threads that open them where most of the time is waiting
+MISSING, UNREADABLE = "shard-missing", "shard-unreadable"
 TOTAL = "total_size"  # of an index: bytes of all tensors
 
 
@@ -68,7 +69,7 @@ class ShardedCheckpoint(Checkpoint):
 
     def __init__(self, layout: Layout, limits: Any, mapped: bool) -> None:
         self._layout, self._limits, self._mapped = layout, limits, mapped
-        self._handles = Handles(MOST_OPEN)
+        self._opened = layout.directory.opener(MOST_OPEN)
         self._read: dict[int, Checkpoint | PthError] = {}
         self._lock: Lock = new_lock()
         self._locks: dict[int, Lock] = {}
@@ -94,11 +95,11 @@ class ShardedCheckpoint(Checkpoint):
 
     def _open(self, i: int) -> Checkpoint | PthError:
         file = self._layout.files[i]
-        path = os.path.join(self._layout.folder, file)  # noqa: PTH118
         if file in self._layout.missing:
-            return TruncatedError("shard-missing", "the file is not there, or may not be opened", path=path)
+            return _missing(self._shown(i))
+        path = self._shown(i)
         try:
-            source = OneOfMany(path, self._handles)
+            source = self._opened(file)
             source.mapped = self._mapped
             try:
                 return Checkpoint(formats.read(source, self._limits))
@@ -108,7 +109,12 @@ class ShardedCheckpoint(Checkpoint):
         except PthError as e:
             return e.at(path)
         except OSError as e:
-            return TruncatedError("shard-missing", f"the file cannot be opened: {e.strerror or e}", path=path)
+            return not_opened(e, path)
+
+    def _shown(self, i: int) -> str:
+        """The path of a file, for messages. One that may not be opened may have any name."""
+        directory, file = self._layout.directory, self._layout.files[i]
+        return f"{directory.path}/{file}" if file in self._layout.missing else directory.shown(file)
 
     def _read_all(self) -> list[Checkpoint | PthError]:
         """All of them, several at once."""
@@ -138,7 +144,8 @@ class ShardedCheckpoint(Checkpoint):
         if self._ended:
             raise closed(self.path)
         if wanted:
-            together(work, stop, min(self._threads or processors(), MOST_THREADS, len(wanted)), None)
+            most = self._threads or (AFAR if self._layout.directory.afar else processors())
+            together(work, stop, min(most, MOST_THREADS, len(wanted)), None)
         return [self._read[i] for i in range(len(files))]
 
     def _each(self) -> Iterator[tuple[int, Checkpoint]]:
@@ -160,25 +167,26 @@ class ShardedCheckpoint(Checkpoint):
             counts[i][1] += t.nbytes
         out = []
         for i, (file, read) in enumerate(zip(self._layout.files, self._all, strict=True)):
-            path = os.path.join(self._layout.folder, file)  # noqa: PTH118
             error = read.message if isinstance(read, PthError) else None
-            out.append(Shard(file, path, self._sizes[i], counts[i][0], counts[i][1], error))
+            out.append(Shard(file, self._shown(i), self._sizes[i], counts[i][0], counts[i][1], error))
         return tuple(out)
 
     @cached_property
     def _sizes(self) -> list[int]:
         """Of the files, also of those that cannot be read."""
-        out = []
+        directory, out = self._layout.directory, []
+        if directory.afar and not self._ended:
+            self._all  # noqa: B018 - to ask for a size is half of opening a file
         for i, file in enumerate(self._layout.files):
             read = self._read.get(i)
             if isinstance(read, Checkpoint):
                 out.append(read.nbytes)
-            elif file in self._layout.missing:
+            elif self._path_of(i) is None:
                 out.append(0)
             else:
                 try:
-                    out.append(os.stat(os.path.join(self._layout.folder, file)).st_size)  # noqa: PTH116, PTH118
-                except OSError:
+                    out.append(directory.size(file))
+                except (PthError, OSError):
                     out.append(0)
         return out
 
@@ -364,18 +372,22 @@ class ShardedCheckpoint(Checkpoint):
         return audit_shards(self, executor)
 
     def _path_of(self, i: int) -> str | None:
-        """Of a part that is a file of its own, and is there."""
-        file = self._layout.files[i]
-        return None if file in self._layout.missing else os.path.join(self._layout.folder, file)  # noqa: PTH118
+        """How whoever opens it names a part that is a file of its own, and is there."""
+        file, read = self._layout.files[i], self._read.get(i)
+        gone = isinstance(read, PthError) and read.code == MISSING
+        return None if gone or file in self._layout.missing else self._layout.directory.where(file)
 
     def _judged(self, reports: Sequence[VerifyReport | PthError]) -> tuple[list[str], list[DamagedTensor]]:
         """Names of the tensors that are whole, and the others, by the verification of each part."""
         from .verifier import DamagedTensor, VerifyReport
 
-        found = [r for r in reports if isinstance(r, VerifyReport)]
-        damaged = {t.name: t for r in found for t in r.damaged}
+        heads = self._layout.prefixes or [""] * len(reports)
+        found = [(head, r) for head, r in zip(heads, reports, strict=True) if isinstance(r, VerifyReport)]
+        damaged = {
+            h + t.name: DamagedTensor(h + t.name, t.member, t.code, t.message) for h, r in found for t in r.damaged
+        }
         lost = {n: DamagedTensor(n, None, e.code, e.message) for n, e in self.lost.items() if n not in damaged}
-        return [name for r in found for name in r.whole], [*damaged.values(), *lost.values()]
+        return [head + name for head, r in found for name in r.whole], [*damaged.values(), *lost.values()]
 
     def verify(
         self,
@@ -405,7 +417,18 @@ class ShardedCheckpoint(Checkpoint):
 
     def __repr__(self) -> str:
         state = "closed " if self._ended else ""
-        return f"<{state}{type(self).__name__} {escape(self._layout.path)!r}: {len(self._sizes)} parts>"
+        return f"<{state}{type(self).__name__} {escape(self._layout.path)!r}: {len(self._layout.files)} parts>"
+
+
+def _missing(path: str) -> TruncatedError:
+    return TruncatedError(MISSING, "the file is not there, or may not be opened", path=path)
+
+
+def not_opened(error: OSError, path: str) -> PthError:
+    """What the system says to a file, as something about the model."""
+    if isinstance(error, FileNotFoundError):
+        return _missing(path)
+    return PthError(UNREADABLE, f"the file cannot be opened: {error.strerror or error}", path=path)
 
 
 def _not_there(name: str, file: str, path: str | None) -> PthError:
@@ -452,7 +475,8 @@ class _Whole:
         self.findings: list[Finding] = []
         for file, found in zip(layout.files, read, strict=True):
             if isinstance(found, PthError) and file not in layout.missing:
-                self._find("shard-unreadable", file, f"{_core.FINDINGS['shard-unreadable'][1]}: {found.message}")
+                code = MISSING if found.code == MISSING else UNREADABLE
+                self._find(code, file, _core.FINDINGS[code][1] + (f": {found.message}" if code != MISSING else ""))
         indexes = [found._index if isinstance(found, Checkpoint) else {} for found in read]
         if layout.prefixes:
             indexes = [
@@ -460,6 +484,7 @@ class _Whole:
                 for prefix, index in zip(layout.prefixes, indexes, strict=True)
             ]
         owner: dict[str, int] = {}
+        alike = PthError("shard-tensor", _core.FINDINGS["shard-tensor"][1])
         for name, number in (layout.weights or {}).items():
             here = read[number]
             if isinstance(here, PthError):
@@ -468,7 +493,9 @@ class _Whole:
                 owner[name] = number
                 self._add(name, number, indexes[number][name])
             else:
-                self.lost[name] = _not_there(name, layout.files[number], here.path)
+                if len(self.findings) < MOST_FINDINGS:
+                    alike = _not_there(name, layout.files[number], here.path)
+                self.lost[name] = alike  # beyond them, one error stands for all
                 self._find("shard-tensor", layout.files[number], f"{_core.FINDINGS['shard-tensor'][1]}: {name!r}")
         for number, index in enumerate(indexes):
             for name, at in index.items():

@@ -15,7 +15,7 @@ from .errors import FormatError, PthError, TruncatedError, UnsupportedError, esc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any, BinaryIO
 
 
@@ -30,12 +30,16 @@ class Source:
         Bytes, when it was opened.
     afar : bool
         Does each read cost a journey? Then it pays to say beforehand what will be read.
+    opened : object
+        What tells this version of the file from another one; see `is_same`.
     """
 
     path: str | None = None
     size: int = 0
+    base = 0  # where it begins in the file that `address` names
     mapped = True  # may view() map the file?
     afar = False
+    opened: Any = None
 
     def window(self, offset: int, length: int) -> bytes | memoryview:
         """At most `length` bytes from `offset` on; fewer at the end."""
@@ -72,6 +76,14 @@ class Source:
         """Is it another file than when it was opened?"""
         return False
 
+    def address(self) -> str | None:
+        """How another process can open the file; None if it cannot."""
+        return None
+
+    def is_same(self, opened: Any) -> bool:
+        """Is it the file that another process has opened?"""
+        return bool(self.opened == opened)
+
     def close(self) -> None:
         """Buffers handed out stay valid."""
 
@@ -90,12 +102,22 @@ class SliceSource(Source):
             whole = whole._whole
         self._whole = whole
         self._offset = offset
-        self.afar = whole.afar
+        self.base = whole.base + offset
+        self.afar, self.opened = whole.afar, whole.opened
 
     def prepare(self, extents: Iterable[tuple[int, int]]) -> None:
         self._whole.prepare(
             (self._offset + begin, self._offset + min(end, self.size)) for begin, end in extents if begin < self.size
         )
+
+    def address(self) -> str | None:
+        return self._whole.address()
+
+    def held(self, extents: Iterable[tuple[int, int]]) -> Source:
+        if not self.afar:
+            return self
+        inside = ((self._offset + begin, self._offset + min(end, self.size)) for begin, end in extents)
+        return SliceSource(self._whole.held(inside), self._offset, self.size)
 
     def within(self) -> tuple[Source, int]:
         """What it is a part of, and where it begins there."""
@@ -131,7 +153,7 @@ class FileSource(Source):
         self._map: memoryview | None = None
         self._lock = Lock()
         self.path = path
-        self.opened = _state(fd)
+        self.opened: tuple[int, int] = _state(fd)
         self.size = max(0, self.opened[0] - base)
 
     def _take(self) -> int:
@@ -175,14 +197,16 @@ class FileSource(Source):
             self._give()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def duplicate(self) -> int:
-        """A descriptor of one's own, to be closed: it reads this file whoever closes the source meanwhile."""
+    def address(self) -> str | None:
+        return None if is_url(self.path) else self.path  # a path that only looks like one
+
+    def borrow(self) -> int:
+        """A descriptor that reads this file until `restore`, whoever closes the source meanwhile."""
         with self._lock:
-            fd = self._take()
-            try:
-                return os.dup(fd)
-            finally:
-                self._give()
+            return os.dup(self._take())
+
+    def restore(self, fd: int) -> None:
+        os.close(fd)
 
     def fill(self, buffer: bytearray, offset: int, length: int) -> bytes | memoryview:
         if not hasattr(os, "preadv"):
@@ -270,16 +294,17 @@ class Handles:
 class OneOfMany(FileSource):
     """A file whose descriptor may be given back between two reads; opened again, it must be the same file."""
 
-    def __init__(self, path: str, handles: Handles) -> None:
+    def __init__(self, path: str, handles: Handles, opens: Callable[[], FileSource] | None = None) -> None:
         self.users, self.ended, self.handles = 0, False, handles
-        found = _open_path(path)
+        self._opens = opens or (lambda: open_path(path))
+        found = self._opens()
         super().__init__(os.dup(found._fd), path)
         found.close()
         self._take()
         self._give()
 
     def reopen(self) -> int:
-        found = _open_path(str(self.path))
+        found = self._opens()
         try:
             if found.opened != self.opened:
                 raise TruncatedError("file-changed", "it is another file than the one that was opened", path=self.path)
@@ -292,6 +317,13 @@ class OneOfMany(FileSource):
 
     def _give(self) -> None:
         self.handles.give(self)
+
+    def borrow(self) -> int:
+        """Its one descriptor, which is not given back meanwhile: no more of them are open than are bounded."""
+        return self._take()
+
+    def restore(self, fd: int) -> None:
+        self._give()
 
     @property
     def closed(self) -> bool:
@@ -338,15 +370,68 @@ def _state(fd: int) -> tuple[int, int]:
 INDEX = ".index.json"  # how the name of the index of a model in several files ends
 
 
+# Of files that are checkpoints by their names, which far away are not asked whether they are directories.
+ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pt2", ".ptl", ".pkl", ".tar")
+
+
 def is_whole(path: Any) -> bool:
-    """Is it the path of a directory, or of the index of a model in several files?"""
-    if not isinstance(path, (str, os.PathLike)) or is_url(path):  # of what is far away, each file is by itself
+    """Is it the path of a directory, or of the index of a model in several files; or the URL of one?"""
+    if not isinstance(path, (str, os.PathLike)):
         return False
-    return os.path.isdir(path) or os.fsdecode(os.fspath(path)).endswith(INDEX)  # noqa: PTH112 - pathlib is slow to import
+    if isinstance(path, str) and is_afar(path):
+        from .remote.directory import is_whole_url
+
+        return is_whole_url(path)
+    try:
+        text = local_path(path)
+    except PthError:  # whoever opens it says so
+        return False
+    return os.path.isdir(text) or text.endswith(INDEX)  # noqa: PTH112 - pathlib is slow to import
+
+
+def is_afar(text: str) -> bool:
+    """Is it a URL of what is not on this machine?"""
+    return is_url(text) and not _is_file_url(text)
+
+
+def _is_file_url(text: object) -> bool:
+    return isinstance(text, str) and text[:7].lower() == "file://"
+
+
+def local_path(path: str | os.PathLike[str]) -> str:
+    """As text; of a `file://` URL, the path that it names."""
+    text = os.fspath(path)
+    if not isinstance(path, str) or not _is_file_url(path):
+        return os.fsdecode(text)
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    parts = urlsplit(path)
+    if parts.netloc not in ("", "localhost"):
+        raise UnsupportedError("url", f"a file of another machine ({escape(parts.netloc)})", path=path)
+    return url2pathname(parts.path)
 
 
 def closed(path: str | None) -> PthError:
     return PthError("closed", "the checkpoint is closed", path=path)
+
+
+def open_again(address: str, opened: Any) -> Source:
+    """What another process has opened.
+
+    Raises
+    ------
+    TruncatedError
+        It is another file now.
+    """
+    source = open_source(address)
+    try:
+        if not source.is_same(opened):
+            raise TruncatedError("file-changed", "it is another file than the one that was opened", path=source.path)
+    except BaseException:
+        source.close()
+        raise
+    return source
 
 
 def open_source(source: Any) -> Source:
@@ -357,7 +442,7 @@ def open_source(source: Any) -> Source:
     if isinstance(source, str) and is_url(source):
         return _open_url(source)
     if isinstance(source, (str, os.PathLike)):
-        return _open_path(os.fspath(source))
+        return open_path(os.fspath(source))
     if isinstance(source, io.BytesIO):
         return MemorySource(memoryview(source.getvalue())[source.tell() :])
     if _is_buffer(source):
@@ -390,14 +475,8 @@ def is_url(text: object) -> bool:
 
 
 def _open_url(url: str) -> Source:
-    if url[:7].lower() == "file://":
-        from urllib.parse import urlsplit
-        from urllib.request import url2pathname
-
-        parts = urlsplit(url)
-        if parts.netloc not in ("", "localhost"):
-            raise UnsupportedError("url", f"a file of another machine ({escape(parts.netloc)})", path=url)
-        return _open_path(url2pathname(parts.path))
+    if _is_file_url(url):
+        return open_path(local_path(url))
     from .remote import open_url
 
     return open_url(url)
@@ -411,10 +490,12 @@ def _is_buffer(source: Any) -> bool:
     return True
 
 
-def _open_path(path: str | bytes) -> FileSource:
-    name = os.fsdecode(path)
+def open_path(path: str | bytes, shown: str | None = None, follow: bool = True) -> FileSource:
+    """shown: the path in messages. follow: False: a link is an error of the system."""
+    name = shown or os.fsdecode(path)
     # O_NONBLOCK: a FIFO is refused instead of waited for.
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    fd = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
     try:
         mode = os.fstat(fd).st_mode
         if stat.S_ISDIR(mode):

@@ -59,12 +59,15 @@ class Copy(NamedTuple):
 
     def blocks(self) -> Iterator[tuple[int, Any]]:
         buffer = bytearray(min(STEP, self.nbytes))
+        source = self.source
+        if source.afar:  # all of it by one journey
+            source = source.held([(self.start, self.start + self.nbytes)])
         at = 0
         while at < self.nbytes:
             length = min(STEP - (self.offset + at) % STEP, self.nbytes - at)
-            data = self.source.fill(buffer, self.start + at, length)
+            data = source.fill(buffer, self.start + at, length)
             if len(data) < length:
-                data = self.source.read(self.start + at, length)  # says what is missing
+                data = source.read(self.start + at, length)  # says what is missing
             yield self.offset + at, data
             at += length
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from . import _core, checksums, formats
 from .errors import FormatError, PthError, TruncatedError, UnsupportedError, guard
 from .formats import zip_rest
-from .formats.base import NOT_READ, Container, Finding, finding_of
+from .formats.base import NOT_READ, UNSEEN, Container, Finding, finding_of
 from .formats.zip import DEFLATED, ZipContainer
 from .limits import Limits
 from .record import Record
 from .source import Source, closed, is_whole, open_source
+from .team import AFAR, share
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -154,7 +155,7 @@ def verify(
     except PthError as e:
         return VerifyReport(e.path, False, "unknown", "", 0, findings=(finding_of(e),))
     try:
-        return _verify_source(opened, limits or Limits(), threads, progress)
+        return _verifier_of(opened, limits or Limits()).whole(threads, progress)
     except TruncatedError as e:  # changed where it was, before anything could be seen
         return VerifyReport(opened.path, False, "unknown", "", opened.size, findings=(finding_of(e),))
     finally:
@@ -167,7 +168,7 @@ def verify_checkpoint(ckpt: Checkpoint, threads: int | None, progress: Progress 
         raise closed(ckpt.path)
     kept = list(ckpt._box.findings)
     try:
-        return Verifier(ckpt._box, ckpt, threads, progress).report()
+        return Verifier(ckpt._box, ckpt).whole(threads, progress)
     finally:
         ckpt._box.findings = kept
 
@@ -177,43 +178,23 @@ def verify_shards(
 ) -> VerifyReport:
     """The same of a model in several parts, each by itself; what is wrong between them are findings."""
     layout = model._layout
-    total, done = sum(model._sizes), 0
-    reports: list[VerifyReport | PthError] = []
-    paths = [model._path_of(i) for i in range(len(layout.files))]
-    futures: list[Any] = []
-    if executor is not None:
-        futures = [path and executor.submit(verify, path, limits=model._limits, threads=threads) for path in paths]
-    for i, (read, size) in enumerate(zip(model._all, model._sizes, strict=True)):
-        told = None if progress is None else _shifted(progress, done, total)
-        path = paths[i]
-        if futures and futures[i] is not None:
-            try:
-                reports.append(futures[i].result())
-            except OSError as e:
-                reports.append(PthError("unreadable", f"cannot be opened: {e.strerror}", path=path))
-            if told is not None:
-                told(size, size)
-        elif not isinstance(read, PthError):
-            reports.append(read.verify(threads=threads, progress=told))
-        elif path is None:
-            reports.append(read)
-        else:  # what is whole of it?
-            try:
-                reports.append(verify(path, limits=model._limits, threads=threads, progress=told))
-            except OSError as e:
-                reports.append(PthError("unreadable", f"cannot be opened: {e.strerror}", path=path))
-        done += size
+    each = _Several(model, threads)
+    try:
+        reports = each.reports(progress, executor)
+    finally:
+        each.close()
     named = list(zip(layout.files, reports, strict=True))
     whole, damaged = model._judged(reports)
     found = [r for r in reports if isinstance(r, VerifyReport)]
-    verdicts = [r.verdict for r in found] + ["damaged"] * bool(damaged or layout.missing)
+    verdicts = [r.verdict for r in found] + ["damaged"] * any(t.code not in UNSEEN for t in damaged)
+    verdicts += ["damaged"] * bool(layout.missing)
     findings = [*layout.findings, *model._between]
     members: list[VerifiedMember] = []
     for name, r in named:
         if isinstance(r, PthError):
-            if name not in layout.missing:
-                verdicts.append("damaged")
+            if r.code != "shard-missing":
                 findings.append(finding_of(r, name))
+                verdicts.append("unknown" if findings[-1].severity == "incomplete" else "damaged")
             continue
         findings += [Finding(f.code, f.severity, _inside(name, f.member), f.offset, f.message) for f in r.findings]
         members += [VerifiedMember(_inside(name, m.name), m.offset, m.nbytes, m.status, m.message) for m in r.members]
@@ -240,11 +221,70 @@ def _inside(file: str, member: str | None) -> str:
     return f"{file}!{member or ''}".rstrip("!")
 
 
-def _shifted(progress: Progress, before: int, total: int) -> Progress:
-    return lambda done, _: progress(min(before + done, total), total)
+class _Several:
+    """The parts of a model: all are looked through, then the checksums of all are one work. One that several names of
+    the layout mean is verified once."""
+
+    def __init__(self, model: ShardedCheckpoint, threads: int | None) -> None:
+        self.model, self.threads = model, threads
+        self.opened: list[Source] = []
+        self.kept: list[tuple[Container, list[Finding]]] = []
+
+    def reports(self, progress: Progress | None, executor: Executor | None) -> list[VerifyReport | PthError]:
+        """Of each part, or why there is none."""
+        rows: list[Verifier | PthError] = []
+        known: dict[int, Verifier] = {}
+        for i, read in enumerate(self.model._all):
+            if isinstance(read, PthError):
+                rows.append(self._other(i, read))
+            else:
+                if id(read) not in known:
+                    known[id(read)] = Verifier(read._box, read)
+                    self.kept.append((read._box, list(read._box.findings)))
+                rows.append(known[id(read)])
+        once = list(dict.fromkeys(row for row in rows if isinstance(row, Verifier)))
+        afar = self.model._layout.directory.afar
+        share(once, lambda _: Verifier.prepare, self.threads or (AFAR if afar else None))
+        found = checksums.crc32s_of([(v.box.source, v.parts) for v in once], self.threads, progress, executor)
+        made = {v: self._report(v, sums) for v, sums in zip(once, found, strict=True)}
+        return [row if isinstance(row, PthError) else made[row] for row in rows]
+
+    def _other(self, i: int, error: PthError) -> Verifier | PthError:
+        """What is whole of a part that cannot be read?"""
+        if self.model._path_of(i) is None:
+            return error
+        try:
+            source = self.model._opened(self.model._layout.files[i])
+        except PthError as e:
+            return e
+        except OSError as e:
+            return _unreadable(e, error.path)
+        self.opened.append(source)
+        return _verifier_of(source, self.model._limits)
+
+    @staticmethod
+    def _report(verifier: Verifier, sums: Any) -> VerifyReport | PthError:
+        for error in (verifier.broken, sums):
+            if isinstance(error, OSError):
+                return _unreadable(error, verifier.box.source.path)
+        try:
+            return verifier.report(sums)
+        except PthError as e:
+            return e
+
+    def close(self) -> None:
+        for source in self.opened:
+            source.close()
+        for box, findings in self.kept:
+            box.findings = findings
 
 
-def _verify_source(source: Source, limits: Any, threads: int | None, progress: Progress | None) -> VerifyReport:
+def _unreadable(error: OSError, path: str | None) -> PthError:
+    return PthError("shard-unreadable", f"cannot be opened: {error.strerror or error}", path=path)
+
+
+def _verifier_of(source: Source, limits: Any) -> Verifier:
+    """Of what is to be read once more, or has not been read."""
     from .checkpoint import Checkpoint
 
     box, error = _loaded(source, limits, False)
@@ -263,7 +303,7 @@ def _verify_source(source: Source, limits: Any, threads: int | None, progress: P
             error = e
     if error is not None:
         box.blame(error)
-    return Verifier(box, ckpt, threads, progress, error).report()
+    return Verifier(box, ckpt, error)
 
 
 def _loaded(source: Source, limits: Any, salvage: bool) -> tuple[Container, PthError | None]:
@@ -278,34 +318,60 @@ def _loaded(source: Source, limits: Any, salvage: bool) -> tuple[Container, PthE
 
 
 class Verifier:
-    """One file. `ckpt` is None if it could not be opened; its members may be checked all the same."""
+    """One file, in three steps: it is looked through, its parts are summed, what came of it is told.
 
-    def __init__(
-        self,
-        box: Container,
-        ckpt: Checkpoint | None,
-        threads: int | None,
-        progress: Progress | None,
-        error: PthError | None = None,
-    ) -> None:
+    `ckpt` is None if it could not be opened; its members may be checked all the same.
+    """
+
+    def __init__(self, box: Container, ckpt: Checkpoint | None, error: PthError | None = None) -> None:
         self.box, self.ckpt, self.error = box, ckpt, error
-        self.threads, self.progress = threads, progress
         self.members: list[VerifiedMember] = []
         self.zip: Any = None
+        self.parts: list[checksums.Part] = []  # what has a checksum
+        self.entries: list[int] = []  # of the zip: theirs
+        self.troubles: dict[int, tuple[str, str]] = {}
+        self.broken: PthError | OSError | None = None  # what kept it from being looked through
         self.bad: dict[int, tuple[str, str]] = {}  # entry of a zip -> code and message
         self.checked = 0
         self.limited = False
 
-    def report(self) -> VerifyReport:
-        box = self.box
+    def whole(self, threads: int | None, progress: Progress | None) -> VerifyReport:
+        """All three."""
+        self.prepare()
+        if self.broken is not None and not isinstance(self.broken, TruncatedError):
+            raise self.broken
+        (sums,) = checksums.crc32s_of([(self.box.source, self.parts)], threads, progress)
+        if isinstance(sums, OSError):
+            raise sums
+        return self.report(sums)
+
+    def prepare(self) -> None:
         try:
             with guard("while the file was looked through"):
-                if isinstance(box, ZipContainer):
-                    self._zip(box)
+                if isinstance(self.box, ZipContainer):
+                    self._zip(self.box)
                 elif self.ckpt is not None:
                     self._structure()
-        except TruncatedError as e:
-            box.blame(e)
+        except (PthError, OSError) as e:
+            self.broken, self.parts = e, []
+
+    def report(self, sums: list[int | PthError] | TruncatedError) -> VerifyReport:
+        """sums: of the parts.
+
+        Raises
+        ------
+        PthError
+            It could not be looked through, for another reason than that its bytes are not there.
+        """
+        box = self.box
+        error = self.broken or (sums if isinstance(sums, TruncatedError) else None)
+        if isinstance(error, TruncatedError):
+            box.blame(error)
+        elif error is not None:
+            raise error
+        elif isinstance(box, ZipContainer) and self.zip is not None and not isinstance(sums, TruncatedError):
+            with guard("while the file was looked through"):
+                self._compare(box, dict(zip(self.entries, sums, strict=True)))
         damaged = self._damaged()
         names = list(self.ckpt) if self.ckpt is not None else []
         if box.source.changed() and all(f.code != "file-changed" for f in box.findings):
@@ -350,8 +416,7 @@ class Verifier:
             return
         if not box.salvaged:
             box.inspect()
-        entries, parts = [], []
-        troubles: dict[int, tuple[str, str]] = {}
+        entries, parts, troubles = self.entries, self.parts, self.troubles
         for i in range(len(archive)):
             lho, csize, usize, method, _, _ = archive.entry(i)
             if box.salvaged and lho > box.source.size:
@@ -372,17 +437,13 @@ class Verifier:
                 continue
             entries.append(i)
             parts.append(checksums.Part(offset, csize, usize if method == DEFLATED else None))
-        sums = dict(zip(entries, checksums.crc32s(box.source, parts, self.threads, self.progress), strict=True))
-        self._compare(box, sums, troubles)
 
-    def _compare(
-        self, box: ZipContainer, sums: dict[int, int | PthError], troubles: dict[int, tuple[str, str]]
-    ) -> None:
+    def _compare(self, box: ZipContainer, sums: dict[int, int | PthError]) -> None:
         archive = box.zip
         without = _without_checksum(box)
         for i, name in enumerate(archive.names()):
             lho, csize, usize, _, crc, _ = archive.entry(i)
-            status, message = troubles.get(i, ("ok", None))
+            status, message = self.troubles.get(i, ("ok", None))
             made = sums.get(i)
             if isinstance(made, PthError):
                 status, message = "wrong", made.message

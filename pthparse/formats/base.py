@@ -21,7 +21,7 @@ NOT_READ = frozenset(
 
 
 # Errors after which nothing can be said of a file, neither good nor bad.
-UNSEEN = frozenset(("file-changed", "no-ranges", "remote-extra", "url"))
+UNSEEN = frozenset(("file-changed", "no-ranges", "remote-extra", "shard-unreadable", "url"))
 MOST_FINDINGS = 1000
 # The first byte of protocols 0 and 1 is that of the value itself.
 OPCODES = frozenset(row[1] for row in _core.OPCODES)

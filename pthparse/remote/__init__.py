@@ -1,13 +1,15 @@
 """Files that are far away: a URL to a source that is read by ranges.
 
 `http.py` asks servers itself and believes none of their answers unchecked; `filesystem.py` is every other protocol of
-fsspec; `cache.py` keeps what was fetched and puts neighbours into one request.
+fsspec; `cache.py` keeps what was fetched and puts neighbours into one request; `directory.py` has the files of a model.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import PthError, UnsupportedError, escape
-from .cache import RemoteSource, Wire
+from .cache import RemoteSource, Room, Wire
 
 EXTRA = "pip install 'pthparse[remote]'"
 # What fsspec needs beside itself; it names the packages of other protocols itself.
@@ -17,8 +19,8 @@ PACKAGES = {
 }  # fmt: skip
 
 
-def open_url(url: str) -> RemoteSource:
-    """Opens what a URL names.
+def open_url(url: str, room: Room | None = None) -> RemoteSource:
+    """Opens what a URL names. room: what it keeps together with others.
 
     Raises
     ------
@@ -27,27 +29,30 @@ def open_url(url: str) -> RemoteSource:
     OSError
         It is not there, not allowed, or not to be reached.
     """
-    return RemoteSource(_wire(url), shown(url))
+    own = "memory" in url.partition("://")[0].lower().split("::")  # of this process alone
+    return RemoteSource(_wire(url), shown(url), room, None if own else url)
 
 
-def _wire(url: str) -> Wire:
+def is_web(url: str) -> bool:
+    """Is it a web server that is asked, at last?"""
+    return url.partition("://")[0].lower().split("::")[-1] in ("http", "https")
+
+
+def filesystem_of(url: str) -> tuple[Any, str]:
+    """fsspec's filesystem of a URL, and its name there."""
     scheme, path = url.partition("://")[0].lower(), shown(url)
     try:
         import fsspec
     except ImportError:
         raise UnsupportedError("remote-extra", f"{scheme}:// needs fsspec: {EXTRA}", path=path) from None
-    how = {}
-    if scheme in ("http", "https"):  # proxies of the environment, unless fsspec's configuration says otherwise
+    how, web = {}, scheme in ("http", "https")
+    if web:  # proxies of the environment, unless fsspec's configuration says otherwise
         how["client_kwargs"] = {"trust_env": True, **fsspec.config.conf.get(scheme, {}).get("client_kwargs", {})}
     try:
         fs, name = fsspec.core.url_to_fs(url, **how)
-        if how:
-            from .http import HttpWire
-
-            return HttpWire(fs, url, path)
     except ImportError as e:
         package = PACKAGES.get(scheme)
-        if how:
+        if web:
             text = f"{scheme}:// needs aiohttp: {EXTRA}"
         elif package is not None:
             text = f"{scheme}:// needs {package}: pip install {package}"
@@ -60,9 +65,18 @@ def _wire(url: str) -> Wire:
         raise UnsupportedError(
             "url", f"it cannot be opened: {escape(str(e) or type(e).__name__)[:200]}", path=path
         ) from e
+    return fs, name
+
+
+def _wire(url: str) -> Wire:
+    fs, name = filesystem_of(url)
+    if url.partition("://")[0].lower() in ("http", "https"):
+        from .http import HttpWire
+
+        return HttpWire(fs, url, shown(url))
     from .filesystem import FilesystemWire
 
-    return FilesystemWire(fs, name, path)
+    return FilesystemWire(fs, name, shown(url))
 
 
 def shown(url: str) -> str:

@@ -6,7 +6,7 @@ import threading
 from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import TruncatedError
 from ..source import Source, closed
@@ -28,10 +28,13 @@ class Wire(Protocol):
         Bytes of the file.
     head : bytes
         Its first bytes, as far as finding out its size has brought them.
+    state : object
+        What tells this version of the file from another one.
     """
 
     size: int
     head: bytes
+    state: Any
 
     def fetch(self, parts: Sequence[tuple[int, memoryview]]) -> None:
         """Fills each buffer with the bytes from an offset on, several at the same time; raises if it cannot fill one.
@@ -42,18 +45,45 @@ class Wire(Protocol):
     def changed(self) -> bool:
         """Is it another file than when it was opened?"""
 
+    def is_same(self, state: Any) -> bool:
+        """Is it the file of this state?"""
+
+
+class Room:
+    """Bounds what the files of a model keep together: the one that was read least lately forgets first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: OrderedDict[RemoteSource, int] = OrderedDict()
+
+    def keep(self, source: RemoteSource, nbytes: int) -> None:
+        """It keeps so many bytes now."""
+        late = []
+        with self._lock:
+            self._held.pop(source, None)
+            if nbytes:
+                self._held[source] = nbytes
+            total = sum(self._held.values()) if len(self._held) > 1 else 0
+            while total > KEPT and len(self._held) > 1:
+                first, n = self._held.popitem(last=False)
+                late.append(first)
+                total -= n
+        for first in late:
+            first.forget()
+
 
 class RemoteSource(Source):
     """A file that is read by ranges; threads may share it.
 
-    Memory: 32 MiB of what was read last, and what a caller asks for.
+    Memory: 32 MiB of what was read last, in all files of one `room`, and what a caller asks for.
     """
 
     afar = True
 
-    def __init__(self, wire: Wire, path: str) -> None:
+    def __init__(self, wire: Wire, path: str, room: Room | None = None, address: str | None = None) -> None:
         self._wire: Wire | None = wire
-        self.path = path
+        self._room, self._address = room, address
+        self.path, self.opened = path, wire.state
         self.size = wire.size
         self._lock = threading.Lock()
         self._parts: OrderedDict[int, memoryview] = OrderedDict()  # by first byte, the oldest first
@@ -107,6 +137,16 @@ class RemoteSource(Source):
                 start, part = self._parts.popitem(last=False)
                 self._held -= len(part)
                 del self._starts[bisect_right(self._starts, start) - 1]
+            held = self._held
+        if self._room is not None:
+            self._room.keep(self, held)
+
+    def forget(self) -> None:
+        """What is kept is fetched again, if it is asked for."""
+        with self._lock:
+            self._parts.clear()
+            self._starts.clear()
+            self._held = 0
 
     # ---- what is not ----
 
@@ -186,11 +226,17 @@ class RemoteSource(Source):
     def changed(self) -> bool:
         return self._wire is not None and self._wire.changed()
 
+    def address(self) -> str | None:
+        return self._address
+
+    def is_same(self, opened: Any) -> bool:
+        return self._wire is not None and self._wire.is_same(opened)
+
     def close(self) -> None:
-        with self._lock:
-            self._wire = None
-            self._parts.clear()
-            self._starts.clear()
+        self._wire = None
+        self.forget()
+        if self._room is not None:
+            self._room.keep(self, 0)
 
 
 class Held(Source):

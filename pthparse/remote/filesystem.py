@@ -35,7 +35,7 @@ class FilesystemWire:
                 "no-ranges", "its size is not known, so that no part of it can be asked for", path=path
             )
         self.size = size
-        self._state = self._marks(found)
+        self.state = self._marks(found)
         # fsspec's own way opens the file, and would fetch some MB more than it is asked for.
         plain = getattr(getattr(fs, "cat_file", None), "__func__", None) is AbstractFileSystem.cat_file
         self._how = {"cache_type": "none"} if plain else {}
@@ -56,9 +56,12 @@ class FilesystemWire:
     def changed(self) -> bool:
         self._fs.invalidate_cache(self._name)
         try:
-            return self._marks(self._info()) != self._state
+            return self._marks(self._info()) != self.state
         except FileNotFoundError:
             return True
+
+    def is_same(self, state: Any) -> bool:
+        return bool(self.state == state)
 
     def fetch(self, parts: Sequence[tuple[int, memoryview]]) -> None:
         fs = self._fs

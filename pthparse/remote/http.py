@@ -36,13 +36,13 @@ class HttpWire:
 
     def __init__(self, fs: Any, url: str, path: str) -> None:
         self._fs, self._url, self._path = fs, url, path
-        self._state: tuple[int, str | None, str | None] | None = None  # size, and the marks of this version
+        self.state: tuple[int, str | None, str | None] | None = None  # size, and the marks of this version
         self._changed = False
         self._web = url[:6].lower() == "https:"
         buffer = bytearray(HEAD)
         self._run([(0, memoryview(buffer))])
-        assert self._state is not None
-        self.size = self._state[0]
+        assert self.state is not None
+        self.size = self.state[0]
         self.head = bytes(buffer[: self.size])
 
     def changed(self) -> bool:
@@ -122,12 +122,12 @@ class HttpWire:
             raise OSError(errno.EACCES, "the server leads from https to http")
         status, headers = answer.status, answer.headers
         part = headers.get("Content-Range", "")
-        if self._state is None and (
+        if self.state is None and (
             (status == 416 and part == "bytes */0") or (status == 200 and headers.get("Content-Length") == "0")
         ):
-            self._state = 0, None, None
+            self.state = 0, None, None
             return 0
-        if status == 416 and self._state is not None:
+        if status == 416 and self.state is not None:
             self._changed = True
             raise self._other(start)
         if status == 200:
@@ -156,7 +156,7 @@ class HttpWire:
 
     def _no_parts(self, text: str) -> Exception:
         """At the first request, the server has no ranges; later, it has them and fails."""
-        if self._state is None:
+        if self.state is None:
             return UnsupportedError("no-ranges", text, path=self._path)
         return OSError(errno.EPROTO, text)
 
@@ -179,14 +179,18 @@ class HttpWire:
     def _compare(self, size: int, headers: Any, start: int) -> None:
         """Is it still the same file?"""
         state = size, headers.get("ETag"), headers.get("Last-Modified")
-        if self._state is None:
-            self._state = state
-        # One mark that both answers have: servers that share the work need not agree on more than the first.
-        pairs = zip(self._state[1:], state[1:], strict=True)
-        before, now = next((pair for pair in pairs if all(pair)), (None, None))
-        if size != self._state[0] or before != now:
+        if self.state is None:
+            self.state = state
+        if not self.is_same(state):
             self._changed = True
             raise self._other(start)
+
+    def is_same(self, state: Any) -> bool:
+        """By the size and one mark that both have: servers that share the work need not agree on more."""
+        mine = self.state
+        assert mine is not None
+        before, now = next((pair for pair in zip(mine[1:], state[1:], strict=True) if all(pair)), (None, None))
+        return bool(state[0] == mine[0]) and before == now
 
     def _told(self, error: Exception) -> OSError:
         """As an error of the system, with the name of the file."""

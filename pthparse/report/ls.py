@@ -12,6 +12,7 @@ from typing import Any
 
 from ..checkpoint import open as open_checkpoint
 from ..errors import escape
+from ..source import is_afar
 from .screen import on_terminal
 from .summary import stored_nbytes
 from .text import Column, rest, shape, share, table
@@ -71,8 +72,16 @@ def on_screen(rows: list[Any], limit: int | None) -> list[Any]:
 
 
 def file_of(t: Any) -> str:
-    """The name of the file that a tensor is in."""
-    return os.path.basename(t._home.box.source.path or "")  # noqa: PTH119 - as text, as it was given
+    """The name of the file that a tensor is in; of one in chunks, of the first of its files, and how many more."""
+    if t.kind == "chunked":
+        names = list(dict.fromkeys(file_of(chunk) for chunk in t.chunks)) if t.error is None else []
+        return f"{names[0]} (+{len(names) - 1})" if len(names) > 1 else "".join(names)
+    path = t._home.box.source.path or ""
+    if is_afar(path):
+        from ..remote.directory import parts_of
+
+        return parts_of(path)[1]
+    return os.path.basename(path)  # noqa: PTH119 - as text, as it was given
 
 
 def print_tensors(tensors: Sequence[Any], total: int, with_file: bool) -> None:

@@ -1,4 +1,4 @@
-"""A web server on this machine that counts what it sends. It is sound; a defect is one argument."""
+"""A web server on this machine that counts what it sends: of a file, or of a directory. A defect is one argument."""
 
 from __future__ import annotations
 
@@ -10,27 +10,35 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 Answer = Callable[["Handler", bytes, int, int], None]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """GET with one range, of one file, whatever its name."""
+    """GET with one range: of one file, whatever its name, or of the files of a directory."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1
     server: Server
+    size = 0  # of what is asked for
 
     def do_GET(self) -> None:
         server = self.server
+        file = server.file(self.path)
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        begin, end = (int(found[1]), int(found[2]) + 1) if found else (0, server.size)
+        self.size = server.size_of(file)
+        begin, end = (int(found[1]), int(found[2]) + 1) if found else (0, self.size)
         with server.lock:
             server.asked.append((begin, end))
+            server.paths.append(self.path)
             server.headers.append(dict(self.headers))
-        begin, end = min(begin, server.size), min(end, server.size)
-        data = server.part(begin, end) if found or server.answer is None else b""
+        if file is None:
+            self.give(404)
+            return
+        begin, end = min(begin, self.size), min(end, self.size)
+        data = server.part(begin, end, file) if found or server.answer is None else b""
         (server.answer or sound)(self, data, begin, end)
 
     def give(self, status: int, body: bytes = b"", **headers: str) -> None:
@@ -53,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def sound(handler: Handler, data: bytes, begin: int, end: int, **headers: str) -> None:
-    size = handler.server.size
+    size = handler.size
     if begin == end:
         handler.give(416, Content_Range=f"bytes */{size}")
         return
@@ -61,7 +69,10 @@ def sound(handler: Handler, data: bytes, begin: int, end: int, **headers: str) -
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves a file, or bytes; `asked`: the ranges of all requests, `sent`: bytes of all bodies."""
+    """Serves a file, bytes, or what lies in a directory.
+
+    asked, paths: the ranges of all requests, and what was asked for. sent: bytes of all bodies.
+    """
 
     daemon_threads = True
     request_queue_size = 64
@@ -70,23 +81,43 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, content: Path | bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.content = content
-        self.size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        self.size = self.size_of(content)
         self.lock = threading.Lock()
         self.reset()
 
     def reset(self) -> None:
         self.asked: list[tuple[int, int]] = []
+        self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.sent = 0
 
-    def part(self, begin: int, end: int) -> bytes:
-        with io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb") as file:
+    def file(self, path: str) -> Path | bytes | None:
+        """What a request means."""
+        if isinstance(self.content, bytes) or not self.content.is_dir():
+            return self.content
+        name = unquote(path.partition("?")[0]).removeprefix("/")
+        file = self.content / name
+        return file if "/" not in name and name not in ("", "..") and file.is_file() else None
+
+    @staticmethod
+    def size_of(content: Path | bytes | None) -> int:
+        if content is None or (isinstance(content, Path) and content.is_dir()):
+            return 0
+        return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+    @staticmethod
+    def part(begin: int, end: int, content: Path | bytes) -> bytes:
+        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
             file.seek(begin)
             return file.read(end - begin)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/model.pth"
+        return f"{self.root}model.pth"
+
+    @property
+    def root(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # connections that the client has closed
         pass

@@ -34,6 +34,7 @@ FLOORS = {
     "graph": 3,
     "shards": 3,
     "sparse": 3,
+    "directories": 2,
     "walks": 3,
     "distribution": 3,
     "engine": 4,

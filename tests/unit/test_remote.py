@@ -191,7 +191,7 @@ def zoo() -> Iterator[tuple[Server, Any]]:
 class Memory:
     """Bytes far away, without the way."""
 
-    head = b""
+    head, state = b"", None
 
     def __init__(self, data: bytes) -> None:
         self.data, self.size, self.n = data, len(data), 0
@@ -468,7 +468,7 @@ def test_https_is_not_left_for_http() -> None:
             self.status, self.headers = 206, {"Content-Range": "bytes 0-9/10"}
 
     wire = http.HttpWire.__new__(http.HttpWire)
-    wire._web, wire._state, wire._path = True, None, "https://x"
+    wire._web, wire.state, wire._path = True, None, "https://x"
     answer = Step("https")
     assert wire._length(answer, 0, 10) == 10
     answer.history = (Step("http"),)
@@ -601,12 +601,12 @@ def test_an_index_names_no_url(tmp_path: Path) -> None:
         assert report.verdict == "malformed" and {f.code for f in report.findings} == {"shard-name"}
         assert pthparse.audit(tmp_path).verdict == "malformed"
         assert server.asked == []
-    # And one that is far away is looked at alone.
+    # Nor does one that is far away.
     with serve(index.read_bytes()) as server:
         url = server.url.replace("model.pth", "model.bin.index.json")
         report = pthparse.audit(url)
-        assert {f.code for f in report.findings} == {"shard-index"} and report.verdict == "review"
-        assert len(server.asked) <= 2
+        assert {f.code for f in report.findings} == {"shard-name"} and report.verdict == "malformed"
+        assert set(server.paths) == {"/model.bin.index.json"} and len(server.asked) <= 2
 
 
 def test_nothing_beside_a_url_is_fetched() -> None:

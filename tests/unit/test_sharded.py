@@ -428,9 +428,12 @@ def test_a_file_is_opened_once_more_when_its_turn_is_over(tmp_path: Path) -> Non
     assert [bytes(f.window(2, 3)) for f in files] == [b"aaa", b"bbb", b"ccc"]
     assert [f._fd >= 0 for f in files] == [False, False, True]
     assert bytes(files[0].fill(bytearray(4), 0, 4)) == b"aaaa" and np.frombuffer(files[1].view(), "u1")[0] == ord("b")
-    fd = files[2].duplicate()
-    assert os.pread(fd, 2, 0) == b"cc"
-    os.close(fd)
+    fd = files[2].borrow()
+    assert bytes(files[0].window(0, 1)) == b"a" and files[2]._fd == fd  # in use, so it stays open
+    files[2].close()
+    assert os.pread(fd, 2, 0) == b"cc" and len(handles.open) == 2
+    files[2].restore(fd)
+    assert files[2]._fd < 0
     for f in files:
         f.close()
         with pytest.raises(pthparse.PthError, match="closed"):
