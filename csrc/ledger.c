@@ -121,7 +121,7 @@ static bool scale(uint64_t x, uint64_t part, uint64_t whole, bool up, uint64_t *
 
 /* A claim on bytes from..to of a span: where they lie in the file. */
 static bool place_in_span(const pth_ledger *l, const pth_zip *z, const pth_span *span, pth_claim *c) {
-  if (z == NULL) return pth_add(c->begin, span->off, &c->begin) && pth_add(c->end, span->off, &c->end);
+  if (z == NULL || span->member == PTH_NONE) return pth_add(c->begin, span->off, &c->begin) && pth_add(c->end, span->off, &c->end);
   const pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, span->member);
   uint64_t start = span->member < l->starts.len ? PTH_AT(uint64_t, l->starts, span->member) : 0;
   if (e->code || start == 0) return false;

@@ -6,7 +6,7 @@ Nothing of the data is read. All sums are made by the core over columns of the t
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
@@ -223,7 +223,7 @@ def capacity_of(ckpt: Checkpoint) -> Capacity:
         raise closed(ckpt.path)
     ledger = _core.Ledger(_core.Arena(box.c_limits), box.source.size)
     box.claim(ledger)
-    tables = [(ckpt._table, box.pickles[0] if box.pickles else None), *ckpt._parts.values()]
+    tables = [(ckpt._table, box.main), *ckpt._parts.values()]
     order = _order(ckpt)
     for i, (table, pickle) in enumerate(tables):
         rows = order if i == 0 else array("I", range(len(table)))
@@ -380,12 +380,28 @@ def _roles(ckpt: Checkpoint, rows: Sequence[int], parameter: bytes) -> array[int
     numbers, last = _core.group_names(ckpt._list, _core.BY_LAST)
     if known and not ckpt.whole_module:
         known = any(parameter[row] for row, role in zip(rows, out, strict=True) if role == 0)
+    pieces = frozenset(ckpt._box.pieces) if known else frozenset[str]()
+    if pieces:  # pickles of one archive: what one says of its own, others need not say
+        of = [_piece(name, pieces) for name in ckpt._list]
+        saying = {p for p, row in zip(of, rows, strict=True) if parameter[row]}
+        for i, row in enumerate(rows):
+            if out[i] == 0 and not parameter[row] and of[i] in saying:
+                out[i] = 1
+        return _with_buffers(out, numbers, last)
     if known:  # where some of the model are saved as parameters, the file itself says which are
         for i, row in enumerate(rows):
             if out[i] == 0 and not parameter[row]:
                 out[i] = 1
         return out
     return _with_buffers(out, numbers, last)
+
+
+def _piece(name: str, pieces: Collection[str]) -> str:
+    """The pickle that a tensor is in."""
+    at = name.find("/")
+    while at >= 0 and name[:at] not in pieces:
+        at = name.find("/", at + 1)
+    return name[:at]
 
 
 def _roles_by_container(ckpt: Checkpoint) -> array[int]:

@@ -296,7 +296,7 @@ class Checkpoint(Names):
     Attributes
     ----------
     format : str
-        'zip', 'torchscript', 'legacy', 'tar', 'safetensors' or 'pickle'.
+        'zip', 'torchscript', 'package', 'pt2', 'legacy', 'tar', 'safetensors' or 'pickle'.
     path : str or None
     nbytes : int
         The file's size.
@@ -323,7 +323,7 @@ class Checkpoint(Names):
                 self._keep_registered(box.registered)
             if not self._table.flat:
                 self._tell_apart()
-        self._home = Home(box, box.pickles[0] if box.pickles else None, self._list, self._rows)
+        self._home = Home(box, box.main, self._list, self._rows)
         self._table.bind(self._home)
 
     # ---- names ----
@@ -372,6 +372,20 @@ class Checkpoint(Names):
                 self._list[i] = fresh
                 name = fresh
             seen.add(name)
+
+    def state_dict(self) -> Names:
+        box: Container | None = vars(self).get("_box")
+        return super().state_dict() if box is None or not box.pieces else self._state_dict_of_pieces(box.pieces)
+
+    def _state_dict_of_pieces(self, pieces: Sequence[str]) -> Names:
+        """Of several pickles: of the only one that has tensors, or that is called as a model is."""
+        found = {p: n for p in pieces if len(n := Branch(self, f"{p}/"))}
+        called: dict[str, list[Branch]] = {}
+        for piece, branch in found.items():
+            called.setdefault(piece.rpartition("/")[2].partition(".")[0], []).append(branch)
+        named = next((called[b] for b in MODEL_BRANCHES if b in called), [])
+        chosen = [*found.values()] if len(found) == 1 else named
+        return chosen[0].state_dict() if len(chosen) == 1 else self
 
     # ---- the file ----
 
@@ -426,7 +440,7 @@ class Checkpoint(Names):
     def sources(self) -> tuple[ClassSource, ...]:
         """The source code of classes, where the file holds it (whole models in legacy files)."""
         found = []
-        for pickle in self._box.pickles[:1]:
+        for pickle in filter(None, [self._box.main]):
             for node in pickle.graph.persistent_ids():
                 if pickle.graph.n_items(node) not in (3, 4):
                     continue

@@ -417,11 +417,11 @@ class Verifier:
         if ckpt is None:
             return {}
         found: dict[str, DamagedTensor] = {}
-        of_root = self._root_in_doubt()
-        if of_root is not None:
-            member, (code, message) = of_root
+        for inside, pickle, code, message in self._pickles_in_doubt():
             told = f"the pickle that describes it is damaged: {message}"
-            return {name: DamagedTensor(name, member, code, told) for name in ckpt}
+            found |= {name: DamagedTensor(name, pickle, code, told) for name in ckpt if name.startswith(inside)}
+        if len(found) == len(ckpt):
+            return found
         for name, error in ckpt.errors.items():
             if isinstance(error, FormatError):
                 found[name] = DamagedTensor(name, error.member, error.code, error.message)
@@ -432,11 +432,16 @@ class Verifier:
                     found[name] = DamagedTensor(name, member, code, message)
         return found
 
-    def _root_in_doubt(self) -> tuple[str | None, tuple[str, str]] | None:
-        if not self.bad or not self.box.pickles:
-            return None
-        member = self.box.pickles[0].member
-        return next(((member, told) for i, told in self.bad.items() if self.zip.name(i) == member), None)
+    def _pickles_in_doubt(self) -> Iterator[tuple[str, str, str, str]]:
+        """How the names of their tensors begin, the member, and what is wrong with it."""
+        box = self.box
+        if not self.bad or not isinstance(box, ZipContainer) or box.main is None:
+            return
+        begins = {box.prefix + piece: f"{piece}/" for piece in box.pieces} or {str(box.main.member): ""}
+        for i, (code, message) in self.bad.items():
+            name = self.zip.name(i)
+            if name in begins:
+                yield begins[name], name, code, message
 
     def _of_storage(self, table: Any, i: int) -> Iterator[tuple[str, str | None, str]]:
         """What is wrong with the bytes of a storage: at most one thing."""

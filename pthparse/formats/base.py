@@ -70,13 +70,14 @@ class Extent:
 class Remain(Record):
     """A part of the file that was not read: its name, its place in the file (None: inflated), its bytes.
 
-    expected: a pickle belongs there.
+    expected: a pickle belongs there. text: words may, of which any may read as the beginning of a pickle.
     """
 
     member: str
     offset: int | None
     source: Source
     expected: bool = False
+    text: bool = False
 
 
 class Pickle(Record):
@@ -100,13 +101,15 @@ class Container:
     findings : list of Finding
         The first 1,000; `more` counts those that came after them, by severity.
     format : str
-        'zip', 'torchscript', 'legacy', 'tar', 'safetensors', 'pickle'.
+        'zip', 'torchscript', 'package', 'pt2', 'legacy', 'tar', 'safetensors', 'pickle'.
     pickles : list of Pickle
-        All that were read; the first one holds the root.
+        All that were read; the first one holds the root, unless they are `joined`.
     tensors : _core.Tensors
-        The tensors of the first pickle.
+        The tensors of `main`.
     parts : dict
         Further (table, Pickle) by name: 'constants' of TorchScript.
+    joined : Pickle or None
+        Several pickles as one graph, whose root is a dict of `pieces`, their names: then the table is of it.
     names : dict, list or None
         Names that the container itself gives: name -> row, or those of all rows in their order. None: the graph's.
     metadata : dict or None
@@ -139,6 +142,9 @@ class Container:
         self.more: dict[str, int] = {}
         self.pickles: list[Pickle] = []
         self.parts: dict[str, Any] = {}
+        self.joined: Pickle | None = None
+        self.pieces: tuple[str, ...] = ()
+        self.alone: Pickle | None = None
         self.names: Mapping[str, int] | list[str] | None = None
         self.metadata: Mapping[str, str] | None = None
         self.registered: Mapping[str, frozenset[str]] | None = None
@@ -151,6 +157,15 @@ class Container:
     def salvaged(self) -> bool:
         """Was it read in spite of not being whole?"""
         return self.missing is not None
+
+    @property
+    def main(self) -> Pickle | None:
+        """The pickle that the table was made of."""
+        return self.joined or self.alone or (self.pickles[0] if self.pickles else None)
+
+    def table_of(self, pickle: Pickle) -> Any:
+        """A table of one of several pickles, for who looks at each by itself."""
+        return None
 
     def load(self) -> None:
         """Reads everything but data. Raises PthError; what was read before the error stays."""

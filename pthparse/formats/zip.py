@@ -91,6 +91,11 @@ class ZipContainer(Container):
 
                 exported.read(self)
                 return
+            if self.format == "package":
+                from . import package
+
+                package.read(self)
+                return
             from . import torchscript
 
             torchscript.read_model_json(self)
@@ -106,6 +111,11 @@ class ZipContainer(Container):
             from . import torchscript
 
             torchscript.read_code(self, constants)
+
+    def table_of(self, pickle: Pickle) -> Any:
+        if self.format != "package" or pickle.error is not None:
+            return None
+        return self.read_tensors(pickle.graph, self.store)
 
     # ---- the directory ----
 
@@ -167,6 +177,8 @@ class ZipContainer(Container):
         first = self.zip.name(0).split("/", 1)[0] + "/" if len(self.zip) else ""
         found = [n for n in self.named if fold(n) == ROOT or fold(n).endswith(b"/" + ROOT)]
         found = [n for n in found if not n.startswith("__MACOSX/")]
+        if any(n.endswith(".data/extern_modules") for n in self.named) and self._is_package():
+            return
         found.sort(key=lambda n: (not n.startswith(first), n.count("/"), n))
         self.root = self.named[found[0]] if found else None
         self.prefix = found[0][: -len(ROOT)] if found else first
@@ -188,12 +200,19 @@ class ZipContainer(Container):
                 raise self._stranger()
             self.format, self.prefix, self.raw_prefix = "pt2", prefix, prefix.encode("utf-8", "surrogateescape")
 
+    def _is_package(self) -> bool:
+        from . import package
+
+        prefix = package.prefix_of(self)
+        if prefix is None:
+            return False
+        self.format, self.prefix, self.raw_prefix = "package", prefix, prefix.encode("utf-8", "surrogateescape")
+        if not self.zip.name(0).startswith(prefix) or not prefix:
+            self.find("zip-folder", prefix + package.EXTERN, None)
+        return True
+
     def _stranger(self) -> PthError:
         names = self.named
-        if any(n.endswith((".data/extern_modules", ".data/python_version")) for n in names):
-            return UnsupportedError(
-                "torch-package", "a torch.package archive: it holds Python code, and is not read yet"
-            )
         if any(n == "archive_format" or n.endswith("/archive_format") for n in names) or any(
             n.endswith(("serialized_exported_program.json", "serialized_state_dict.pt")) for n in names
         ):
@@ -213,6 +232,10 @@ class ZipContainer(Container):
             return
         wanted = {self.root, *(self.member(name) for name in ("constants.pkl", "model.json", *zip_rest.MARKS))}
         wanted |= {i for name, i in self.named.items() if name.startswith(self.prefix + "code/")}
+        if self.format == "package":
+            from . import package
+
+            wanted |= package.wanted(self)
         starts = sorted(self.zip.entry(i)[0] for i in range(len(self.zip)))
         starts.append(self.end.dir_off)
         extents = []
@@ -392,7 +415,9 @@ class ZipContainer(Container):
             lho, csize, usize, _, _, _ = self.zip.entry(i)
             if self.salvaged and lho > self.source.size:  # known from the pickle alone
                 continue
-            if name.startswith((data, constants)):
+            if self.format == "package" and name.startswith(self.prefix):
+                role = self._role(i, name[len(self.prefix) :])
+            elif name.startswith((data, constants)):
                 role = "storage"
             elif name.endswith(".pkl"):
                 role = "pickle"
@@ -405,8 +430,24 @@ class ZipContainer(Container):
             rows.append(Member(name, lho, usize, csize, role))
         return tuple(rows)
 
+    def _role(self, entry: int, inside: str) -> str:
+        """Of a member of a package."""
+        from . import package
+
+        if package.is_storage(inside):
+            return "storage"
+        if entry in self.pickled:
+            return "pickle"
+        if package.is_code(inside):
+            return "code"
+        return "meta" if inside in zip_rest.MARKS or inside in (package.EXTERN, package.PYTHON) else "other"
+
     def writer(self) -> str:
         marks = self.marks
+        if self.format == "package":
+            from . import package
+
+            return package.writer(self)
         if self.format == "pt2":
             self.evidence.append("members archive_format and *_weights_config.json: torch.export, 2.8 or later")
             return f"torch.export, torch {(self.metadata or {}).get('torch_version', '2.8 or later')}"

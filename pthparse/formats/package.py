@@ -1,0 +1,162 @@
+"""Archives of torch.package: pickles by name, their storages, and Python code, which is listed and never run.
+
+`<package>/<resource>` are pickles, texts and bytes as they were saved, `<package>/<module>.py` the code of their
+classes, `.data/<n>.storage` storages, `.data/extern_modules` what is imported from elsewhere (torch/package). One
+pickle is the root by itself. Several become one graph, whose root is a dict of their names, so that what they share is
+seen as shared. What a persistent id calls to make an object (`reduce_package`) is never called: nothing stands for it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .. import _core
+from ..errors import LimitError, PthError
+from .base import Pickle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .zip import ZipContainer
+
+DATA = ".data/"
+EXTERN, PYTHON = ".data/extern_modules", ".data/python_version"
+SCRIPTS = ".data/ts_code/"  # TorchScript modules that a pickle refers to
+SUFFIX = ".storage"
+PICKLES = (".pkl", ".pickle")
+PROTOCOLS = tuple(bytes((0x80, n)) for n in (2, 3, 4, 5))
+LISTED, VERSION = re.compile(rb"(?:[\w.]*\n)*"), re.compile(rb"\d+\.\d+[\w.+]*\n?")
+MOST_SHOWN = 1000  # characters of the modules that it imports
+MOST_MARK = 1 << 24  # bytes of their list
+
+
+def prefix_of(box: ZipContainer) -> str | None:
+    """The folder that the archive has everything in, if it is a package. What torch.load would read is none."""
+    for name in box.named:
+        if name == EXTERN or name.endswith(f"/{EXTERN}"):
+            prefix = name[: -len(EXTERN)]
+            return None if f"{prefix}data.pkl".lower().encode() in box.folded else prefix
+    return None
+
+
+def read(box: ZipContainer) -> None:
+    """Fills the container: a table of the tensors of all pickles."""
+    box.folder = DATA
+    box.store = box.zip.store(box.raw_prefix + DATA.encode(), box.byteorder == "big", SUFFIX.encode())
+    good: list[tuple[str, Pickle]] = []
+    first: PthError | None = None
+    for name, entry in resources(box):
+        try:
+            box.parse_member(entry)
+            good.append((name, box.pickles[-1]))
+        except LimitError:
+            raise
+        except PthError as e:
+            box.blame(e, box.prefix + name)
+            first = first or e
+        if box.pickles:
+            box.claims.append((box.pickles[-1], box.store))
+    if not good and first is not None:
+        raise first
+    if len(good) > 1:
+        pieces = [(name.encode("utf-8", "surrogatepass"), bytes(p.graph.source[: p.graph.end])) for name, p in good]
+        graph, error = _core.join_pickles(pieces, box.arena, box.c_limits)
+        if error is not None:
+            raise error
+        box.joined, box.pieces = Pickle(None, None, graph, graph.end), tuple(name for name, _ in good)
+    elif good:
+        graph, box.alone = good[0][1].graph, good[0][1]
+    else:  # code alone
+        box.tensors = _core.Tensors(_core.Graph(box.arena), box.store, box.c_limits, False)
+        box.names, box.metadata = {}, {}
+        return
+    box.tensors = box.read_tensors(graph, box.store)
+
+
+def resources(box: ZipContainer) -> Iterator[tuple[str, int]]:
+    """Name below the prefix, and entry, of each pickle. A resource may have any name: then its first bytes tell."""
+    for name, entry in box.named.items():
+        if not name.startswith(box.prefix):
+            continue
+        inside = name[len(box.prefix) :]
+        if inside.startswith(SCRIPTS):
+            if inside.endswith(".pkl"):
+                yield inside, entry
+        elif (
+            not inside.startswith(DATA)
+            and not is_code(inside)
+            and (inside.lower().endswith(PICKLES) or _is_framed(box, entry))
+        ):
+            yield inside, entry
+
+
+def wanted(box: ZipContainer) -> set[int]:
+    """Of an archive that is far away: the entries that opening it reads."""
+    from .zip_rest import around
+
+    names = [(n, i) for n, i in box.named.items() if not is_storage(n[len(box.prefix) :]) and not is_code(n)]
+    box.source.prepare(around(box.zip.entry(i)[0]) for _, i in names)
+    return {i for n, i in names if n.lower().endswith(PICKLES)}
+
+
+def _is_framed(box: ZipContainer, entry: int) -> bool:
+    """Does it begin and end as one of torch.package's? Only those of no great size are read for that."""
+    _, csize, usize, method, _, _ = box.zip.entry(entry)
+    if usize < 4 or usize > box.limits.max_pickle_bytes:
+        return False
+    try:
+        box.zip.check(entry)
+        if method:
+            data = bytes(box.read_member(entry)[0])
+            return data.startswith(PROTOCOLS) and data.endswith(b".")
+        at = box.data_offset(entry)
+        head, tail = bytes(box.source.window(at, 2)), bytes(box.source.window(at + csize - 1, 1))
+    except PthError:  # told by who looks through all members
+        return False
+    return head in PROTOCOLS and tail == b"."
+
+
+def is_code(inside: str) -> bool:
+    return inside.lower().endswith(".py")
+
+
+def is_storage(inside: str) -> bool:
+    return inside.startswith(DATA) and inside.endswith(SUFFIX)
+
+
+def is_known(inside: str) -> bool:
+    """Is it written by torch, or a resource?"""
+    return not inside.startswith(DATA) or inside.startswith(SCRIPTS)
+
+
+def is_mark(box: ZipContainer, inside: str, entry: int) -> bool:
+    """Is it what the archive says of itself, and does it hold nothing but that?"""
+    pattern = {EXTERN: LISTED, PYTHON: VERSION}.get(inside)
+    if pattern is None:
+        return False
+    try:
+        if pattern.fullmatch(bytes(box.read_member(entry, MOST_MARK)[0])):
+            return True
+    except PthError as e:
+        box.blame(e, box.prefix + inside)
+    box.find("zip-mark", box.prefix + inside, box.zip.entry(entry)[0])
+    return False
+
+
+def writer(box: ZipContainer) -> str:
+    """torch.package, and what it says of itself: its Python, the modules that it imports from elsewhere."""
+    box.evidence.append(f"member {EXTERN}: torch.package")
+    said = {}
+    for name in (PYTHON, EXTERN):
+        entry = box.member(name)
+        try:
+            data = b"" if entry is None else bytes(box.read_member(entry, MOST_MARK)[0])
+        except PthError as e:
+            box.blame(e, box.prefix + name)
+            continue
+        text = ", ".join(data.decode("utf-8", "replace").split())
+        said[name] = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+    if said.get(EXTERN):
+        box.evidence.append(f"imported from elsewhere: {said[EXTERN]}")
+    return f"torch.package, Python {said[PYTHON][:40]}" if said.get(PYTHON) else "torch.package"
