@@ -22,7 +22,15 @@ static int push(pth_ledger *l, pth_claim c, pth_err *err) {
   return rc;
 }
 
+void pth_ledger_inside(pth_ledger *l, uint64_t base) {
+  l->base = base;
+  l->next_entry = 0;
+  l->starts.len = 0;
+}
+
 int pth_ledger_claim(pth_ledger *l, uint64_t begin, uint64_t end, enum pth_ledger_kind kind, bool counted, pth_err *err) {
+  if (!pth_add(begin, l->base, &begin)) return 0;
+  if (!pth_add(end, l->base, &end)) end = UINT64_MAX;
   uint64_t stop = end < l->size ? end : l->size;
   if (begin < stop && counted) l->n_claims[kind]++;
   return push(l, (pth_claim){.begin = begin, .end = stop, .row = PTH_NONE, .kind = (uint8_t)kind}, err);

@@ -1602,6 +1602,10 @@ cdef class Ledger:
         if pth_ledger_claim(&self.c, begin, end, _KIND_OF[kind], counted, &err):
             raise_err(&err)
 
+    def inside(self, uint64_t base):
+        """Claims from now on, but those of tensors, come from a file that begins at byte `base` of this one."""
+        pth_ledger_inside(&self.c, base)
+
     def spans(self, Store store, uint64_t header):
         """The storages of a container that is no zip, each with a header before it."""
         cdef pth_err err

@@ -406,6 +406,7 @@ cdef extern from "pth.h" nogil:
 
     void pth_ledger_init(pth_ledger *l, pth_arena *a, uint64_t size)
     void pth_ledger_free(pth_ledger *l)
+    void pth_ledger_inside(pth_ledger *l, uint64_t base)
     int pth_ledger_claim(pth_ledger *l, uint64_t begin, uint64_t end, int kind, bint counted, pth_err *err)
     int pth_ledger_spans(pth_ledger *l, const pth_store *s, uint64_t header, pth_err *err)
     int pth_ledger_zip(pth_ledger *l, pth_zip *z, const uint8_t *kinds, pth_bytes window, uint64_t window_off, uint64_t dir_off,

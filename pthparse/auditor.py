@@ -249,7 +249,7 @@ class Auditor:
                 self.blame(e, self.inside(where, pickle.member))
                 of = None
             self.pickle(box, pickle, of, where, depth, base)
-        if table is not None and not box.pickles:  # the container itself describes its tensors
+        if table is not None and not box.pickles and box.nested is None:  # the container itself describes its tensors
             self.table(table, where, names=box.names)
         self.stack.append((box, box.remains(), where, depth))
 

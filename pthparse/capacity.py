@@ -380,6 +380,12 @@ def _roles(ckpt: Checkpoint, rows: Sequence[int], parameter: bytes) -> array[int
     numbers, last = _core.group_names(ckpt._list, _core.BY_LAST)
     if known and not ckpt.whole_module:
         known = any(parameter[row] for row, role in zip(rows, out, strict=True) if role == 0)
+    if ckpt._box.roles:
+        said = {name: ROLES.index(role) for name, role in ckpt._box.roles.items()}
+        for i, name in enumerate(ckpt._list):
+            if out[i] == 0:
+                out[i] = said.get(name, 0)
+        return out
     pieces = frozenset(ckpt._box.pieces) if known else frozenset[str]()
     if pieces:  # pickles of one archive: what one says of its own, others need not say
         of = [_piece(name, pieces) for name in ckpt._list]
@@ -483,7 +489,7 @@ def _unused(ckpt: Checkpoint, ledger: _core.Ledger, tables: Sequence[Any], waste
                 wasted -= left
                 names = tuple(ckpt._list[i] for i in sharers.get(place, ()))
                 yield UnusedStorage("" if key is None else str(key), nbytes, left, names)
-    if box.zip is not None and wasted > 0:
+    if box.zip is not None and wasted > 0 and box.nested is None:
         for i, member in enumerate(box.members()):
             if member.role == "storage" and i not in referred and member.stored_nbytes:
                 yield UnusedStorage(member.name, member.stored_nbytes, member.stored_nbytes, ())

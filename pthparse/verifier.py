@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from .checkpoint import Checkpoint
+    from .formats.nested import Inner
     from .sharded import ShardedCheckpoint
 
 Progress = Callable[[int, int], None]
@@ -293,6 +294,7 @@ class Verifier:
         self.members: list[VerifiedMember] = []
         self.zip: Any = None
         self.bad: dict[int, tuple[str, str]] = {}  # entry of a zip -> code and message
+        self.bad_inside: dict[tuple[int, int], tuple[str, str]] = {}  # the same of a file in it, by its number
         self.checked = 0
         self.limited = False
 
@@ -374,6 +376,22 @@ class Verifier:
             parts.append(checksums.Part(offset, csize, usize if method == DEFLATED else None))
         sums = dict(zip(entries, checksums.crc32s(box.source, parts, self.threads, self.progress), strict=True))
         self._compare(box, sums, troubles)
+        for number, inner in enumerate(box.nested.inner if box.nested is not None else ()):
+            self._inside(number, inner)
+
+    def _inside(self, number: int, inner: Inner) -> None:
+        """The members of a file of torch.save in the archive."""
+        own = Verifier(inner.box, None, self.threads, None)
+        own._zip(inner.box)
+        self.limited |= own.limited
+        for m in own.members:
+            name = inner.inside(m.name)
+            self.members.append(VerifiedMember(name, inner.base + m.offset, m.nbytes, m.status, m.message))
+        self.bad_inside.update({(number, entry): told for entry, told in own.bad.items()})
+        for f in inner.box.findings:
+            found = Finding(f.code, f.severity, inner.inside(f.member), f.offset, f.message)
+            if found not in self.box.findings:
+                self.box.keep_finding(found)
 
     def _compare(
         self, box: ZipContainer, sums: dict[int, int | PthError], troubles: dict[int, tuple[str, str]]
@@ -420,13 +438,18 @@ class Verifier:
         for inside, pickle, code, message in self._pickles_in_doubt():
             told = f"the pickle that describes it is damaged: {message}"
             found |= {name: DamagedTensor(name, pickle, code, told) for name in ckpt if name.startswith(inside)}
+        for number, inner in enumerate(self.box.nested.inner if self.box.nested is not None else ()):
+            code, message = self.bad_inside.get((number, inner.box.root), ("", ""))
+            told = f"the pickle that describes it is damaged: {message}"
+            pickle = inner.inside(inner.box.pickles[0].member)
+            found |= {name: DamagedTensor(name, pickle, code, told) for name in inner.names if code}
         if len(found) == len(ckpt):
             return found
         for name, error in ckpt.errors.items():
             if isinstance(error, FormatError):
                 found[name] = DamagedTensor(name, error.member, error.code, error.message)
         table = ckpt._table
-        for i in range(table.n_storages if self.bad or table.troubles()[3] else 0):
+        for i in range(table.n_storages if self.bad or self.bad_inside or table.troubles()[3] else 0):
             for code, member, message in self._of_storage(table, i):
                 for name in ckpt._home.sharers(table, i):
                     found[name] = DamagedTensor(name, member, code, message)
@@ -446,6 +469,13 @@ class Verifier:
     def _of_storage(self, table: Any, i: int) -> Iterator[tuple[str, str | None, str]]:
         """What is wrong with the bytes of a storage: at most one thing."""
         span, _, _, _, _, _, _, code = table.storage(i)
+        nested = self.box.nested
+        if nested is not None and span is not None and not code:
+            number, entry = nested.entry(span)
+            if (number, entry) in self.bad_inside:
+                inner, (wrong, message) = nested.inner[number], self.bad_inside[number, entry]
+                yield wrong, inner.inside(inner.box.zip.name(entry)), message
+            return
         entry = None if span is None else table.store.span(span)[3]
         member = None if entry is None else self.zip.name(entry)
         if code:

@@ -116,6 +116,8 @@ class Container:
         Plain values that the container itself gives. None: those of the graph.
     code : list of str
         Members that hold code: filled by `remains()`.
+    roles : dict
+        Name -> 'parameters', 'buffers' or 'other', where the container itself says so.
     registered : Mapping or None
         TorchScript: class -> names of its parameters and buffers; other tensors are no part of state_dict().
     salvage : bool
@@ -132,6 +134,7 @@ class Container:
     cut = False
     byteorder = "little"
     zip: Any = None  # the directory, where the file is one
+    nested: Any = None  # files of torch.save in it that hold its tensors
 
     def __init__(self, source: Source, limits: Any) -> None:
         self.source = source
@@ -147,6 +150,7 @@ class Container:
         self.alone: Pickle | None = None
         self.names: Mapping[str, int] | list[str] | None = None
         self.metadata: Mapping[str, str] | None = None
+        self.roles: dict[str, str] = {}
         self.registered: Mapping[str, frozenset[str]] | None = None
         self.evidence: list[str] = []
         self.code: list[str] = []
@@ -204,9 +208,9 @@ class Container:
     def find(self, code: str, member: str | None, offset: int | None, message: str | None = None) -> None:
         """Adds a finding of defs/findings.def; the message tells more than its sentence."""
         severity, sentence = _core.FINDINGS[code]
-        self._add(Finding(code, severity, member, offset, message or sentence))
+        self.keep_finding(Finding(code, severity, member, offset, message or sentence))
 
-    def _add(self, finding: Finding) -> None:
+    def keep_finding(self, finding: Finding) -> None:
         if len(self.findings) < MOST_FINDINGS:
             self.findings.append(finding)
         else:
@@ -214,7 +218,7 @@ class Container:
 
     def blame(self, error: PthError, member: str | None = None) -> None:
         """Adds an error that kept a part of the file from being read as a finding of its own code."""
-        self._add(finding_of(error, member))
+        self.keep_finding(finding_of(error, member))
 
     def inspect(self) -> None:
         """Looks at everything that opening does not need, and adds what is odd to `findings`. Raises no PthError."""

@@ -58,12 +58,15 @@ class ZipContainer(Container):
         Of an archive without directory: entries whose checksum is cut off.
     cut_name : str or None
         The member that the end of the file cuts.
+    innermost : bool
+        Set before `load()` of such a file: it is nothing else.
     """
 
     format = "zip"
     end: Any = None
     root: int | None = None
     prefix = ""
+    innermost = False
 
     def __init__(self, source: Source, limits: Any) -> None:
         super().__init__(source, limits)
@@ -177,7 +180,7 @@ class ZipContainer(Container):
         first = self.zip.name(0).split("/", 1)[0] + "/" if len(self.zip) else ""
         found = [n for n in self.named if fold(n) == ROOT or fold(n).endswith(b"/" + ROOT)]
         found = [n for n in found if not n.startswith("__MACOSX/")]
-        if any(n.endswith(".data/extern_modules") for n in self.named) and self._is_package():
+        if not self.innermost and any(n.endswith(".data/extern_modules") for n in self.named) and self._is_package():
             return
         found.sort(key=lambda n: (not n.startswith(first), n.count("/"), n))
         self.root = self.named[found[0]] if found else None
@@ -195,6 +198,8 @@ class ZipContainer(Container):
                 raise TruncatedError("zip-cut", "what names the tensors (data.pkl) is not in what is left of the file")
             from . import exported
 
+            if self.innermost:
+                raise FormatError("not-a-checkpoint", "a zip without data.pkl, so not written by torch.save")
             prefix = exported.prefix_of(self)
             if prefix is None:
                 raise self._stranger()
@@ -213,13 +218,8 @@ class ZipContainer(Container):
 
     def _stranger(self) -> PthError:
         names = self.named
-        if any(n == "archive_format" or n.endswith("/archive_format") for n in names) or any(
-            n.endswith(("serialized_exported_program.json", "serialized_state_dict.pt")) for n in names
-        ):
-            return UnsupportedError(
-                "pt2",
-                "a torch.export program (.pt2) of torch 2.7 or earlier: its weights are a file in it",
-            )
+        if any(n.rpartition("/")[2] in ("archive_format", "serialized_exported_program.json") for n in names):
+            return UnsupportedError("pt2", "a torch.export program (.pt2) without its weights")
         if names and all(n.endswith(".npy") for n in names):
             return UnsupportedError("npz", "a numpy archive (.npz): open it with numpy.load")
         nested = [n for n in names if n.lower().endswith((".pth", ".pt", ".bin", ".ckpt", ".safetensors"))]
@@ -248,7 +248,7 @@ class ZipContainer(Container):
         self.source.prepare(extents)
 
     def locate(self, spans: Iterable[tuple[Any, int]]) -> None:
-        if not self.source.afar:
+        if not self.source.afar or self.nested is not None:  # those of inner files were located when they were read
             return
         found = {store.span(span)[3] for store, span in spans}
         entries = sorted((self.zip.entry(i)[0], i) for i in found if not self.zip.data_off(i))
@@ -381,6 +381,9 @@ class ZipContainer(Container):
         return store
 
     def extent(self, store: Any, span: int) -> Extent:
+        if self.nested is not None:
+            found: Extent = self.nested.extent(span)
+            return found
         _, _, nbytes, entry, _ = store.span(span)
         name = self.zip.name(entry)
         try:
@@ -393,10 +396,11 @@ class ZipContainer(Container):
         return Extent(self.data_offset(entry), nbytes)
 
     def is_stored(self, store: Any, span: int) -> bool:
-        return bool(self.zip.entry(store.span(span)[3])[3] == STORED)
+        return self.nested is not None or bool(self.zip.entry(store.span(span)[3])[3] == STORED)
 
     def stored_nbytes(self, store: Any, span: int) -> int:
-        return int(self.zip.entry(store.span(span)[3])[1])
+        _, _, nbytes, entry, _ = store.span(span)
+        return int(nbytes if entry is None else self.zip.entry(entry)[1])
 
     def inspect(self) -> None:
         if self.zip is not None:
@@ -409,6 +413,8 @@ class ZipContainer(Container):
         zip_rest.claim(self, ledger)
 
     def members(self) -> tuple[Member, ...]:
+        from . import exported
+
         rows = []
         data, constants = self.prefix + getattr(self, "folder", "tensors/"), self.prefix + "constants/"
         for i, name in enumerate(self.zip.names()):
@@ -417,18 +423,18 @@ class ZipContainer(Container):
                 continue
             if self.format == "package" and name.startswith(self.prefix):
                 role = self._role(i, name[len(self.prefix) :])
-            elif name.startswith((data, constants)):
+            elif exported.is_storage(self, name) if self.format == "pt2" else name.startswith((data, constants)):
                 role = "storage"
             elif name.endswith(".pkl"):
                 role = "pickle"
-            elif name.startswith(self.prefix + ("models/" if self.format == "pt2" else "code/")):
+            elif exported.is_code(self, name) if self.format == "pt2" else name.startswith(f"{self.prefix}code/"):
                 role = "code"
             elif name[len(self.prefix) :] in zip_rest.MARKS and name.startswith(self.prefix):
                 role = "meta"
             else:
                 role = "other"
             rows.append(Member(name, lho, usize, csize, role))
-        return tuple(rows)
+        return (*rows, *(self.nested.members() if self.nested is not None else ()))
 
     def _role(self, entry: int, inside: str) -> str:
         """Of a member of a package."""
@@ -449,8 +455,9 @@ class ZipContainer(Container):
 
             return package.writer(self)
         if self.format == "pt2":
-            self.evidence.append("members archive_format and *_weights_config.json: torch.export, 2.8 or later")
-            return f"torch.export, torch {(self.metadata or {}).get('torch_version', '2.8 or later')}"
+            from . import exported
+
+            return exported.writer(self)
         if self.root is None:
             self.evidence.append("model.json: the first TorchScript container")
             return "torch 1.0 to 1.3"

@@ -79,8 +79,10 @@ def claim(box: ZipContainer, ledger: _core.Ledger) -> None:
     if script:
         kinds.append((box.raw_prefix + b"code/", "code"))
     if box.format == "pt2":
-        kinds = [(box.raw_prefix + b"data/" + folder, "unused storage") for folder in (b"weights/", b"constants/")]
+        folders = [b"weights/", b"constants/"] if box.nested is None else []
+        kinds = [(box.raw_prefix + b"data/" + folder, "unused storage") for folder in folders]
         kinds += [(box.raw_prefix + folder, "code") for folder in (b"models/", b"data/aotinductor/")]
+        kinds.append((box.raw_prefix + exported.PROGRAM.encode(), "code"))
     if box.format == "package":
         kinds = []
     found = box.zip.kinds(kinds)
@@ -103,6 +105,8 @@ def claim(box: ZipContainer, ledger: _core.Ledger) -> None:
                 box.claim_pickle(ledger, pickle)
     windows(box, lambda window, at: ledger.members(box.zip, found, window, at))
     ledger.ending(box.zip)
+    if box.nested is not None:
+        box.nested.claim(ledger)
 
 
 def sweep(box: ZipContainer) -> None:
