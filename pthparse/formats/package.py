@@ -34,9 +34,10 @@ MOST_MARK = 1 << 24  # bytes of their list
 def prefix_of(box: ZipContainer) -> str | None:
     """The folder that the archive has everything in, if it is a package. What torch.load would read is none."""
     for name in box.named:
-        if name == EXTERN or name.endswith(f"/{EXTERN}"):
-            prefix = name[: -len(EXTERN)]
-            return None if f"{prefix}data.pkl".lower().encode() in box.folded else prefix
+        for mark in (EXTERN, PYTHON):
+            if name == mark or name.endswith(f"/{mark}"):
+                prefix = name[: -len(mark)]
+                return None if f"{prefix}data.pkl".lower().encode() in box.folded else prefix
     return None
 
 

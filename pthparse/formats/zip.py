@@ -180,7 +180,8 @@ class ZipContainer(Container):
         first = self.zip.name(0).split("/", 1)[0] + "/" if len(self.zip) else ""
         found = [n for n in self.named if fold(n) == ROOT or fold(n).endswith(b"/" + ROOT)]
         found = [n for n in found if not n.startswith("__MACOSX/")]
-        if not self.innermost and any(n.endswith(".data/extern_modules") for n in self.named) and self._is_package():
+        marks = (".data/extern_modules", ".data/python_version")
+        if not self.innermost and any(n.endswith(marks) for n in self.named) and self._is_package():
             return
         found.sort(key=lambda n: (not n.startswith(first), n.count("/"), n))
         self.root = self.named[found[0]] if found else None
