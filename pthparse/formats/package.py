@@ -9,6 +9,7 @@ seen as shared. What a persistent id calls to make an object (`reduce_package`) 
 from __future__ import annotations
 
 import re
+import zlib
 
 from .. import _core
 from ..errors import LimitError, PthError
@@ -26,7 +27,9 @@ SCRIPTS = ".data/ts_code/"  # TorchScript modules that a pickle refers to
 SUFFIX = ".storage"
 PICKLES = (".pkl", ".pickle")
 PROTOCOLS = tuple(bytes((0x80, n)) for n in (2, 3, 4, 5))
-LISTED, VERSION = re.compile(rb"(?:[\w.]*\n)*"), re.compile(rb"\d+\.\d+[\w.+]*\n?")
+LISTED, VERSION = re.compile(rb"(?:[\w.\x80-\xff]*\n)+"), re.compile(rb"\d+\.\d+[\w.+]*\n?")
+ALWAYS = ("numpy", "numpy.core", "numpy.core._multiarray_umath", "builtins")  # that its importer takes unasked
+MOST_LOST, MOST_ATOMS = 100, 64  # modules that are found lacking; parts of the name of one
 MOST_SHOWN = 1000  # characters of the modules that it imports
 MOST_MARK = 1 << 24  # bytes of their list
 
@@ -131,18 +134,57 @@ def is_known(inside: str) -> bool:
     return not inside.startswith(DATA) or inside.startswith(SCRIPTS)
 
 
-def is_mark(box: ZipContainer, inside: str, entry: int) -> bool:
+def is_mark(box: ZipContainer, inside: str) -> bool:
     """Is it what the archive says of itself, and does it hold nothing but that?"""
     pattern = {EXTERN: LISTED, PYTHON: VERSION}.get(inside)
-    if pattern is None:
-        return False
+    return pattern is not None and pattern.fullmatch(_mark(box, inside) or b"?") is not None
+
+
+def inspect(box: ZipContainer) -> None:
+    """Adds what is odd about these, and the first module that a pickle imports and its importer would not find."""
+    for name in (EXTERN, PYTHON):
+        try:
+            data, entry = _mark(box, name), box.member(name)
+            if entry is None:
+                box.find("zip-mark", box.prefix + name, None, f"there is no {name}")
+            elif not is_mark(box, name):
+                box.find("zip-mark", box.prefix + name, None, f"{name} holds {bytes((data or b'')[:40])!r}")
+            elif zlib.crc32(data or b"") != box.zip.entry(entry)[4]:
+                box.find("zip-crc", box.prefix + name, None)
+        except PthError as e:
+            box.blame(e, box.prefix + name)
     try:
-        if pattern.fullmatch(bytes(box.read_member(entry, MOST_MARK)[0])):
-            return True
-    except PthError as e:
-        box.blame(e, box.prefix + inside)
-    box.find("zip-mark", box.prefix + inside, box.zip.entry(entry)[0])
-    return False
+        lost = sorted(_imported(box) - set(ALWAYS))
+    except PthError:  # told above
+        return
+    if lost:
+        text = f"a pickle imports {lost[0]!r}, which is neither in the package nor in its list of other modules"
+        box.find("zip-mark", box.prefix + EXTERN, None, text)
+
+
+def _imported(box: ZipContainer) -> set[str]:
+    """Modules that pickles name and that the package does not have or list: its importer takes no others."""
+    listed = set((_mark(box, EXTERN) or b"").decode("utf-8", "replace").split("\n"))
+    lost: set[str] = set()
+    known: set[str] = set()
+    for pickle in box.pickles:
+        if str(pickle.member).startswith(box.prefix + SCRIPTS):
+            continue
+        for module, _, _, _ in pickle.graph.globals():
+            if module in known or len(lost) > MOST_LOST:
+                continue
+            known.add(module)
+            path = box.prefix + module.replace(".", "/")
+            atoms = module.split(".")
+            above = (".".join(atoms[: i + 1]) for i in range(min(len(atoms), MOST_ATOMS)))
+            if f"{path}.py" not in box.named and f"{path}/__init__.py" not in box.named and listed.isdisjoint(above):
+                lost.add(module)
+    return lost
+
+
+def _mark(box: ZipContainer, name: str) -> bytes | None:
+    entry = box.member(name)
+    return None if entry is None else bytes(box.read_member(entry, MOST_MARK)[0])
 
 
 def writer(box: ZipContainer) -> str:
@@ -150,11 +192,9 @@ def writer(box: ZipContainer) -> str:
     box.evidence.append(f"member {EXTERN}: torch.package")
     said = {}
     for name in (PYTHON, EXTERN):
-        entry = box.member(name)
         try:
-            data = b"" if entry is None else bytes(box.read_member(entry, MOST_MARK)[0])
-        except PthError as e:
-            box.blame(e, box.prefix + name)
+            data = _mark(box, name) or b""
+        except PthError:  # told by who looks through all members
             continue
         text = ", ".join(data.decode("utf-8", "replace").split())
         said[name] = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."

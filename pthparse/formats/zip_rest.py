@@ -172,6 +172,8 @@ def around(lho: int, window: int = FAR_WINDOW) -> tuple[int, int]:
 def check_marks(box: ZipContainer) -> None:
     if box.root is None and box.format != "package":
         return
+    if box.format == "package":
+        package.inspect(box)
     if box.member("version") is None and box.member(".data/version") is None:
         box.find("zip-version", None, None)
     for name, numbers in MARKS.items():
@@ -227,8 +229,11 @@ def unclaimed(box: ZipContainer, entry: int) -> Iterator[Remain]:
         box.code.append(name)
     if name.lower().endswith(".py") or (script and str(inside).startswith("code/") and not name.endswith(".debug_pkl")):
         box.code.append(name)
-    if packed and package.is_mark(box, str(inside), entry):
-        return
+    try:
+        if packed and package.is_mark(box, str(inside)):
+            return
+    except PthError:  # told already
+        pass
     if packed and package.is_storage(str(inside)):
         if all(p.error is None for p in box.pickles):
             box.find("zip-unused", name, lho)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from . import pickles as p
 from . import zips
 
+EXTERN = b"torch\ncollections\nmy\nos\n"
 ONES = struct.pack("<4f", 1, 2, 3, 4)
 
 
@@ -25,7 +26,12 @@ def build(
     **others: bytes,
 ) -> bytes:
     """The archive. `others`: by what follows `.data/`: python_version, extern_modules."""
-    marks = {"extern_modules": b"torch\ncollections\n", "python_version": b"3.11.7", "version": b"6\n", **others}
+    marks = {
+        "extern_modules": EXTERN,
+        "python_version": b"3.11.7",
+        "version": b"6\n",
+        **others,
+    }
     return zips.build(
         [
             *(zips.Entry(f"{prefix}.data/{key}.storage", data) for key, data in (storages or {"0": ONES}).items()),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -211,6 +213,26 @@ def test_scripts_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert ckpt[f"{below}/weight"].numpy().tobytes() == script.weight.detach().numpy().tobytes()
         assert_whole(ckpt)
         assert ckpt.audit().verdict == "review"
+
+
+def test_no_spoilt_package_is_clean_unless_torch_loads_what_is_shown(tmp_path: Path) -> None:
+    given = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.ones(3, dtype=torch.bfloat16), "epoch": 3}
+    path = packed(tmp_path / "m.pt", lambda e: e.save_pickle("model", "model.pkl", given))
+    seed, r, clean = path.read_bytes(), random.Random(5), 0
+    for _ in range(3000):
+        data = bytearray(seed)
+        for _ in range(r.choice((1, 1, 2))):
+            i, j, n = r.randrange(len(data)), r.randrange(len(data)), r.randrange(1, 12)
+            data[i : i + n] = r.choice((data[j : j + n], bytes(n), bytes((data[i] ^ 1 << r.randrange(8),))))
+        if bytes(data) == seed or pthparse.audit(bytes(data)).verdict != "clean":
+            continue
+        clean += 1
+        theirs = PackageImporter(io.BytesIO(bytes(data))).load_pickle("model", "model.pkl")
+        ckpt = pthparse.open(bytes(data))
+        assert ckpt.metadata["epoch"] == theirs["epoch"]
+        for name, t in named_tensors(theirs):
+            assert_dense(ckpt[name], t)
+    assert clean > 20, clean
 
 
 def test_what_is_clean_is_clean_in_a_package(tmp_path: Path) -> None:

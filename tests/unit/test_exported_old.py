@@ -12,6 +12,7 @@ from forge import pickles as p
 from forge import zips
 from forge.packages import build, resource
 from forge.programs import SIGNATURE
+from forge.web import serve
 
 import pthparse
 
@@ -248,6 +249,14 @@ def test_the_same_tensors_elsewhere(tmp_path: Path) -> None:
     pthparse.convert(tmp_path / "m.pt2", tmp_path / "m.safetensors")
     with pthparse.open(tmp_path / "m.safetensors") as ckpt:
         assert ckpt["w"].numpy().tolist() == [[1, 3], [2, 4]]
+
+
+def test_from_afar() -> None:
+    data = program()
+    with serve(data) as server, pthparse.open(server.url) as ckpt:
+        assert list(ckpt) == ["w", "b", "tied", "constants/c"]
+        assert ckpt["b"].numpy().tolist() == ckpt["constants/c"].numpy().tolist() == [5, 6, 7, 8]
+        assert ckpt.verify().ok and sum(e.nbytes for e in ckpt.capacity().ledger()) == len(data)
 
 
 def test_without_weights_it_is_named() -> None:

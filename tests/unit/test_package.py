@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forge import legacy, packages, zips
+from forge import legacy, zips
 from forge import pickles as p
 from forge.packages import ONES, build, resource, tensor
+from forge.web import serve
 
 import pthparse
 
@@ -26,7 +27,7 @@ def test_one_pickle_is_the_root() -> None:
     ckpt = pthparse.open(build({"model/model.pkl": DICT}))
     assert (ckpt.format, values(ckpt), dict(ckpt.errors), ckpt.findings) == ("package", {"w": [1, 2, 3, 4]}, {}, ())
     assert list(ckpt.root) == ["w"] and ckpt.writer.text == "torch.package, Python 3.11.7"
-    assert ckpt.writer.evidence[1] == "imported from elsewhere: torch, collections"
+    assert ckpt.writer.evidence[1] == "imported from elsewhere: torch, collections, my, os"
     assert ckpt["w"].storage is not None and ckpt["w"].storage.key == "0"
 
 
@@ -108,6 +109,29 @@ def test_a_package_is_clean_only_without_code() -> None:
     for text in (b"collections\ntorch\n", b"tench\ngoldfish\n", b"{}.", b"\x80\x03}", b"hello"):
         report = pthparse.audit(build({"model/model.pkl": DICT, "notes/labels.txt": text}))
         assert report.verdict == "clean", text
+
+
+def test_modules_that_an_importer_would_not_find() -> None:
+    cases = {b"torch\ncollections\n": None, b"torch._utils\ntorch\n": "collections", b"\n": "collections"}
+    for listed, lost in cases.items():
+        report = pthparse.audit(build({"model/model.pkl": DICT}, extern_modules=listed))
+        assert report.verdict == ("review" if lost else "clean")
+        assert [(f.code, f.member) for f in report.findings] == [("zip-mark", "m/.data/extern_modules")] * bool(lost)
+        assert all(repr(lost) in f.message for f in report.findings)
+    own = resource(p.dict_of({"w": tensor(), "x": p.glob("own.code", "C")}))
+    for code in ("own/code.py", "own/code/__init__.py"):
+        findings = pthparse.audit(build({"model/model.pkl": own, code: b""})).findings
+        assert {f.code for f in findings} == {"code"}
+
+
+def test_marks_that_were_changed() -> None:
+    data = build({"model/model.pkl": DICT})
+    at = data.index(b"my\nos")
+    report = pthparse.audit(data[:at] + b"your"[:2] + data[at + 2 :])
+    assert report.verdict == "review" and [f.code for f in report.findings] == ["zip-crc"]
+    for mark in ("extern_modules", "python_version"):
+        report = pthparse.audit(build({"model/model.pkl": DICT}, **{mark: b"?\0"}))
+        assert report.verdict == "review" and "zip-mark" in {f.code for f in report.findings}
 
 
 def test_every_pickle_is_judged() -> None:
@@ -298,5 +322,9 @@ def test_nothing_of_a_cut_package_is_guessed() -> None:
         assert not pthparse.verify(data[:n]).ok
 
 
-def test_forged_ones_are_built_as_torch_reads_them() -> None:
-    assert packages.resource(p.NONE) == b"\x80\x03N."
+def test_from_afar() -> None:
+    other = resource(p.list_of([tensor(12)]))
+    data = build({"a/x.pkl": DICT, "b/y": other, "c/note.txt": b"kept"}, {"0": ONES, "12": ONES, "13": bytes(1 << 16)})
+    with serve(data) as server, pthparse.open(server.url) as ckpt:
+        assert values(ckpt) == values(pthparse.open(data)) and list(ckpt) == ["a/x.pkl/w", "b/y/0"]
+        assert ckpt.audit().findings == pthparse.audit(data).findings
