@@ -338,7 +338,7 @@ class Auditor:
         for code, node, ref in odds:
             row = seen.refs(ref, ref + 1)[0] if ref is not None else None
             about = f": {row[0]}.{row[1]}{self.arguments(pickle.graph, node)}" if row is not None else ""
-            # torch.package and others have persistent ids of their own, in members that are not read here.
+            # Other archives have persistent ids of their own, in members that are not read here.
             milder = code == "persistent-id" and depth > 0 and box.format == "pickle"
             severity, sentence = _core.FINDINGS[code]
             offset = None if row is None else base + row[4]
@@ -413,7 +413,7 @@ class Auditor:
     def table(self, table: Any, where: str, elsewhere: bool = False, names: Any = None) -> None:
         """Tensors that cannot be read, and storages that are not as their tensors say.
 
-        elsewhere: the storages may lie in other members of an archive that is not read here, as those of torch.package.
+        elsewhere: the storages may lie in other members of an archive that is not read here.
         names: what the container itself calls its tensors (`Container.names`).
         """
         self.tensors += len(table)

@@ -6,7 +6,7 @@ Nothing of the data is read. All sums are made by the core over columns of the t
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
@@ -386,9 +386,8 @@ def _roles(ckpt: Checkpoint, rows: Sequence[int], parameter: bytes) -> array[int
             if out[i] == 0:
                 out[i] = said.get(name, 0)
         return out
-    pieces = frozenset(ckpt._box.pieces) if known else frozenset[str]()
-    if pieces:  # pickles of one archive: what one says of its own, others need not say
-        of = [_piece(name, pieces) for name in ckpt._list]
+    if known and ckpt._box.pieces:  # pickles of one archive: what one says of its own, others need not say
+        of = ckpt._pieces
         saying = {p for p, row in zip(of, rows, strict=True) if parameter[row]}
         for i, row in enumerate(rows):
             if out[i] == 0 and not parameter[row] and of[i] in saying:
@@ -400,14 +399,6 @@ def _roles(ckpt: Checkpoint, rows: Sequence[int], parameter: bytes) -> array[int
                 out[i] = 1
         return out
     return _with_buffers(out, numbers, last)
-
-
-def _piece(name: str, pieces: Collection[str]) -> str:
-    """The pickle that a tensor is in."""
-    at = name.find("/")
-    while at >= 0 and name[:at] not in pieces:
-        at = name.find("/", at + 1)
-    return name[:at]
 
 
 def _roles_by_container(ckpt: Checkpoint) -> array[int]:

@@ -375,17 +375,25 @@ class Checkpoint(Names):
 
     def state_dict(self) -> Names:
         box: Container | None = vars(self).get("_box")
-        return super().state_dict() if box is None or not box.pieces else self._state_dict_of_pieces(box.pieces)
+        return super().state_dict() if box is None or not box.pieces else self._state_dict_of_pieces()
 
-    def _state_dict_of_pieces(self, pieces: Sequence[str]) -> Names:
+    def _state_dict_of_pieces(self) -> Names:
         """Of several pickles: of the only one that has tensors, or that is called as a model is."""
-        found = {p: n for p in pieces if len(n := Branch(self, f"{p}/"))}
-        called: dict[str, list[Branch]] = {}
-        for piece, branch in found.items():
-            called.setdefault(piece.rpartition("/")[2].partition(".")[0], []).append(branch)
+        found = list(dict.fromkeys(self._pieces))
+        called: dict[str, list[str]] = {}
+        for piece in found:
+            called.setdefault(piece.rpartition("/")[2].partition(".")[0], []).append(piece)
         named = next((called[b] for b in MODEL_BRANCHES if b in called), [])
-        chosen = [*found.values()] if len(found) == 1 else named
-        return chosen[0].state_dict() if len(chosen) == 1 else self
+        chosen = found if len(found) == 1 else named
+        branch = Branch(self, f"{chosen[0]}/") if len(chosen) == 1 else ()
+        return branch.state_dict() if isinstance(branch, Branch) and len(branch) else self
+
+    @cached_property
+    def _pieces(self) -> list[str]:
+        """Of each name: the pickle that it is in, where several were joined."""
+        graph = self._table.graph
+        of = dict(zip(graph.ids(graph.root)[::2], self._box.pieces, strict=True))
+        return [of[self._table.path(i)[0][1]] for i in range(len(self._list))]
 
     # ---- the file ----
 

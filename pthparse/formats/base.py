@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Errors that say which sound format it is that is not read here.
-NOT_READ = frozenset(
-    ("torch-package", "pt2", "npz", "npy", "gguf", "hdf5", "flatbuffer", "shard-index", "tensor-dtype")
-)
+NOT_READ = frozenset(("pt2", "npz", "npy", "gguf", "hdf5", "flatbuffer", "shard-index", "tensor-dtype"))
 
 
 # Errors after which nothing can be said of a file, neither good nor bad.

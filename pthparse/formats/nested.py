@@ -77,7 +77,7 @@ class Nested:
         if not probe(bytes(source.window(0, 4))):
             raise FormatError("pt2-config", "no file of torch.save", member=member)
         box = ZipContainer(source, outer.limits)
-        box.innermost = True
+        box.innermost, box.arena, box.inflated = True, outer.arena, outer.inflated
         try:
             box.load()
         except PthError as e:

@@ -50,17 +50,23 @@ def read(box: ZipContainer) -> None:
     box.store = box.zip.store(box.raw_prefix + DATA.encode(), box.byteorder == "big", SUFFIX.encode())
     good: list[tuple[str, Pickle]] = []
     first: PthError | None = None
-    for name, entry in resources(box):
+    for name, entry, sure in resources(box):
+        n = len(box.pickles)
+        if n >= box.limits.max_parts:
+            raise LimitError("max_parts", f"more than {n} pickles in a package (max_parts)")
         try:
             box.parse_member(entry)
             good.append((name, box.pickles[-1]))
         except LimitError:
             raise
         except PthError as e:
+            if not sure:  # it only began like one: who looks through all members will look at it
+                del box.pickles[n:]
+                box.pickled.discard(entry)
+                continue
             box.blame(e, box.prefix + name)
             first = first or e
-        if box.pickles:
-            box.claims.append((box.pickles[-1], box.store))
+        box.claims += [(pickle, box.store) for pickle in box.pickles[n:]]
     if not good and first is not None:
         raise first
     if len(good) > 1:
@@ -78,21 +84,19 @@ def read(box: ZipContainer) -> None:
     box.tensors = box.read_tensors(graph, box.store)
 
 
-def resources(box: ZipContainer) -> Iterator[tuple[str, int]]:
-    """Name below the prefix, and entry, of each pickle. A resource may have any name: then its first bytes tell."""
+def resources(box: ZipContainer) -> Iterator[tuple[str, int, bool]]:
+    """Name below the prefix, and entry, of each pickle; is it sure to be one? A resource may have any name."""
     for name, entry in box.named.items():
         if not name.startswith(box.prefix):
             continue
         inside = name[len(box.prefix) :]
         if inside.startswith(SCRIPTS):
             if inside.endswith(".pkl"):
-                yield inside, entry
-        elif (
-            not inside.startswith(DATA)
-            and not is_code(inside)
-            and (inside.lower().endswith(PICKLES) or _is_framed(box, entry))
-        ):
-            yield inside, entry
+                yield inside, entry, True
+        elif not inside.startswith(DATA) and not is_code(inside):
+            sure = inside.lower().endswith(PICKLES)
+            if sure or _may_be_one(box, entry):
+                yield inside, entry, sure
 
 
 def wanted(box: ZipContainer) -> set[int]:
@@ -104,21 +108,17 @@ def wanted(box: ZipContainer) -> set[int]:
     return {i for n, i in names if n.lower().endswith(PICKLES)}
 
 
-def _is_framed(box: ZipContainer, entry: int) -> bool:
-    """Does it begin and end as one of torch.package's? Only those of no great size are read for that."""
+def _may_be_one(box: ZipContainer, entry: int) -> bool:
+    """Does it begin as a pickle of torch.package does?"""
     _, csize, usize, method, _, _ = box.zip.entry(entry)
-    if usize < 4 or usize > box.limits.max_pickle_bytes:
+    if not 4 <= usize <= box.limits.max_pickle_bytes:
         return False
     try:
         box.zip.check(entry)
-        if method:
-            data = bytes(box.read_member(entry)[0])
-            return data.startswith(PROTOCOLS) and data.endswith(b".")
-        at = box.data_offset(entry)
-        head, tail = bytes(box.source.window(at, 2)), bytes(box.source.window(at + csize - 1, 1))
-    except PthError:  # told by who looks through all members
+        head = bytes(box.source.window(box.data_offset(entry), min(csize, 64)))
+        return (zlib.decompressobj(-15).decompress(head, 2) if method else head[:2]) in PROTOCOLS
+    except (PthError, zlib.error):  # told by who looks through all members
         return False
-    return head in PROTOCOLS and tail == b"."
 
 
 def is_code(inside: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from .. import _core
 from ..errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
@@ -74,6 +75,7 @@ class ZipContainer(Container):
         self.pickled: set[int] = set()
         self.rests: list[Remain] = []
         self.unsummed: set[int] = set()
+        self.inflated = [0, 0]  # bytes of pickles, and what they became: all together
         self.cut_name: str | None = None
 
     def read(self) -> None:
@@ -330,15 +332,18 @@ class ZipContainer(Container):
 
     def parse_member(self, entry: int) -> Any:
         """The graph of a pickle; what stands behind it is kept for later."""
-        data, offset = self.read_member(entry)
-        _, csize, _, _, crc, _ = self.zip.entry(entry)
+        _, csize, usize, method, crc, _ = self.zip.entry(entry)
         name = self.zip.name(entry)
+        if method != STORED:
+            packed, told = self.inflated[0] + csize, self.inflated[1] + usize
+            ratio, first = self.limits.max_inflate_ratio, not self.inflated[1]
+            self.inflated[:] = packed, told
+            if not first and told > max(1 << 20, packed * ratio):
+                text = f"{packed} bytes of pickles would become {told}, {ratio} for one are allowed (max_inflate_ratio)"
+                raise LimitError("max_inflate_ratio", text, path=self.source.path, member=name)
+        data, offset = self.read_member(entry)
         # torch can be told to compute no checksums: it writes zeros then, of every member.
-        if (
-            zlib.crc32(data) != crc
-            and entry not in self.unsummed
-            and (crc or any(self.zip.entry(i)[4] for i in range(len(self.zip))))
-        ):
+        if zlib.crc32(data) != crc and entry not in self.unsummed and (crc or self._any_sums):
             self.find("zip-crc", name, None)
         self.pickled.add(entry)
         graph = self.parse(data, name, offset, csize if offset is None else None)
@@ -348,6 +353,10 @@ class ZipContainer(Container):
             rest = MemorySource(memoryview(data)[graph.end :])
             self.rests.append(Remain(f"{name} (behind the pickle)", at, rest))
         return graph
+
+    @cached_property
+    def _any_sums(self) -> bool:
+        return any(self.zip.entry(i)[4] for i in range(len(self.zip)))
 
     def small(self, name: str) -> bytes | None:
         """A short member such as `version`."""

@@ -210,6 +210,8 @@ def remains(box: ZipContainer) -> Iterator[Remain]:
         at = box.source.size - behind
         yield Remain("(behind the archive)", at, SliceSource(box.source, at, behind))
     claims = [(p.graph, store) for p, store in box.claims if p.error is None]
+    if box.joined is not None:
+        claims = [(box.joined.graph, box.store)]
     for entry in _core.unclaimed(box.zip, claims):
         yield from unclaimed(box, entry)
 

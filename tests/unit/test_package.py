@@ -65,6 +65,7 @@ def test_memo_and_stack_are_each_pickles_own() -> None:
 def test_the_models_own_tensors() -> None:
     note, second = resource(p.dict_of({"epoch": p.integer(3)})), {"0": ONES, "1": ONES}
     cases = {
+        ("any/thing.pkl", "notes/note.pkl"): ["w"],
         ("model/model.pkl", "notes/note.pkl"): ["w"],
         ("model/model.pkl", "optim/optim.pkl"): ["w"],
         ("one/first.pkl", "two/second.pkl"): ["one/first.pkl/w", "two/second.pkl/w"],
@@ -75,6 +76,16 @@ def test_the_models_own_tensors() -> None:
         assert list(pthparse.open(data).state_dict()) == names
     nested = resource(p.dict_of({"state_dict": p.dict_of({"w": tensor()}), "epoch": p.integer(3)}))
     assert list(pthparse.open(build({"a/m.pkl": nested, "b/n.pkl": note})).state_dict()) == ["w"]
+
+
+def test_a_tensor_alone_is_named_as_its_pickle() -> None:
+    ckpt = pthparse.open(build({"a/x.pkl": resource(tensor()), "b/y.pkl": resource(p.integer(5))}))
+    assert list(ckpt) == list(ckpt.state_dict()) == ["a/x.pkl"] and ckpt.metadata["b/y.pkl"] == 5
+    deep = tensor()
+    for _ in range(900):
+        deep = p.dict_of({"a": deep})
+    ckpt = pthparse.open(build({"a": resource(deep), "a/a/a.pkl": resource(tensor())}))
+    assert len(ckpt) == 2 and ckpt.capacity().parameters == 4
 
 
 def test_convert_writes_what_the_model_is(tmp_path: Path) -> None:
@@ -304,6 +315,25 @@ def test_deflated_and_far_memo() -> None:
     assert list(ckpt) == ["b/x.pkl/w"]
 
 
+def test_many_small_pickles_that_inflate_to_much() -> None:
+    bomb = resource(p.raw(bytes(1 << 19)) + p.POP + p.NONE)
+    data = build({"a/x.pkl": DICT}, more=[zips.Entry(f"m/b/{i}.pkl", bomb, zips.DEFLATED) for i in range(300)])
+    assert len(data) < 300_000
+    with pytest.raises(pthparse.LimitError) as e:
+        pthparse.open(data)
+    assert e.value.code == "max_inflate_ratio" and pthparse.audit(data).verdict == "incomplete"
+    named_otherwise = [zips.Entry(f"m/b/{i}", b"\0" * (1 << 20), zips.DEFLATED) for i in range(30)]
+    assert list(pthparse.open(build({"a/x.pkl": DICT}, more=named_otherwise))) == ["w"]
+
+
+def test_what_only_begins_as_a_pickle_is_none() -> None:
+    for body in (b"\x80\x03 no pickle.", b"\x80\x04" + bytes(100), b"\x80\x02(((("):
+        for method in (zips.STORED, zips.DEFLATED):
+            data = build({"a/x.pkl": DICT}, more=[zips.Entry("m/b/bytes", body, method)])
+            ckpt = pthparse.open(data)
+            assert list(ckpt) == ["w"] and ckpt.findings == () and pthparse.audit(data).verdict == "clean"
+
+
 def test_limits_hold() -> None:
     data = build({f"a/{i}.pkl": DICT for i in range(50)})
     with pytest.raises(pthparse.LimitError):
@@ -312,6 +342,8 @@ def test_limits_hold() -> None:
         pthparse.open(data, limits=pthparse.Limits(max_pickle_bytes=len(DICT) * 10))
     assert len(pthparse.open(data)) == 50
     assert pthparse.audit(data, limits=pthparse.Limits(max_pickle_bytes=len(DICT) * 10)).verdict == "incomplete"
+    with pytest.raises(pthparse.LimitError, match="pickles in a package"):
+        pthparse.open(data, limits=pthparse.Limits(max_parts=20))
 
 
 def test_nothing_of_a_cut_package_is_guessed() -> None:
