@@ -206,7 +206,7 @@ class ZipContainer(Container):
             prefix = exported.prefix_of(self)
             if prefix is None:
                 raise self._stranger()
-            self.format, self.prefix, self.raw_prefix = "pt2", prefix, prefix.encode("utf-8", "surrogateescape")
+            self.format, self.prefix, self.raw_prefix = "pt2", prefix, self._raw(prefix)
 
     def _is_package(self) -> bool:
         from . import package
@@ -214,10 +214,17 @@ class ZipContainer(Container):
         prefix = package.prefix_of(self)
         if prefix is None:
             return False
-        self.format, self.prefix, self.raw_prefix = "package", prefix, prefix.encode("utf-8", "surrogateescape")
+        self.format, self.prefix, self.raw_prefix = "package", prefix, self._raw(prefix)
         if not self.zip.name(0).startswith(prefix) or not prefix:
             self.find("zip-folder", prefix + package.EXTERN, None)
         return True
+
+    def _raw(self, prefix: str) -> bytes:
+        """A folder as the directory spells it: not every name is UTF-8."""
+        known = ((n, i) for n, i in self.named.items() if n.startswith(prefix) and n[len(prefix) :].isascii())
+        name, entry = next(known)  # one at least: the mark that told the folder
+        raw = bytes(self.zip.name_bytes(entry))
+        return raw[: len(raw) - len(name) + len(prefix)]
 
     def _stranger(self) -> PthError:
         names = self.named

@@ -97,6 +97,30 @@ def test_convert_writes_what_the_model_is(tmp_path: Path) -> None:
         assert values(ckpt) == {"w": [1, 2, 3, 4]}
 
 
+def module(cls: str, parameters: dict[str, bytes], modules: dict[str, bytes]) -> bytes:
+    state = {"_parameters": p.dict_of(parameters), "_buffers": p.EMPTY_DICT, "_modules": p.dict_of(modules)}
+    return p.glob(*cls.rsplit(".", 1)) + p.EMPTY_TUPLE + p.NEWOBJ + p.dict_of(state) + p.BUILD
+
+
+def test_classes_may_have_the_names_that_an_importer_gives_them() -> None:
+    inner = module("<torch_package_3>.my.net.Inner", {"weight": tensor(), "bias": tensor(12)}, {})
+    net = module("<torch_package_0>.my.net.Net", {"scale": tensor(12)}, {"0": inner, "last": inner})
+    data = build({"model/model.pkl": resource(net)}, {"0": ONES, "12": ONES})
+    ckpt = pthparse.open(data)
+    assert list(ckpt) == ["scale", "0.weight", "0.bias", "last.weight", "last.bias"] and ckpt.whole_module
+    two = build({"model/model.pkl": resource(net), "b/y.pkl": DICT}, {"0": ONES, "12": ONES})
+    assert list(pthparse.open(two))[:2] == ["model/model.pkl/scale", "model/model.pkl/0.weight"]
+    assert list(pthparse.open(two).state_dict()) == list(ckpt)
+    report = pthparse.audit(data)
+    assert report.verdict == "review" and {g.status for g in report.globals if "<" in g.module} == {"unknown"}
+
+
+def test_folders_in_no_encoding() -> None:
+    entries = [(".data/0.storage", ONES), ("a/x.pkl", DICT), (".data/extern_modules", b"torch\ncollections\n")]
+    made = [zips.Entry("", data, flags=0, name_bytes=b"m\xe4/" + name.encode()) for name, data in entries]
+    assert pthparse.open(zips.build(made))["w"].numpy().tolist() == [1, 2, 3, 4]
+
+
 def test_code_alone() -> None:
     data = build({"my/code.py": b"import os\n"})
     ckpt = pthparse.open(data)
