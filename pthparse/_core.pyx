@@ -1700,7 +1700,7 @@ def group_names(list names, int depth):
                 key = name[last + 1 :]
             else:
                 first = last
-                for k in range(max(last, 0)):
+                for k in range(1, max(last, 1)):  # a name may begin with a dot
                     c = name[k]
                     if c == u"." or c == u"/":
                         seps += 1

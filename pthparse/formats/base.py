@@ -108,6 +108,8 @@ class Container:
         Further (table, Pickle) by name: 'constants' of TorchScript.
     joined : Pickle or None
         Several pickles as one graph, whose root is a dict of `pieces`, their names: then the table is of it.
+    alone : Pickle or None
+        The one of several pickles that the table is of, where it is not the first.
     names : dict, list or None
         Names that the container itself gives: name -> row, or those of all rows in their order. None: the graph's.
     metadata : dict or None

@@ -212,6 +212,7 @@ def test_scripts_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert ckpt[f"{below}/bias"].numpy().tobytes() == script.bias.detach().numpy().tobytes()
         assert ckpt[f"{below}/weight"].numpy().tobytes() == script.weight.detach().numpy().tobytes()
         assert_whole(ckpt)
+        assert {g.name for g in ckpt.capacity().groups()} == {".data", "model"}
         assert ckpt.audit().verdict == "review"
 
 
