@@ -197,16 +197,32 @@ def test_what_is_no_file_of_torch_save(state: bytes, code: str) -> None:
     ("value", "code"),
     [
         (p.tensor(p.storage("9", 4), [4], [1]), "storage-missing"),
-        (p.tensor(p.storage("0", 5), [5], [1]), "tensor-bounds"),
+        (p.tensor(p.storage("0", 5), [5], [1]), "storage-missing"),
         (p.tensor(p.storage("0", 4), [4], [1], 1), "tensor-bounds"),
         (p.tensor(p.storage("../../serialized_constants.pt", 4), [4], [1]), "storage-missing"),
     ],
 )
 def test_a_tensor_that_does_not_fit_keeps_its_name(value: bytes, code: str) -> None:
-    data = program(saved(p.dict_of({"bad": value, "w": turned("0")}), ONES))
+    data = program(saved(p.dict_of({"bad": value, "w": turned("1")}), ONES, ONES))
     ckpt = pthparse.open(data)
     assert ckpt.errors["bad"].code == code and ckpt["w"].numpy().tolist() == [[1, 3], [2, 4]]
     assert not pthparse.verify(data).ok and pthparse.audit(data).verdict == "malformed"
+
+
+def test_a_storage_that_is_shorter_than_it_says() -> None:
+    value = p.tensor(p.storage("0", 5), [4], [1])
+    data = program(saved(p.dict_of({"bad": value, "w": p.vector("1", 4)}), ONES, TWOS))
+    ckpt = pthparse.open(data)
+    assert list(ckpt.errors) == ["bad"] and ckpt["w"].numpy().tolist() == [5, 6, 7, 8]
+    assert [(f.code, f.member) for f in ckpt.findings] == [("storage-size", "serialized_state_dict.pt!archive/data/0")]
+    assert pthparse.audit(data).verdict == "malformed" and not pthparse.verify(data).ok
+
+
+def test_two_tensors_of_one_name() -> None:
+    held = p.pairs([(p.integer(1), p.vector("0", 4)), (p.text("1"), p.vector("1", 4))])
+    ckpt = pthparse.open(program(saved(held, ONES, TWOS), constants=None))
+    assert list(ckpt) == ["1"] and ckpt["1"].numpy().tolist() == [1, 2, 3, 4]
+    assert [f.code for f in ckpt.findings] == ["names-collide"]
 
 
 def test_what_is_no_plain_tensor_is_told() -> None:
