@@ -114,9 +114,8 @@ class Nested:
                 outer.find("names-collide", inner.member, None, f"another tensor reads {name!r} too: the first is here")
                 continue
             at = None if storage is None or storage[0] is None else spans.get((number, storage[0]))
-            if (
-                storage is not None and at is not None and storage[7]
-            ):  # by itself it would be refused, whatever of it is looked at
+            # What is wrong with a storage is wrong with all that look at it, as in the file by itself.
+            if storage is not None and at is not None and storage[7]:
                 outer.blame(_core.error_of(storage[7]), inner.inside(inner.box.zip.name(self.entry(at)[1])))
                 at = None
             key = (at, t._dtype, t._sizes, t._strides, t.storage_offset, t.requires_grad)
