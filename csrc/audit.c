@@ -180,12 +180,31 @@ static bool is_tar_module_id(const pth_graph *g, uint32_t pid) {
          pth_node_at(g, pth_item(g, pid, 0))->kind == PTH_NODE_GLOBAL;
 }
 
+/* ('storage', class, key, location, numel) of torch.package, whose keys are numbers; TorchScript in it has texts. */
+static bool is_package_id(pth_facts *f, uint32_t pid) {
+  const pth_graph *g = f->g;
+  return pth_args_fit(f, pid, false, "sgzsz|sgssz") && pth_text_is(g, pth_item(g, pid, 0), "storage") &&
+         pth_meaning_of_node(g, pth_item(g, pid, 1), NULL) == PTH_G_STORAGE &&
+         pth_is_device(pth_slice(g, pth_node_at(g, pth_item(g, pid, 3)))) && pth_i64_of(pth_node_at(g, pth_item(g, pid, 4))->b) >= 0;
+}
+
+/* ('reduce_package', number, function, arguments): what its loader calls the function with. Once without the number. */
+static bool is_reducer(const pth_graph *g, uint32_t pid) {
+  uint32_t n = pth_node_at(g, pid)->kind == PTH_NODE_TUPLE ? pth_n_items(g, pid) : 0;
+  return (n == 3 || n == 4) && pth_text_is(g, pth_item(g, pid, 0), "reduce_package") &&
+         pth_node_at(g, pth_item(g, pid, n - 2))->kind == PTH_NODE_GLOBAL &&
+         pth_node_at(g, pth_item(g, pid, n - 1))->kind == PTH_NODE_TUPLE;
+}
+
 static int check_persistent_id(pth_audit *a, pth_facts *f, const pth_tensors *t, bool legacy, uint32_t id, pth_err *err) {
   const pth_graph *g = f->g;
   uint32_t pid = pth_node_at(g, id)->a;
   bool named = t != NULL && t->store != NULL && t->store->named != NULL; /* tar: tensors and storages by the text of their key */
-  bool fine = named ? pth_is_text(pth_node_at(g, pid)) || is_tar_module_id(g, pid)
-                    : is_storage_id(f, pid, legacy) || (legacy && is_module_id(g, pid));
+  bool package = t != NULL && t->store != NULL && t->store->suffix.len != 0;
+  if (package && is_reducer(g, pid)) return note(a, id, PTH_NONE, PTH_F_REDUCER, err);
+  bool fine = named     ? pth_is_text(pth_node_at(g, pid)) || is_tar_module_id(g, pid)
+              : package ? is_package_id(f, pid)
+                        : is_storage_id(f, pid, legacy) || (legacy && is_module_id(g, pid));
   /* A storage that is not even a row has a size that no storage can have. */
   if (fine && t != NULL && !named && !is_module_id(g, pid)) fine = pth_storage_of_node(t, id) != PTH_NONE;
   return fine ? 0 : note(a, id, PTH_NONE, PTH_F_PERSISTENT_ID, err);
@@ -273,8 +292,10 @@ void pth_audit_spans(const pth_graph *g, const pth_store *s, uint8_t *used) {
   for (uint32_t id = PTH_N_FIXED; id < g->nodes.len; id++) {
     const pth_node *n = pth_node_at(g, id);
     uint32_t key = n->kind == PTH_NODE_PERSID ? storage_key(g, n->a) : PTH_NONE;
-    if (key == PTH_NONE || !pth_is_text(pth_node_at(g, key))) continue;
-    uint32_t span = pth_store_find(s, pth_slice(g, pth_node_at(g, key)));
+    uint8_t digits[PTH_DIGITS];
+    pth_bytes text;
+    if (!pth_key_text(g, key, digits, &text)) continue;
+    uint32_t span = pth_store_find(s, text);
     if (span != PTH_NONE) used[span] = 1;
   }
 }

@@ -22,7 +22,15 @@ static int push(pth_ledger *l, pth_claim c, pth_err *err) {
   return rc;
 }
 
+void pth_ledger_inside(pth_ledger *l, uint64_t base) {
+  l->base = base;
+  l->next_entry = 0;
+  l->starts.len = 0;
+}
+
 int pth_ledger_claim(pth_ledger *l, uint64_t begin, uint64_t end, enum pth_ledger_kind kind, bool counted, pth_err *err) {
+  if (!pth_add(begin, l->base, &begin)) return 0;
+  if (!pth_add(end, l->base, &end)) end = UINT64_MAX;
   uint64_t stop = end < l->size ? end : l->size;
   if (begin < stop && counted) l->n_claims[kind]++;
   return push(l, (pth_claim){.begin = begin, .end = stop, .row = PTH_NONE, .kind = (uint8_t)kind}, err);
@@ -121,7 +129,7 @@ static bool scale(uint64_t x, uint64_t part, uint64_t whole, bool up, uint64_t *
 
 /* A claim on bytes from..to of a span: where they lie in the file. */
 static bool place_in_span(const pth_ledger *l, const pth_zip *z, const pth_span *span, pth_claim *c) {
-  if (z == NULL) return pth_add(c->begin, span->off, &c->begin) && pth_add(c->end, span->off, &c->end);
+  if (z == NULL || span->member == PTH_NONE) return pth_add(c->begin, span->off, &c->begin) && pth_add(c->end, span->off, &c->end);
   const pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, span->member);
   uint64_t start = span->member < l->starts.len ? PTH_AT(uint64_t, l->starts, span->member) : 0;
   if (e->code || start == 0) return false;

@@ -34,6 +34,7 @@ typedef struct pth_ledger {
   pth_pool claims;
   pth_pool starts;     /* uint64_t: where a zip's entries begin; 0: cannot be read */
   uint64_t size;       /* of the file */
+  uint64_t base;       /* where what claims come from begins in it */
   uint64_t decoded;    /* bytes of storages that lie in the pickles in another form */
   uint32_t next_entry; /* of pth_ledger_zip */
   uint64_t nbytes[PTH_N_LEDGER], n_claims[PTH_N_LEDGER];
@@ -44,6 +45,9 @@ void pth_ledger_free(pth_ledger *l);
 
 /* counted: one more part of its kind; else it belongs to a part that was counted. */
 int pth_ledger_claim(pth_ledger *l, uint64_t begin, uint64_t end, enum pth_ledger_kind kind, bool counted, pth_err *err);
+
+/* Claims from now on come from a file that begins at byte `base` of this one, and count from there. Not those of tensors. */
+void pth_ledger_inside(pth_ledger *l, uint64_t base);
 
 /* The spans of a container that is no zip, each with `header` bytes before it. */
 int pth_ledger_spans(pth_ledger *l, const pth_store *s, uint64_t header, pth_err *err);

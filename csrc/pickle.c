@@ -34,6 +34,7 @@ typedef struct vm {
   uint64_t op_at;
   uint64_t frame_end;
   uint64_t encoded; /* bytes that calls of _codecs.encode made */
+  uint64_t length;  /* bytes of the pickle: memo indices below that lie in an array */
 } vm;
 
 static int fail(vm *v, int code, uint64_t want, uint64_t have) { return pth_fail(v->err, code, v->op_at, want, have); }
@@ -367,11 +368,11 @@ static int memo_put(vm *v, uint32_t index) {
   if (height(v) == 0) return underflow(v, 1);
   uint32_t id = top(v);
   if (index > v->g->n_ops) v->g->far_memo = true;
-  if (index == v->memo.len && index < v->in.len) { /* what a pickler does: one after the other */
+  if (index == v->memo.len && index < v->length) { /* what a pickler does: one after the other */
     v->n_memo++;
     return pth_push_u32(v->arena, &v->memo, id, v->err);
   }
-  if (index > v->memo.len && index < v->in.len) {
+  if (index > v->memo.len && index < v->length) {
     /* No larger than the pickle: an array. Its growth is by halves, so it stays linear. */
     int rc = pth_pool_reserve(v->arena, &v->memo, (uint64_t)index + 1 - v->memo.len, v->err);
     if (rc) return rc;
@@ -700,7 +701,7 @@ static int encode(vm *v, uint32_t callee, uint32_t args, bool *done) {
     if (step == 0) return 0;
     i += step;
   }
-  if (n > v->in.len - v->encoded) return 0;
+  if (n > v->length - v->encoded) return 0;
   v->encoded += n;
   uint64_t start = v->g->text.len;
   int rc = pth_pool_reserve(v->arena, &v->g->text, n, v->err);
@@ -1042,10 +1043,18 @@ static int fixed_nodes(vm *v) {
   return 0;
 }
 
+static void free_pools(vm *v) {
+  pth_pool_free(v->arena, &v->stack);
+  pth_pool_free(v->arena, &v->marks);
+  pth_pool_free(v->arena, &v->memo);
+  pth_pool_free(v->arena, &v->far);
+}
+
 int pth_pickle_run(pth_graph *g, pth_bytes in, const pth_limits *lim, pth_err *err) {
   vm v = {.g = g,
           .arena = g->arena,
           .in = pth_cursor_of(in),
+          .length = in.len,
           .err = err,
           .stack = PTH_POOL(uint32_t),
           .marks = PTH_POOL(uint32_t),
@@ -1059,9 +1068,52 @@ int pth_pickle_run(pth_graph *g, pth_bytes in, const pth_limits *lim, pth_err *e
   int rc = fixed_nodes(&v);
   if (rc == 0) rc = run(&v);
   if (rc == 0 && g->end > lim->max_pickle_bytes) rc = pth_fail(err, PTH_E_LIMIT_PICKLE, 0, g->end, lim->max_pickle_bytes);
-  pth_pool_free(v.arena, &v.stack);
-  pth_pool_free(v.arena, &v.marks);
-  pth_pool_free(v.arena, &v.memo);
-  pth_pool_free(v.arena, &v.far);
+  free_pools(&v);
+  return rc;
+}
+
+/* One of several pickles: what the one before it left behind is of no use to it. */
+static int run_piece(vm *v, const pth_piece *piece, pth_bytes in) {
+  v->in = pth_cursor_of((pth_bytes){in.data, piece->end});
+  v->in.pos = piece->begin;
+  v->length = piece->end - piece->begin;
+  v->stack.len = v->marks.len = v->memo.len = v->far.len = 0;
+  v->fence = v->n_far = v->n_memo = 0;
+  v->frame_end = v->encoded = 0;
+  return run(v);
+}
+
+int pth_pickle_join(pth_graph *g, pth_bytes in, const pth_piece *pieces, uint32_t n, const pth_limits *lim, pth_err *err) {
+  vm v = {.g = g,
+          .arena = g->arena,
+          .err = err,
+          .stack = PTH_POOL(uint32_t),
+          .marks = PTH_POOL(uint32_t),
+          .memo = PTH_POOL(uint32_t),
+          .far = PTH_POOL(memo_slot)};
+  pth_pool items = PTH_POOL(uint32_t);
+  g->in = in;
+  pth_pool_expect(v.arena, &g->nodes, PTH_N_FIXED + in.len / 12);
+  pth_pool_expect(v.arena, &g->kids, in.len / 6);
+  int rc = fixed_nodes(&v);
+  for (uint32_t i = 0; i < n && rc == 0; i++) {
+    const pth_piece *p = &pieces[i];
+    uint32_t name;
+    if (p->name > p->begin || p->begin > p->end || p->end > in.len) rc = fail(&v, PTH_E_PICKLE_TRUNCATED, p->end, in.len);
+    if (rc == 0) rc = new_node(&v, slice_node(PTH_NODE_STR, 0, p->name, p->begin - p->name), &name);
+    if (rc == 0) rc = pth_push_u32(v.arena, &items, name, err);
+    if (rc == 0) rc = run_piece(&v, p, in);
+    if (rc == 0) rc = pth_push_u32(v.arena, &items, g->root, err);
+  }
+  v.stack.len = v.marks.len = v.fence = 0;
+  for (uint32_t i = 0; i < items.len && rc == 0; i++) rc = push(&v, PTH_AT(uint32_t, items, i));
+  uint32_t root = 0;
+  if (rc == 0) rc = new_node(&v, (pth_node){.kind = PTH_NODE_DICT}, &root);
+  if (rc == 0) rc = extend_node(&v, root, 0);
+  g->root = root;
+  g->end = in.len;
+  if (rc == 0 && g->end > lim->max_pickle_bytes) rc = pth_fail(err, PTH_E_LIMIT_PICKLE, 0, g->end, lim->max_pickle_bytes);
+  pth_pool_free(v.arena, &items);
+  free_pools(&v);
   return rc;
 }

@@ -18,6 +18,14 @@
 /* Reads the pickle at the start of `in`; bytes behind its STOP are left alone (g->end). `g` is freshly initialised. */
 int pth_pickle_run(pth_graph *g, pth_bytes in, const pth_limits *lim, pth_err *err);
 
+/* One of several pickles in one run of bytes: where its name begins, and where it does itself, right behind the name. */
+typedef struct pth_piece {
+  uint64_t name, begin, end;
+} pth_piece;
+
+/* Reads several pickles, none of which knows the others, as one graph: its root is a dict of their names. Stops at the first error. */
+int pth_pickle_join(pth_graph *g, pth_bytes in, const pth_piece *pieces, uint32_t n, const pth_limits *lim, pth_err *err);
+
 typedef struct pth_opcode {
   const char *name;
   uint8_t code, proto;

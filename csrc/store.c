@@ -103,9 +103,16 @@ void pth_store_cut(pth_store *s, uint64_t file_len) {
   }
 }
 
-uint32_t pth_store_find(const pth_store *s, pth_bytes key) {
-  if (key.len > PTH_LONGEST_KEY) return PTH_NONE;
+static uint32_t find(const pth_store *s, pth_bytes key) {
   uint32_t n;
   if (pth_decimal(key, &n) && n < s->direct.len) return PTH_AT(uint32_t, s->direct, n);
   return s->slots.len ? *hash_slot(s, key) : PTH_NONE;
+}
+
+uint32_t pth_store_find(const pth_store *s, pth_bytes key) {
+  if (key.len > PTH_LONGEST_KEY) return PTH_NONE;
+  uint32_t found = find(s, key);
+  uint64_t n = s->suffix.len;
+  if (found != PTH_NONE || n == 0 || key.len <= n || memcmp(key.data + key.len - n, s->suffix.data, (size_t)n) != 0) return found;
+  return find(s, (pth_bytes){key.data, key.len - n});
 }

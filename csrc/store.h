@@ -34,6 +34,7 @@ typedef struct pth_store {
   uint32_t n_hashed;
   bool fixed_little;             /* payload is little endian whatever the writer was (legacy, tar) */
   bool big;                      /* payload is big endian */
+  pth_bytes suffix;              /* what every member's name ends with behind its key (torch.package); borrowed. Keys may have it, too */
   pth_pool tensors;              /* pth_named_tensor */
   pth_pool dims;                 /* int64_t */
   const struct pth_store *named; /* key of a tensor -> its index in `tensors`, as span.off; NULL: none are named (all but tar) */

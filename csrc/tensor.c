@@ -200,8 +200,7 @@ static bool storage_class(const pth_graph *g, uint32_t node, uint8_t *dtype) {
   return pth_meaning_of_node(g, node, dtype) == PTH_G_STORAGE;
 }
 
-/* A key as text; integers are written out into `buf`. */
-static bool key_text(const pth_graph *g, uint32_t id, uint8_t buf[21], pth_bytes *key) {
+bool pth_key_text(const pth_graph *g, uint32_t id, uint8_t buf[PTH_DIGITS], pth_bytes *key) {
   int64_t v;
   if (id == PTH_NONE) return false;
   const pth_node *n = pth_node_at(g, id);
@@ -210,10 +209,10 @@ static bool key_text(const pth_graph *g, uint32_t id, uint8_t buf[21], pth_bytes
     return true;
   }
   if (n->kind != PTH_NODE_INT || !pth_as_i64(g, id, &v) || v < 0) return false;
-  uint8_t *p = buf + 21;
+  uint8_t *p = buf + PTH_DIGITS;
   do *--p = (uint8_t)('0' + v % 10);
   while ((v /= 10) != 0);
-  *key = (pth_bytes){p, (uint64_t)(buf + 21 - p)};
+  *key = (pth_bytes){p, (uint64_t)(buf + PTH_DIGITS - p)};
   return true;
 }
 
@@ -235,13 +234,13 @@ static int view_of(pth_rows *w, uint32_t view, pth_storage *s, pth_tensor *r) {
 static int storage_of_pid(pth_rows *w, uint32_t pid, pth_tensor *r) {
   const pth_graph *g = w->g;
   pth_tensors *t = w->t;
-  uint8_t buf[21], dtype = 0;
+  uint8_t buf[PTH_DIGITS], dtype = 0;
   pth_bytes key;
   int64_t numel;
   uint64_t need;
   uint32_t n = pth_node_at(g, pid)->kind == PTH_NODE_TUPLE ? pth_n_items(g, pid) : 0;
   if (pth_is_text(pth_node_at(g, pid))) return wrong(r, PTH_E_STORAGE_TEXT, 0, 0);
-  if ((n != 5 && n != 6) || !pth_text_is(g, pid_item(g, pid, 0), "storage") || !key_text(g, pid_item(g, pid, 2), buf, &key) ||
+  if ((n != 5 && n != 6) || !pth_text_is(g, pid_item(g, pid, 0), "storage") || !pth_key_text(g, pid_item(g, pid, 2), buf, &key) ||
       !pth_as_i64(g, pid_item(g, pid, 4), &numel) || numel < 0)
     return wrong(r, PTH_E_STORAGE_ID, 0, 0);
   if (!storage_class(g, pid_item(g, pid, 1), &dtype)) return wrong(r, PTH_E_STORAGE_CLASS, 0, 0);

@@ -133,6 +133,10 @@ int pth_tensors_add(pth_tensors *t, const pth_dense *d, const pth_limits *lim, u
 /* The bytes of a name: pth_path.len of them, written to `out`. */
 void pth_path_write(const pth_tensors *t, uint32_t path, uint8_t *out);
 
+/* The key of a persistent id as text; a whole number, not below 0, is written out into `buf`. */
+#define PTH_DIGITS 21
+bool pth_key_text(const pth_graph *g, uint32_t id, uint8_t buf[PTH_DIGITS], pth_bytes *key);
+
 /* Does a call rebuild a tensor? (a parameter, a subclass, ... included) */
 bool pth_rebuilds_tensor(const pth_graph *g, uint32_t node);
 /* Is that what a class or function of this meaning is for? */

@@ -443,18 +443,21 @@ int pth_zip_sweep_window(pth_zip *z, pth_zip_sweep *s, pth_bytes window, uint64_
   return account(z, s, dir_off, window, window_off, err);
 }
 
-int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, pth_err *err) {
+static bool ends_with(pth_bytes b, pth_bytes end) {
+  return b.len > end.len && (end.len == 0 || memcmp(b.data + b.len - end.len, end.data, (size_t)end.len) == 0);
+}
+
+int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_bytes suffix, pth_store *out, pth_err *err) {
   int rc = pth_store_init(out, z->arena, z->entries.len, err);
+  out->suffix = suffix;
   for (uint32_t i = 0; i < z->entries.len && !rc; i++) {
     const pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, i);
     pth_bytes name = pth_zip_name(z, i);
     if (name.len <= prefix.len || (prefix.len && memcmp(name.data, prefix.data, (size_t)prefix.len) != 0)) continue;
-    pth_span span = {.key = {name.data + prefix.len, name.len - prefix.len},
-                     .off = e->lho,
-                     .len = e->usize,
-                     .member = i,
-                     .code = e->code,
-                     .dtype = UINT8_MAX};
+    pth_bytes key = {name.data + prefix.len, name.len - prefix.len};
+    if (!ends_with(key, suffix)) continue;
+    pth_span span = {
+        .key = {key.data, key.len - suffix.len}, .off = e->lho, .len = e->usize, .member = i, .code = e->code, .dtype = UINT8_MAX};
     rc = pth_store_add(out, &span, err);
   }
   return rc;

@@ -93,7 +93,7 @@ typedef struct pth_zip_sweep {
 } pth_zip_sweep;
 int pth_zip_sweep_window(pth_zip *z, pth_zip_sweep *s, pth_bytes window, uint64_t window_off, uint64_t dir_off, bool *more, pth_err *err);
 
-/* Fills a store with the members below `prefix`; what follows the prefix is the key. */
-int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, pth_err *err);
+/* Fills a store with the members below `prefix` that end with `suffix`; what stands between is the key. */
+int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_bytes suffix, pth_store *out, pth_err *err);
 
 #endif

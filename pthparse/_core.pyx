@@ -590,6 +590,30 @@ def read_pickle(data, Arena arena, Limits limits):
     return g, error_from(&err) if rc else None
 
 
+def join_pickles(pieces, Arena arena, Limits limits):
+    """(graph of several pickles, None), or an error beside it: the root is a dict. pieces: [(name, its bytes, STOP the last one)]."""
+    cdef Graph g = Graph(arena)
+    cdef Buffer buffer = Buffer(b"".join(part for piece in pieces for part in piece))
+    cdef pth_err err
+    cdef int rc
+    cdef uint32_t n = len(pieces), i
+    cdef uint64_t at = 0
+    cdef pth_piece *where = <pth_piece *>calloc(n + 1, sizeof(pth_piece))
+    if where == NULL:
+        raise MemoryError
+    try:
+        for i in range(n):
+            where[i].name = at
+            where[i].begin = at + <uint64_t>len(pieces[i][0])
+            at = where[i].end = where[i].begin + <uint64_t>len(pieces[i][1])
+        g.buffer = buffer
+        with nogil:
+            rc = pth_pickle_join(g.c, buffer.bytes, where, n, &limits.c, &err)
+    finally:
+        free(where)
+    return g, error_from(&err) if rc else None
+
+
 # ---- containers ----
 
 @cython.no_gc_clear
@@ -599,6 +623,7 @@ cdef class Store:
     cdef pth_store *c
     cdef Arena arena
     cdef object owner
+    cdef bytes suffix  # as in pth_store
 
     def __cinit__(self, Arena arena, owner):
         self.arena = arena
@@ -635,6 +660,24 @@ cdef class Store:
         b.len = len(key)
         cdef uint32_t i = pth_store_find(self.c, b)
         return None if i == PTH_NONE else i
+
+
+def listed_store(rows, Arena arena, bint big=False):
+    """A store of [(key, first byte of the file, bytes)]: storages that lie there as they are."""
+    rows = [(bytes(key), off, length) for key, off, length in rows]
+    cdef Store s = Store(arena, rows)
+    cdef pth_err err
+    cdef pth_span span
+    if pth_store_init(&s.own, &arena.c, <uint32_t>len(rows), &err):
+        raise_err(&err)
+    for key, off, length in rows:
+        span.key.data, span.key.len = <const uint8_t *>PyBytes_AsString(key), len(key)
+        span.off, span.len = off, length
+        span.member, span.code, span.dtype = PTH_NONE, 0, 255
+        if pth_store_add(&s.own, &span, &err):
+            raise_err(&err)
+    s.c.big = big
+    return s
 
 
 class ZipEnd:
@@ -790,15 +833,16 @@ cdef class Zip:
         if pth_zip_check(&self.c, i, &err):
             raise_err(&err)
 
-    def store(self, bytes prefix, bint big=False):
+    def store(self, bytes prefix, bint big=False, bytes suffix=b""):
         cdef Store s = Store(self.arena, self)
         cdef pth_err err
-        cdef pth_bytes b
+        cdef pth_bytes b, e
         cdef int rc
-        b.data = <const uint8_t *>PyBytes_AsString(prefix)
-        b.len = len(prefix)
+        s.suffix = suffix
+        b.data, e.data = <const uint8_t *>PyBytes_AsString(prefix), <const uint8_t *>PyBytes_AsString(suffix)
+        b.len, e.len = len(prefix), len(suffix)
         with nogil:
-            rc = pth_zip_store(&self.c, b, s.c, &err)
+            rc = pth_zip_store(&self.c, b, e, s.c, &err)
         if rc:
             raise_err(&err)
         s.c.big = big
@@ -1558,6 +1602,10 @@ cdef class Ledger:
         if pth_ledger_claim(&self.c, begin, end, _KIND_OF[kind], counted, &err):
             raise_err(&err)
 
+    def inside(self, uint64_t base):
+        """Claims from now on, but those of tensors, come from a file that begins at byte `base` of this one."""
+        pth_ledger_inside(&self.c, base)
+
     def spans(self, Store store, uint64_t header):
         """The storages of a container that is no zip, each with a header before it."""
         cdef pth_err err
@@ -1652,7 +1700,7 @@ def group_names(list names, int depth):
                 key = name[last + 1 :]
             else:
                 first = last
-                for k in range(max(last, 0)):
+                for k in range(1, max(last, 1)):  # a name may begin with a dot
                     c = name[k]
                     if c == u"." or c == u"/":
                         seps += 1

@@ -135,7 +135,10 @@ cdef extern from "pth.h" nogil:
 
     const pth_opcode pth_opcodes[]
     uint32_t pth_n_opcodes
+    ctypedef struct pth_piece:
+        uint64_t name, begin, end
     int pth_pickle_run(pth_graph *g, pth_bytes data, const pth_limits *lim, pth_err *err)
+    int pth_pickle_join(pth_graph *g, pth_bytes data, const pth_piece *pieces, uint32_t n, const pth_limits *lim, pth_err *err)
 
     # store, zip, legacy, tar
     ctypedef struct pth_span:
@@ -151,6 +154,8 @@ cdef extern from "pth.h" nogil:
         bint fixed_little
         bint big
 
+    int pth_store_init(pth_store *s, pth_arena *a, uint32_t expected, pth_err *err)
+    int pth_store_add(pth_store *s, const pth_span *span, pth_err *err)
     void pth_store_free(pth_store *s)
     void pth_store_cut(pth_store *s, uint64_t file_len)
     uint32_t pth_store_find(const pth_store *s, pth_bytes key)
@@ -208,7 +213,7 @@ cdef extern from "pth.h" nogil:
     int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, uint16_t *odd, pth_err *err)
     int pth_zip_sweep_window(pth_zip *z, pth_zip_sweep *s, pth_bytes window, uint64_t window_off, uint64_t dir_off,
                              c_bool *more, pth_err *err)
-    int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_store *out, pth_err *err)
+    int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_bytes suffix, pth_store *out, pth_err *err)
 
     ctypedef struct pth_legacy:
         pth_graph *pickles
@@ -401,6 +406,7 @@ cdef extern from "pth.h" nogil:
 
     void pth_ledger_init(pth_ledger *l, pth_arena *a, uint64_t size)
     void pth_ledger_free(pth_ledger *l)
+    void pth_ledger_inside(pth_ledger *l, uint64_t base)
     int pth_ledger_claim(pth_ledger *l, uint64_t begin, uint64_t end, int kind, bint counted, pth_err *err)
     int pth_ledger_spans(pth_ledger *l, const pth_store *s, uint64_t header, pth_err *err)
     int pth_ledger_zip(pth_ledger *l, pth_zip *z, const uint8_t *kinds, pth_bytes window, uint64_t window_off, uint64_t dir_off,

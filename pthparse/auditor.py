@@ -245,11 +245,16 @@ class Auditor:
             box.blame(e)
         table, parts = tables
         known = {id(pickle): of for of, pickle in parts.values()}
-        if table is not None and box.pickles:
-            known[id(box.pickles[0])] = table
+        if table is not None and box.main is not None:
+            known[id(box.main)] = table
         for pickle in box.pickles:
-            self.pickle(box, pickle, known.get(id(pickle)), where, depth, base)
-        if table is not None and not box.pickles:  # the container itself describes its tensors
+            try:
+                of = known[id(pickle)] if id(pickle) in known else box.table_of(pickle)
+            except PthError as e:
+                self.blame(e, self.inside(where, pickle.member))
+                of = None
+            self.pickle(box, pickle, of, where, depth, base)
+        if table is not None and not box.pickles and box.nested is None:  # the container itself describes its tensors
             self.table(table, where, names=box.names)
         self.stack.append((box, box.remains(), where, depth))
 
@@ -284,6 +289,8 @@ class Auditor:
             named = any(names_globals(p.graph) for p in box.pickles[:1])
             if box.format in ("", "pickle", "safetensors") and not remain.expected and not named:
                 return
+            if remain.text and box.format in ("", "pickle") and not self.dangerous(box):
+                return
             box.blame(e)
         follows = remain.member.startswith(BEHIND)  # one more of the same, no level deeper
         if depth >= self.limits.max_nesting and not follows:
@@ -299,6 +306,11 @@ class Auditor:
         self.find("embedded", name, remain.offset, f"{kind} inside of the file")
         base = zeros + (remain.offset or 0 if remain.member.startswith("(") else 0)
         self.container(box, f"{name}!", depth + (not follows), box.give_tables(), base)
+
+    def dangerous(self, box: Container) -> bool:
+        """Does a pickle that could not be read to its end name what is?"""
+        named = (g for p in box.pickles for g in p.graph.globals()[:MOST_GLOBALS])
+        return any(self.judge(module, name, "UNKNOWN")[0] == "dangerous" for module, name, _, _ in named)
 
     def may_be_one(self, head: bytes) -> bool:
         """A first look, since an archive may have a hundred thousand members of no interest."""
@@ -331,7 +343,7 @@ class Auditor:
         for code, node, ref in odds:
             row = seen.refs(ref, ref + 1)[0] if ref is not None else None
             about = f": {row[0]}.{row[1]}{self.arguments(pickle.graph, node)}" if row is not None else ""
-            # torch.package and others have persistent ids of their own, in members that are not read here.
+            # Other archives have persistent ids of their own, in members that are not read here.
             milder = code == "persistent-id" and depth > 0 and box.format == "pickle"
             severity, sentence = _core.FINDINGS[code]
             offset = None if row is None else base + row[4]
@@ -408,7 +420,7 @@ class Auditor:
     def table(self, table: Any, where: str, elsewhere: bool = False, names: Any = None) -> None:
         """Tensors that cannot be read, and storages that are not as their tensors say.
 
-        elsewhere: the storages may lie in other members of an archive that is not read here, as those of torch.package.
+        elsewhere: the storages may lie in other members of an archive that is not read here.
         names: what the container itself calls its tensors (`Container.names`).
         """
         self.tensors += len(table)

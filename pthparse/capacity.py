@@ -228,7 +228,7 @@ def capacity_of(ckpt: Checkpoint) -> Capacity:
         raise closed(ckpt.path)
     ledger = _core.Ledger(_core.Arena(box.c_limits), box.source.size)
     box.claim(ledger)
-    tables = [(ckpt._table, box.pickles[0] if box.pickles else None), *ckpt._parts.values()]
+    tables = [(ckpt._table, box.main), *ckpt._parts.values()]
     order = _order(ckpt)
     for i, (table, pickle) in enumerate(tables):
         rows = order if i == 0 else array("I", range(len(table)))
@@ -385,6 +385,19 @@ def _roles(ckpt: Checkpoint, rows: Sequence[int], parameter: bytes) -> array[int
     numbers, last = _core.group_names(ckpt._list, _core.BY_LAST)
     if known and not ckpt.whole_module:
         known = any(parameter[row] for row, role in zip(rows, out, strict=True) if role == 0)
+    if ckpt._box.roles:
+        said = {name: ROLES.index(role) for name, role in ckpt._box.roles.items()}
+        for i, name in enumerate(ckpt._list):
+            if out[i] == 0:
+                out[i] = said.get(name, 0)
+        return out
+    if known and ckpt._box.pieces:  # pickles of one archive: what one says of its own, others need not say
+        of = ckpt._pieces
+        saying = {p for p, row in zip(of, rows, strict=True) if parameter[row]}
+        for i, row in enumerate(rows):
+            if out[i] == 0 and not parameter[row] and of[i] in saying:
+                out[i] = 1
+        return _with_buffers(out, numbers, last)
     if known:  # where some of the model are saved as parameters, the file itself says which are
         for i, row in enumerate(rows):
             if out[i] == 0 and not parameter[row]:
@@ -472,7 +485,7 @@ def _unused(ckpt: Checkpoint, ledger: _core.Ledger, tables: Sequence[Any], waste
                 wasted -= left
                 names = tuple(ckpt._list[i] for i in sharers.get(place, ()))
                 yield UnusedStorage("" if key is None else str(key), nbytes, left, names)
-    if box.zip is not None and wasted > 0:
+    if box.zip is not None and wasted > 0 and box.nested is None:
         for i, member in enumerate(box.members()):
             if member.role == "storage" and i not in referred and member.stored_nbytes:
                 yield UnusedStorage(member.name, member.stored_nbytes, member.stored_nbytes, ())

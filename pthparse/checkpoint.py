@@ -348,7 +348,7 @@ class Checkpoint(Names):
     Attributes
     ----------
     format : str
-        'zip', 'torchscript', 'legacy', 'tar', 'safetensors' or 'pickle'.
+        'zip', 'torchscript', 'package', 'pt2', 'legacy', 'tar', 'safetensors' or 'pickle'.
     path : str or None
     nbytes : int
         The file's size.
@@ -375,7 +375,7 @@ class Checkpoint(Names):
                 self._keep_registered(box.registered)
             if not self._table.flat:
                 self._tell_apart()
-        self._home = Home(box, box.pickles[0] if box.pickles else None, self._list, self._rows)
+        self._home = Home(box, box.main, self._list, self._rows)
         self._table.bind(self._home)
 
     # ---- names ----
@@ -424,6 +424,28 @@ class Checkpoint(Names):
                 self._list[i] = fresh
                 name = fresh
             seen.add(name)
+
+    def state_dict(self) -> Names:
+        box: Container | None = vars(self).get("_box")
+        return super().state_dict() if box is None or not box.pieces else self._state_dict_of_pieces()
+
+    def _state_dict_of_pieces(self) -> Names:
+        """Of several pickles: of the only one that has tensors, or that is called as a model is."""
+        found = list(dict.fromkeys(self._pieces))
+        called: dict[str, list[str]] = {}
+        for piece in found:
+            called.setdefault(piece.rpartition("/")[2].partition(".")[0], []).append(piece)
+        named = next((called[b] for b in MODEL_BRANCHES if b in called), [])
+        chosen = found if len(found) == 1 else named
+        branch = Branch(self, f"{chosen[0]}/") if len(chosen) == 1 else ()
+        return branch.state_dict() if isinstance(branch, Branch) and len(branch) else self
+
+    @cached_property
+    def _pieces(self) -> list[str]:
+        """Of each name: the pickle that it is in, where several were joined."""
+        graph = self._table.graph
+        of = dict(zip(graph.ids(graph.root)[::2], self._box.pieces, strict=True))
+        return [of[self._table.path(i)[0][1]] for i in range(len(self._list))]
 
     # ---- the file ----
 
@@ -478,7 +500,7 @@ class Checkpoint(Names):
     def sources(self) -> tuple[ClassSource, ...]:
         """The source code of classes, where the file holds it (whole models in legacy files)."""
         found = []
-        for pickle in self._box.pickles[:1]:
+        for pickle in filter(None, [self._box.main]):
             for node in pickle.graph.persistent_ids():
                 if pickle.graph.n_items(node) not in (3, 4):
                     continue

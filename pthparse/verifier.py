@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from .checkpoint import Checkpoint
+    from .formats.nested import Inner
     from .sharded import ShardedCheckpoint
 
 Progress = Callable[[int, int], None]
@@ -332,6 +333,7 @@ class Verifier:
         self.troubles: dict[int, tuple[str, str]] = {}
         self.broken: PthError | OSError | None = None  # what kept it from being looked through
         self.bad: dict[int, tuple[str, str]] = {}  # entry of a zip -> code and message
+        self.bad_inside: dict[tuple[int, int], tuple[str, str]] = {}  # the same of a file in it, by its number
         self.checked = 0
         self.limited = False
 
@@ -372,6 +374,8 @@ class Verifier:
         elif isinstance(box, ZipContainer) and self.zip is not None and not isinstance(sums, TruncatedError):
             with guard("while the file was looked through"):
                 self._compare(box, dict(zip(self.entries, sums, strict=True)))
+                for number, inner in enumerate(box.nested.inner if box.nested is not None else ()):
+                    self._inside(number, inner)
         damaged = self._damaged()
         names = list(self.ckpt) if self.ckpt is not None else []
         if box.source.changed() and all(f.code != "file-changed" for f in box.findings):
@@ -438,6 +442,24 @@ class Verifier:
             entries.append(i)
             parts.append(checksums.Part(offset, csize, usize if method == DEFLATED else None))
 
+    def _inside(self, number: int, inner: Inner) -> None:
+        """The members of a file of torch.save in the archive."""
+        own = Verifier(inner.box, None)
+        own._zip(inner.box)
+        (sums,) = checksums.crc32s_of([(inner.box.source, own.parts)])
+        if isinstance(sums, Exception):
+            raise sums
+        own._compare(inner.box, dict(zip(own.entries, sums, strict=True)))
+        self.limited |= own.limited
+        for m in own.members:
+            name = inner.inside(m.name)
+            self.members.append(VerifiedMember(name, inner.base + m.offset, m.nbytes, m.status, m.message))
+        self.bad_inside.update({(number, entry): told for entry, told in own.bad.items()})
+        for f in inner.box.findings:
+            found = Finding(f.code, f.severity, inner.inside(f.member), f.offset, f.message)
+            if found not in self.box.findings:
+                self.box.keep_finding(found)
+
     def _compare(self, box: ZipContainer, sums: dict[int, int | PthError]) -> None:
         archive = box.zip
         without = _without_checksum(box)
@@ -478,30 +500,47 @@ class Verifier:
         if ckpt is None:
             return {}
         found: dict[str, DamagedTensor] = {}
-        of_root = self._root_in_doubt()
-        if of_root is not None:
-            member, (code, message) = of_root
+        for inside, pickle, code, message in self._pickles_in_doubt():
             told = f"the pickle that describes it is damaged: {message}"
-            return {name: DamagedTensor(name, member, code, told) for name in ckpt}
+            found |= {name: DamagedTensor(name, pickle, code, told) for name in ckpt if name.startswith(inside)}
+        for number, inner in enumerate(self.box.nested.inner if self.box.nested is not None else ()):
+            code, message = self.bad_inside.get((number, inner.box.root), ("", ""))
+            told = f"the pickle that describes it is damaged: {message}"
+            pickle = inner.inside(inner.box.pickles[0].member)
+            found |= {name: DamagedTensor(name, pickle, code, told) for name in inner.names if code}
+        if len(found) == len(ckpt):
+            return found
         for name, error in ckpt.errors.items():
             if isinstance(error, FormatError):
                 found[name] = DamagedTensor(name, error.member, error.code, error.message)
         table = ckpt._table
-        for i in range(table.n_storages if self.bad or table.troubles()[3] else 0):
+        for i in range(table.n_storages if self.bad or self.bad_inside or table.troubles()[3] else 0):
             for code, member, message in self._of_storage(table, i):
                 for name in ckpt._home.sharers(table, i):
                     found[name] = DamagedTensor(name, member, code, message)
         return found
 
-    def _root_in_doubt(self) -> tuple[str | None, tuple[str, str]] | None:
-        if not self.bad or not self.box.pickles:
-            return None
-        member = self.box.pickles[0].member
-        return next(((member, told) for i, told in self.bad.items() if self.zip.name(i) == member), None)
+    def _pickles_in_doubt(self) -> Iterator[tuple[str, str, str, str]]:
+        """How the names of their tensors begin, the member, and what is wrong with it."""
+        box = self.box
+        if not self.bad or not isinstance(box, ZipContainer) or box.main is None:
+            return
+        begins = {box.prefix + piece: f"{piece}/" for piece in box.pieces} or {str(box.main.member): ""}
+        for i, (code, message) in self.bad.items():
+            name = self.zip.name(i)
+            if name in begins:
+                yield begins[name], name, code, message
 
     def _of_storage(self, table: Any, i: int) -> Iterator[tuple[str, str | None, str]]:
         """What is wrong with the bytes of a storage: at most one thing."""
         span, _, _, _, _, _, _, code = table.storage(i)
+        nested = self.box.nested
+        if nested is not None and span is not None and not code:
+            number, entry = nested.entry(span)
+            if (number, entry) in self.bad_inside:
+                inner, (wrong, message) = nested.inner[number], self.bad_inside[number, entry]
+                yield wrong, inner.inside(inner.box.zip.name(entry)), message
+            return
         entry = None if span is None else table.store.span(span)[3]
         member = None if entry is None else self.zip.name(entry)
         if code:

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Errors that say which sound format it is that is not read here.
-NOT_READ = frozenset(
-    ("torch-package", "pt2", "npz", "npy", "gguf", "hdf5", "flatbuffer", "shard-index", "tensor-dtype")
-)
+NOT_READ = frozenset(("pt2", "npz", "npy", "gguf", "hdf5", "flatbuffer", "shard-index", "tensor-dtype"))
 
 
 # Errors after which nothing can be said of a file, neither good nor bad.
@@ -70,13 +68,14 @@ class Extent:
 class Remain(Record):
     """A part of the file that was not read: its name, its place in the file (None: inflated), its bytes.
 
-    expected: a pickle belongs there.
+    expected: a pickle belongs there. text: words may, of which any may read as the beginning of a pickle.
     """
 
     member: str
     offset: int | None
     source: Source
     expected: bool = False
+    text: bool = False
 
 
 class Pickle(Record):
@@ -100,19 +99,25 @@ class Container:
     findings : list of Finding
         The first 1,000; `more` counts those that came after them, by severity.
     format : str
-        'zip', 'torchscript', 'legacy', 'tar', 'safetensors', 'pickle'.
+        'zip', 'torchscript', 'package', 'pt2', 'legacy', 'tar', 'safetensors', 'pickle'.
     pickles : list of Pickle
-        All that were read; the first one holds the root.
+        All that were read; the first one holds the root, unless they are `joined`.
     tensors : _core.Tensors
-        The tensors of the first pickle.
+        The tensors of `main`.
     parts : dict
         Further (table, Pickle) by name: 'constants' of TorchScript.
+    joined : Pickle or None
+        Several pickles as one graph, whose root is a dict of `pieces`, their names: then the table is of it.
+    alone : Pickle or None
+        The one of several pickles that the table is of, where it is not the first.
     names : dict, list or None
         Names that the container itself gives: name -> row, or those of all rows in their order. None: the graph's.
     metadata : dict or None
         Plain values that the container itself gives. None: those of the graph.
     code : list of str
         Members that hold code: filled by `remains()`.
+    roles : dict
+        Name -> 'parameters', 'buffers' or 'other', where the container itself says so.
     registered : Mapping or None
         TorchScript: class -> names of its parameters and buffers; other tensors are no part of state_dict().
     constants : Mapping
@@ -131,6 +136,7 @@ class Container:
     cut = False
     byteorder = "little"
     zip: Any = None  # the directory, where the file is one
+    nested: Any = None  # files of torch.save in it that hold its tensors
 
     def __init__(self, source: Source, limits: Any) -> None:
         self.source = source
@@ -141,8 +147,12 @@ class Container:
         self.more: dict[str, int] = {}
         self.pickles: list[Pickle] = []
         self.parts: dict[str, Any] = {}
+        self.joined: Pickle | None = None
+        self.pieces: tuple[str, ...] = ()
+        self.alone: Pickle | None = None
         self.names: Mapping[str, int] | list[str] | None = None
         self.metadata: Mapping[str, str] | None = None
+        self.roles: dict[str, str] = {}
         self.registered: Mapping[str, frozenset[str]] | None = None
         self.constants: Mapping[str, Mapping[str, Any]] = {}
         self.evidence: list[str] = []
@@ -154,6 +164,15 @@ class Container:
     def salvaged(self) -> bool:
         """Was it read in spite of not being whole?"""
         return self.missing is not None
+
+    @property
+    def main(self) -> Pickle | None:
+        """The pickle that the table was made of."""
+        return self.joined or self.alone or (self.pickles[0] if self.pickles else None)
+
+    def table_of(self, pickle: Pickle) -> Any:
+        """A table of one of several pickles, for who looks at each by itself."""
+        return None
 
     def load(self) -> None:
         """Reads everything but data. Raises PthError; what was read before the error stays."""
@@ -192,9 +211,9 @@ class Container:
     def find(self, code: str, member: str | None, offset: int | None, message: str | None = None) -> None:
         """Adds a finding of defs/findings.def; the message tells more than its sentence."""
         severity, sentence = _core.FINDINGS[code]
-        self._add(Finding(code, severity, member, offset, message or sentence))
+        self.keep_finding(Finding(code, severity, member, offset, message or sentence))
 
-    def _add(self, finding: Finding) -> None:
+    def keep_finding(self, finding: Finding) -> None:
         if len(self.findings) < MOST_FINDINGS:
             self.findings.append(finding)
         else:
@@ -202,7 +221,7 @@ class Container:
 
     def blame(self, error: PthError, member: str | None = None) -> None:
         """Adds an error that kept a part of the file from being read as a finding of its own code."""
-        self._add(finding_of(error, member))
+        self.keep_finding(finding_of(error, member))
 
     def inspect(self) -> None:
         """Looks at everything that opening does not need, and adds what is odd to `findings`. Raises no PthError."""

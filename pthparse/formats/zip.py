@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from .. import _core
 from ..errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError
@@ -58,12 +59,15 @@ class ZipContainer(Container):
         Of an archive without directory: entries whose checksum is cut off.
     cut_name : str or None
         The member that the end of the file cuts.
+    innermost : bool
+        Set before `load()` of such a file: it is nothing else.
     """
 
     format = "zip"
     end: Any = None
     root: int | None = None
     prefix = ""
+    innermost = False
 
     def __init__(self, source: Source, limits: Any) -> None:
         super().__init__(source, limits)
@@ -71,6 +75,7 @@ class ZipContainer(Container):
         self.pickled: set[int] = set()
         self.rests: list[Remain] = []
         self.unsummed: set[int] = set()
+        self.inflated = [0, 0]  # bytes of pickles, and what they became: all together
         self.cut_name: str | None = None
 
     def read(self) -> None:
@@ -91,6 +96,11 @@ class ZipContainer(Container):
 
                 exported.read(self)
                 return
+            if self.format == "package":
+                from . import package
+
+                package.read(self)
+                return
             from . import torchscript
 
             torchscript.read_model_json(self)
@@ -106,6 +116,11 @@ class ZipContainer(Container):
             from . import torchscript
 
             torchscript.read_code(self, constants)
+
+    def table_of(self, pickle: Pickle) -> Any:
+        if self.format != "package" or pickle.error is not None:
+            return None
+        return self.read_tensors(pickle.graph, self.store)
 
     # ---- the directory ----
 
@@ -167,6 +182,9 @@ class ZipContainer(Container):
         first = self.zip.name(0).split("/", 1)[0] + "/" if len(self.zip) else ""
         found = [n for n in self.named if fold(n) == ROOT or fold(n).endswith(b"/" + ROOT)]
         found = [n for n in found if not n.startswith("__MACOSX/")]
+        marks = (".data/extern_modules", ".data/python_version")
+        if not self.innermost and any(n.endswith(marks) for n in self.named) and self._is_package():
+            return
         found.sort(key=lambda n: (not n.startswith(first), n.count("/"), n))
         self.root = self.named[found[0]] if found else None
         self.prefix = found[0][: -len(ROOT)] if found else first
@@ -183,24 +201,35 @@ class ZipContainer(Container):
                 raise TruncatedError("zip-cut", "what names the tensors (data.pkl) is not in what is left of the file")
             from . import exported
 
+            if self.innermost:
+                raise FormatError("not-a-checkpoint", "a zip without data.pkl, so not written by torch.save")
             prefix = exported.prefix_of(self)
             if prefix is None:
                 raise self._stranger()
-            self.format, self.prefix, self.raw_prefix = "pt2", prefix, prefix.encode("utf-8", "surrogateescape")
+            self.format, self.prefix, self.raw_prefix = "pt2", prefix, self._raw(prefix)
+
+    def _is_package(self) -> bool:
+        from . import package
+
+        prefix = package.prefix_of(self)
+        if prefix is None:
+            return False
+        self.format, self.prefix, self.raw_prefix = "package", prefix, self._raw(prefix)
+        if not self.zip.name(0).startswith(prefix) or not prefix:
+            self.find("zip-folder", prefix + package.EXTERN, None)
+        return True
+
+    def _raw(self, prefix: str) -> bytes:
+        """A folder as the directory spells it: not every name is UTF-8."""
+        known = ((n, i) for n, i in self.named.items() if n.startswith(prefix) and n[len(prefix) :].isascii())
+        name, entry = next(known)  # one at least: the mark that told the folder
+        raw = bytes(self.zip.name_bytes(entry))
+        return raw[: len(raw) - len(name) + len(prefix)]
 
     def _stranger(self) -> PthError:
         names = self.named
-        if any(n.endswith((".data/extern_modules", ".data/python_version")) for n in names):
-            return UnsupportedError(
-                "torch-package", "a torch.package archive: it holds Python code, and is not read yet"
-            )
-        if any(n == "archive_format" or n.endswith("/archive_format") for n in names) or any(
-            n.endswith(("serialized_exported_program.json", "serialized_state_dict.pt")) for n in names
-        ):
-            return UnsupportedError(
-                "pt2",
-                "a torch.export program (.pt2) of torch 2.7 or earlier: its weights are a file in it",
-            )
+        if any(n.rpartition("/")[2] in ("archive_format", "serialized_exported_program.json") for n in names):
+            return UnsupportedError("pt2", "a torch.export program (.pt2) without its weights")
         if names and all(n.endswith(".npy") for n in names):
             return UnsupportedError("npz", "a numpy archive (.npz): open it with numpy.load")
         nested = [n for n in names if n.lower().endswith((".pth", ".pt", ".bin", ".ckpt", ".safetensors"))]
@@ -213,6 +242,10 @@ class ZipContainer(Container):
             return
         wanted = {self.root, *(self.member(name) for name in ("constants.pkl", "model.json", *zip_rest.MARKS))}
         wanted |= {i for name, i in self.named.items() if name.startswith(self.prefix + "code/")}
+        if self.format == "package":
+            from . import package
+
+            wanted |= package.wanted(self)
         starts = sorted(self.zip.entry(i)[0] for i in range(len(self.zip)))
         starts.append(self.end.dir_off)
         extents = []
@@ -225,7 +258,7 @@ class ZipContainer(Container):
         self.source.prepare(extents)
 
     def locate(self, spans: Iterable[tuple[Any, int]]) -> None:
-        if not self.source.afar:
+        if not self.source.afar or self.nested is not None:  # those of inner files were located when they were read
             return
         found = {store.span(span)[3] for store, span in spans}
         entries = sorted((self.zip.entry(i)[0], i) for i in found if not self.zip.data_off(i))
@@ -306,15 +339,18 @@ class ZipContainer(Container):
 
     def parse_member(self, entry: int) -> Any:
         """The graph of a pickle; what stands behind it is kept for later."""
-        data, offset = self.read_member(entry)
-        _, csize, _, _, crc, _ = self.zip.entry(entry)
+        _, csize, usize, method, crc, _ = self.zip.entry(entry)
         name = self.zip.name(entry)
+        if method != STORED:
+            packed, told = self.inflated[0] + csize, self.inflated[1] + usize
+            ratio, first = self.limits.max_inflate_ratio, not self.inflated[1]
+            self.inflated[:] = packed, told
+            if not first and told > max(1 << 20, packed * ratio):
+                text = f"{packed} bytes of pickles would become {told}, {ratio} for one are allowed (max_inflate_ratio)"
+                raise LimitError("max_inflate_ratio", text, path=self.source.path, member=name)
+        data, offset = self.read_member(entry)
         # torch can be told to compute no checksums: it writes zeros then, of every member.
-        if (
-            zlib.crc32(data) != crc
-            and entry not in self.unsummed
-            and (crc or any(self.zip.entry(i)[4] for i in range(len(self.zip))))
-        ):
+        if zlib.crc32(data) != crc and entry not in self.unsummed and (crc or self._any_sums):
             self.find("zip-crc", name, None)
         self.pickled.add(entry)
         graph = self.parse(data, name, offset, csize if offset is None else None)
@@ -324,6 +360,10 @@ class ZipContainer(Container):
             rest = MemorySource(memoryview(data)[graph.end :])
             self.rests.append(Remain(f"{name} (behind the pickle)", at, rest))
         return graph
+
+    @cached_property
+    def _any_sums(self) -> bool:
+        return any(self.zip.entry(i)[4] for i in range(len(self.zip)))
 
     def small(self, name: str) -> bytes | None:
         """A short member such as `version`."""
@@ -358,6 +398,9 @@ class ZipContainer(Container):
         return store
 
     def extent(self, store: Any, span: int) -> Extent:
+        if self.nested is not None:
+            found: Extent = self.nested.extent(span)
+            return found
         _, _, nbytes, entry, _ = store.span(span)
         name = self.zip.name(entry)
         try:
@@ -370,10 +413,11 @@ class ZipContainer(Container):
         return Extent(self.data_offset(entry), nbytes)
 
     def is_stored(self, store: Any, span: int) -> bool:
-        return bool(self.zip.entry(store.span(span)[3])[3] == STORED)
+        return self.nested is not None or bool(self.zip.entry(store.span(span)[3])[3] == STORED)
 
     def stored_nbytes(self, store: Any, span: int) -> int:
-        return int(self.zip.entry(store.span(span)[3])[1])
+        _, _, nbytes, entry, _ = store.span(span)
+        return int(nbytes if entry is None else self.zip.entry(entry)[1])
 
     def inspect(self) -> None:
         if self.zip is not None:
@@ -386,30 +430,51 @@ class ZipContainer(Container):
         zip_rest.claim(self, ledger)
 
     def members(self) -> tuple[Member, ...]:
+        from . import exported
+
         rows = []
         data, constants = self.prefix + getattr(self, "folder", "tensors/"), self.prefix + "constants/"
         for i, name in enumerate(self.zip.names()):
             lho, csize, usize, _, _, _ = self.zip.entry(i)
             if self.salvaged and lho > self.source.size:  # known from the pickle alone
                 continue
-            if name.startswith((data, constants)):
+            if self.format == "package" and name.startswith(self.prefix):
+                role = self._role(i, name[len(self.prefix) :])
+            elif exported.is_storage(self, name) if self.format == "pt2" else name.startswith((data, constants)):
                 role = "storage"
             elif name.endswith(".pkl"):
                 role = "pickle"
-            elif name.startswith(self.prefix + ("models/" if self.format == "pt2" else "code/")):
+            elif exported.is_code(self, name) if self.format == "pt2" else name.startswith(f"{self.prefix}code/"):
                 role = "code"
             elif name[len(self.prefix) :] in zip_rest.MARKS and name.startswith(self.prefix):
                 role = "meta"
             else:
                 role = "other"
             rows.append(Member(name, lho, usize, csize, role))
-        return tuple(rows)
+        return (*rows, *(self.nested.members() if self.nested is not None else ()))
+
+    def _role(self, entry: int, inside: str) -> str:
+        """Of a member of a package."""
+        from . import package
+
+        if package.is_storage(inside):
+            return "storage"
+        if entry in self.pickled:
+            return "pickle"
+        if package.is_code(inside):
+            return "code"
+        return "meta" if inside in zip_rest.MARKS or inside in (package.EXTERN, package.PYTHON) else "other"
 
     def writer(self) -> str:
         marks = self.marks
+        if self.format == "package":
+            from . import package
+
+            return package.writer(self)
         if self.format == "pt2":
-            self.evidence.append("members archive_format and *_weights_config.json: torch.export, 2.8 or later")
-            return f"torch.export, torch {(self.metadata or {}).get('torch_version', '2.8 or later')}"
+            from . import exported
+
+            return exported.writer(self)
         if self.root is None:
             self.evidence.append("model.json: the first TorchScript container")
             return "torch 1.0 to 1.3"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from .. import _core
 from ..errors import PthError, TruncatedError
 from ..source import MemorySource, SliceSource, Source
-from . import exported, tar
+from . import exported, package, tar
 from .base import Remain
 
 TYPE_CHECKING = False
@@ -79,23 +79,34 @@ def claim(box: ZipContainer, ledger: _core.Ledger) -> None:
     if script:
         kinds.append((box.raw_prefix + b"code/", "code"))
     if box.format == "pt2":
-        kinds = [(box.raw_prefix + b"data/" + folder, "unused storage") for folder in (b"weights/", b"constants/")]
+        folders = [b"weights/", b"constants/"] if box.nested is None else []
+        kinds = [(box.raw_prefix + b"data/" + folder, "unused storage") for folder in folders]
         kinds += [(box.raw_prefix + folder, "code") for folder in (b"models/", b"data/aotinductor/")]
+        kinds.append((box.raw_prefix + exported.PROGRAM.encode(), "code"))
+    if box.format == "package":
+        kinds = []
     found = box.zip.kinds(kinds)
     order = [*_core.LEDGER]
+    if box.format == "package":
+        for name, entry in box.named.items():
+            inside = name[len(box.prefix) :] if name.startswith(box.prefix) else ""
+            if package.is_storage(inside) or package.is_code(inside):
+                found[entry] = order.index("code" if package.is_code(inside) else "unused storage")
     if box.format == "pt2":
         for name in filter(exported.is_config, box.named):
             found[box.named[name]] = order.index("other members")
     pickles = {p.member: p for p, _ in box.claims}
     for name, entry in box.named.items():
-        if name.endswith(".pkl") and found[entry] == order.index("other members"):
-            pickle = pickles.get(name)
+        pickle = pickles.get(name)
+        if (name.endswith(".pkl") or pickle is not None) and found[entry] == order.index("other members"):
             found[entry] = order.index("pickle")
             if pickle is not None and pickle.offset is not None and pickle.graph.end < box.zip.entry(entry)[1]:
                 found[entry] = order.index("trailing")  # what stands behind a pickle is in no part of the file
                 box.claim_pickle(ledger, pickle)
     windows(box, lambda window, at: ledger.members(box.zip, found, window, at))
     ledger.ending(box.zip)
+    if box.nested is not None:
+        box.nested.claim(ledger)
 
 
 def sweep(box: ZipContainer) -> None:
@@ -159,8 +170,10 @@ def around(lho: int, window: int = FAR_WINDOW) -> tuple[int, int]:
 
 
 def check_marks(box: ZipContainer) -> None:
-    if box.root is None:
+    if box.root is None and box.format != "package":
         return
+    if box.format == "package":
+        package.inspect(box)
     if box.member("version") is None and box.member(".data/version") is None:
         box.find("zip-version", None, None)
     for name, numbers in MARKS.items():
@@ -197,6 +210,8 @@ def remains(box: ZipContainer) -> Iterator[Remain]:
         at = box.source.size - behind
         yield Remain("(behind the archive)", at, SliceSource(box.source, at, behind))
     claims = [(p.graph, store) for p, store in box.claims if p.error is None]
+    if box.joined is not None:
+        claims = [(box.joined.graph, box.store)]
     for entry in _core.unclaimed(box.zip, claims):
         yield from unclaimed(box, entry)
 
@@ -211,11 +226,23 @@ def unclaimed(box: ZipContainer, entry: int) -> Iterator[Remain]:
         return
     script = box.format == "torchscript" and inside is not None
     program = box.format == "pt2"
+    packed = box.format == "package" and inside is not None
     if program and exported.is_code(box, name):
         box.code.append(name)
-    if name.endswith(".py") or (script and str(inside).startswith("code/") and not name.endswith(".debug_pkl")):
+    if name.lower().endswith(".py") or (script and str(inside).startswith("code/") and not name.endswith(".debug_pkl")):
         box.code.append(name)
-    if inside is not None and inside.startswith(("data/", "tensors/", "constants/")):
+    try:
+        if packed and package.is_mark(box, str(inside)):
+            return
+    except PthError:  # told already
+        pass
+    if packed and package.is_storage(str(inside)):
+        if all(p.error is None for p in box.pickles):
+            box.find("zip-unused", name, lho)
+    elif packed:
+        if not package.is_known(str(inside)):
+            box.find("zip-member", name, lho)
+    elif inside is not None and inside.startswith(("data/", "tensors/", "constants/")):
         if box.root is not None and all(p.error is None for p in box.pickles):
             box.find("zip-unused", name, lho)
     elif (
@@ -224,7 +251,7 @@ def unclaimed(box: ZipContainer, entry: int) -> Iterator[Remain]:
         and inside != ".DS_Store"
     ):
         box.find("zip-member", name, lho)
-    expected = name.lower().endswith(PICKLE_NAMES) and not name.startswith("__MACOSX/")
+    expected = name.lower().endswith(PICKLE_NAMES) and not name.startswith("__MACOSX/") and not packed
     try:
         box.zip.check(entry)
     except PthError:  # told already; what stands there may be read all the same
@@ -237,9 +264,9 @@ def unclaimed(box: ZipContainer, entry: int) -> Iterator[Remain]:
     try:
         if method == STORED:
             offset = box.data_offset(entry)
-            yield Remain(name, offset, SliceSource(box.source, offset, csize), expected)
+            yield Remain(name, offset, SliceSource(box.source, offset, csize), expected, packed)
         else:
-            yield Remain(name, None, MemorySource(box.read_member(entry)[0]), expected)
+            yield Remain(name, None, MemorySource(box.read_member(entry)[0]), expected, packed)
     except PthError as e:
         box.blame(e, name)
 

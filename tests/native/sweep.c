@@ -206,7 +206,7 @@ static int read_zip(pth_arena *a, pth_bytes f) {
     if (stem > 500) continue;
     if (stem) memcpy(prefix, name.data, stem);
     memcpy(prefix + stem, "data/", 5);
-    rc = pth_zip_store(&z, (pth_bytes){prefix, stem + 5}, &s, &err);
+    rc = pth_zip_store(&z, (pth_bytes){prefix, stem + 5}, (pth_bytes){0}, &s, &err);
     if (rc == 0) rc = read_pickle(a, (pth_bytes){f.data + off, e.csize}, &s, f.len);
     pth_store_free(&s);
   }

@@ -8,18 +8,9 @@ from typing import Any
 
 import pytest
 from forge import zips
+from forge.programs import SIGNATURE
 
 import pthparse
-
-SIGNATURE = {
-    "input_specs": [
-        {"parameter": {"arg": {"name": "p_w"}, "parameter_name": "w"}},
-        {"buffer": {"arg": {"name": "b_b"}, "buffer_name": "b", "persistent": True}},
-        {"user_input": {"arg": {"as_tensor": {"name": "x"}}}},
-        {"user_input": {"arg": {"as_int": 3}}},
-    ],
-    "output_specs": [{"user_output": {"arg": {"as_tensor": {"name": "add"}}}}],
-}
 
 
 def meta(dtype: Any, sizes: list[Any], strides: list[Any], offset: Any = 0) -> dict[str, Any]:

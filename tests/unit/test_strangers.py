@@ -59,7 +59,6 @@ STRANGERS: dict[str, tuple[bytes, str, str]] = {
     "npz": (npz(), "npz", "numpy.load"),
     "flatbuffer": (b"\x1c\0\0\0PTMF", "flatbuffer", "_use_flatbuffer=False"),
     "preview": (b"PYTORCH1....", "pytorch1", "1.0 previews"),
-    "package": (zip_of(**{"m/.data/extern_modules": b"", "m/x.py": b""}), "torch-package", "torch.package"),
     "pt2": (zip_of(**{"m/archive_format": b"pt2", "m/models/model.json": b"{}"}), "pt2", "torch.export"),
     "old pt2": (zip_of(**{"serialized_exported_program.json": b"{}"}), "pt2", "torch.export"),
     "zip": (zip_of(**{"a/readme.txt": b"hi", "a/model.pth": b"x"}), "not-a-checkpoint", "a/model.pth"),

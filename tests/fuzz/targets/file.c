@@ -143,7 +143,7 @@ static int read_root(reading *r, pth_zip *z, const pth_zip_end *end, uint32_t i)
   if (rc) return rc;
   memcpy(prefix, name.data, (size_t)stem);
   memcpy(prefix + stem, "data/", 5);
-  rc = pth_zip_store(z, (pth_bytes){prefix, stem + 5}, &s, &err);
+  rc = pth_zip_store(z, (pth_bytes){prefix, stem + 5}, (pth_bytes){0}, &s, &err);
   if (rc == 0) check_store(&s);
   pth_ledger l;
   if (rc == 0) rc = claim_members(r, z, end, &l, &err);

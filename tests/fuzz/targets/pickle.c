@@ -27,11 +27,17 @@ static void discard(pth_graph *g) {
   CHECK(g->arena->used == 0);
 }
 
+/* A FRAME may reach behind STOP, and the budget of what is decoded does. */
+static bool reaches_behind(const pth_graph *g) {
+  bool found = g->frame_straddled;
+  for (uint32_t i = 0; i < g->globals.len; i++) found = found || PTH_AT(pth_global, g->globals, i).meaning == PTH_G_CODECS_ENCODE;
+  return found;
+}
+
 /* Bytes behind STOP do not count (but for a FRAME that reaches there, and the budget of what is decoded), nor does the seed, nor how pools
  * grow. */
 static void check_again(const pth_graph *first, size_t size) {
-  bool all = first->frame_straddled;
-  for (uint32_t i = 0; i < first->globals.len; i++) all = all || PTH_AT(pth_global, first->globals, i).meaning == PTH_G_CODECS_ENCODE;
+  bool all = reaches_behind(first);
   pth_arena a = arena(size, 2);
   pth_graph again;
   pth_err err;
@@ -39,6 +45,28 @@ static void check_again(const pth_graph *first, size_t size) {
   CHECK(run(&again, &a, (pth_bytes){first->in.data, all ? size : first->end}, &err) == 0);
   check_same_graph(first, &again);
   discard(&again);
+}
+
+/* Twice the same, joined: two of everything below a dict of two names, and neither knows the other's memo. */
+static void check_joined(const pth_graph *first, size_t size) {
+  uint64_t n = first->end;
+  uint8_t *twice = malloc(2 * (size_t)n + 2);
+  CHECK(twice != NULL);
+  for (int i = 0; i < 2; i++) {
+    twice[(uint64_t)i * (n + 1)] = (uint8_t)('a' + i);
+    memcpy(twice + (uint64_t)i * (n + 1) + 1, first->in.data, (size_t)n);
+  }
+  pth_piece pieces[2] = {{0, 1, n + 1}, {n + 1, n + 2, 2 * n + 2}};
+  pth_arena a = arena(2 * size, 5);
+  pth_graph g;
+  pth_graph_init(&g, &a);
+  CHECK(pth_pickle_join(&g, (pth_bytes){twice, 2 * n + 2}, pieces, 2, &limits, NULL) == 0);
+  CHECK(pth_node_at(&g, g.root)->kind == PTH_NODE_DICT && pth_n_items(&g, g.root) == 4 && g.end == 2 * n + 2);
+  CHECK(g.nodes.len == 2 * (first->nodes.len - PTH_N_FIXED) + PTH_N_FIXED + 3);
+  CHECK(g.globals.len == 2 * first->globals.len && g.n_ops == 2 * first->n_ops && g.text.len == 2 * first->text.len);
+  check_graph(&g, true);
+  discard(&g);
+  free(twice);
 }
 
 /* A pickle that is cut says so, and nothing else: whoever reads in windows relies on it. */
@@ -79,6 +107,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   check_graph(&g, rc == 0);
   if (rc == 0) {
     check_again(&g, size);
+    if (!reaches_behind(&g)) check_joined(&g, size);
     check_cut(&g, size);
   } else {
     check_before(&g, &err, size);

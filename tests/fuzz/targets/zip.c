@@ -83,7 +83,7 @@ static void check_local(pth_zip *z, uint32_t i, pth_bytes f) {
 static void check_folder(const pth_zip *z, pth_bytes prefix) {
   pth_store s;
   uint32_t n = 0;
-  CHECK(pth_zip_store(z, prefix, &s, NULL) == 0);
+  CHECK(pth_zip_store(z, prefix, (pth_bytes){0}, &s, NULL) == 0);
   check_store(&s);
   for (uint32_t i = 0; i < z->entries.len; i++) {
     const pth_zip_entry *e = entry_at(z, i);
