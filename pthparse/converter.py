@@ -22,12 +22,13 @@ from .checkpoint import open as open_checkpoint
 from .chunked import ChunkedTensor
 from .errors import FormatError, PthError, UnsupportedError, escape, guard
 from .outputs import Outputs, sync
-from .pieces import Lie, lie_of, lie_of_array
+from .pieces import Lie, lie_of_array
 from .record import Record
 from .source import FileSource, MemorySource, SliceSource, Source
 from .tensor import NO_ARRAY, Tensor, numpy_dtype
 from .transfer import Change, Move
 from .values import preview
+from .walks import lie_of
 from .writers import FORMATS, SUFFIXES, Entry, Format, Layout
 from .writers.base import not_written
 

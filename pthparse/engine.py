@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core, _kernels
 from .errors import PthError, TruncatedError, UnsupportedError, guard
+from .pieces import blocks, regrouped
 from .source import FileSource, MemorySource, SliceSource, Source, open_source
 from .stats import STATE, Row, Stats, StatsTable, figures
 from .team import processors, together
-from .walks import READ, Walk, blocks, leaves, place_of, same, walk_of
+from .walks import READ, Walk, leaves, place_of, same, walk_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -176,27 +177,14 @@ def _moved(job: Job, by: int) -> Job:
 
 def _gather(job: Job, who: int, walk: Walk, source: Source) -> Found:
     """Elements that do not lie together, or not as the processor reads them: brought together, piece by piece."""
-    import numpy as np
-
     whole: list[bytes] = []
     counts: Counter[int] = Counter()
-    pending = bytearray()
-    full = PIECE * walk.itemsize // walk.packed
-
-    def measure(data: Any) -> None:
-        unit = data if walk.swap == 1 else np.frombuffer(data, f"u{walk.swap}").byteswap().tobytes()
+    for block in regrouped(blocks(walk.lie, source), PIECE * walk.itemsize // walk.packed):
+        data = bytes(block)  # in memory as the kernels want it
         n = len(data) // walk.itemsize * walk.packed
-        records, bins = _kernels.measure(job.isa, unit, _PIECE.pack(0, n, 0, walk.dtype, 0), job.histogram)
+        records, bins = _kernels.measure(job.isa, data, _PIECE.pack(0, n, 0, walk.dtype, 0), job.histogram)
         whole.append(records)
         counts.update(dict(bins))
-
-    for block in blocks(walk, source if walk.data is None else MemorySource(walk.data)):
-        pending += block
-        while len(pending) >= full:
-            measure(bytes(pending[:full]))
-            del pending[:full]
-    if pending:
-        measure(bytes(pending))
     width = _kernels.parts(walk.dtype)
     state = _kernels.fold(b"".join(whole), width, _core.DTYPES[walk.dtype][0] == "int64")
     return who, state, tuple(counts.items()), None
@@ -460,16 +448,10 @@ class Plan:
             yield np.ascontiguousarray(held()).reshape(-1)
             return
         assert self.source is not None
-        pending = bytearray()
-        for block in blocks(held, self.source if held.data is None else MemorySource(held.data)):
-            pending += block
-            whole = len(pending) // held.itemsize * held.itemsize
-            if held.packed > 1:
-                raise UnsupportedError("no-array", "parts of bytes have no distribution")
-            data = bytes(pending[:whole])
-            del pending[:whole]
-            turned = data if held.swap == 1 else np.frombuffer(data, f"u{held.swap}").byteswap().tobytes()
-            yield np.frombuffer(turned, numpy_dtype(held.dtype))
+        if held.packed > 1:
+            raise UnsupportedError("no-array", "parts of bytes have no distribution")
+        for block in blocks(held.lie, self.source):
+            yield block.reshape(-1).view(numpy_dtype(held.dtype))
 
 
 def _fields(stats: Stats) -> dict[str, Any]:

@@ -118,9 +118,7 @@ class Piece(NamedTuple):
         import numpy as np
 
         move = self.move
-        found = gather(self.lie, move.source, self.box)
-        if self.lie.swap > 1:
-            found = found.reshape(-1).view(f"u{self.lie.swap}").byteswap()
+        found = gather(self.lie.part(self.box), move.source)
         made = found if move.change is None else move.change(found.reshape(-1))
         size = move.itemsize
         data = np.ascontiguousarray(made).reshape(-1).view(np.uint8).data
