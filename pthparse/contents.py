@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
+from .chunked import ChunkedTensor
 from .errors import LimitError, PthError, UnsupportedError, guard
+from .mosaics import Mosaic
 from .pieces import Lie, blocks, regrouped
 from .source import FileSource, MemorySource, Source
 from .tensor import MAX_WRAPPERS, PIECES, Tensor
@@ -37,7 +39,7 @@ class Elements(NamedTuple):
     dtype: int
     n: int
     nbytes: int
-    lie: Lie
+    lie: Lie | Mosaic
     source: Source
     plain: bool
     spare: int
@@ -45,6 +47,8 @@ class Elements(NamedTuple):
 
     @property
     def offset(self) -> int:
+        """Where they begin, if they are plain."""
+        assert isinstance(self.lie, Lie)
         return self.lie.offset
 
     def blocks(self, size: int) -> Iterator[bytes | memoryview]:
@@ -54,7 +58,9 @@ class Elements(NamedTuple):
                 yield self.source.read(self.offset + at, min(size, self.nbytes - at))
             return
         left = self.nbytes
-        for block in regrouped(blocks(self.lie, self.source), size):
+        lie = self.lie
+        found = lie.blocks() if isinstance(lie, Mosaic) else blocks(lie, self.source)
+        for block in regrouped(found, size):
             left -= len(block)
             if not left and self.spare:
                 yield bytes(block[:-1]) + bytes([block[-1] & (0xFF >> self.spare)])
@@ -66,7 +72,7 @@ class Elements(NamedTuple):
         n = min(n, self.n - first)
         offset, end = (self.offset + at * self.nbytes // self.n for at in (first, first + n))
         size = self.lie.itemsize
-        lie = self.lie._replace(offset=offset, dims=(((end - offset) // size, size),))
+        lie = Lie(size, offset, (((end - offset) // size, size),), None, 1)
         return self._replace(n=n, nbytes=end - offset, lie=lie)
 
 
@@ -99,6 +105,10 @@ def elements_of(t: Any, budget: Budget | None = None) -> Elements:
     """
     if not isinstance(t, Tensor):
         with guard("its elements"):
+            mosaic = t.mosaic() if isinstance(t, ChunkedTensor) else None
+            if mosaic is not None:
+                nowhere = MemorySource(b"")
+                return Elements(t._dtype, mosaic.n, mosaic.nbytes, mosaic, nowhere, False, 0, object())
             return of_array(t.numpy(), getattr(t, "dtype", None))
     if t.error is not None:
         raise t.error

@@ -11,6 +11,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core, _kernels
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .distribution import Arrays
     from .tensor import Tensor
 
 GAP = 1 << 14  # bytes between two tensors that are read along rather than by another call
@@ -419,26 +421,15 @@ class Plan:
             stats = Stats(**{**_fields(stats), "first_bad": entry.place(stats.first_bad)})
         return stats
 
-    def distributed(self, entry: Entry, s: Stats, bins: int | None, quantiles: Sequence[float]) -> Stats:
-        """With where the elements lie among the values, of those that have an order."""
-        from . import distribution
+    def arrays(self, name: str) -> Iterator[NDArray[Any]]:
+        """All elements of a tensor once more."""
+        return self._arrays(self._by_name[name])
 
-        if s.min is None or s.max is None:
-            return s
-
-        def arrays() -> Iterator[NDArray[Any]]:
-            return self._arrays(entry)
-
-        more: dict[str, Any] = {}
-        if bins:
-            edges, counts = distribution.value_histogram(arrays, bins, float(s.min), float(s.max))
-            more["values"] = edges, tuple(n * s.repeats for n in counts)
-        if quantiles:
-            more["quantiles"] = distribution.quantiles(arrays, s.finite // s.repeats, quantiles, s.repeats)
-        return Stats(**{**_fields(s), **more})
+    @cached_property
+    def _by_name(self) -> dict[str, Entry]:
+        return {entry.name: entry for entry in self.entries}
 
     def _arrays(self, entry: Entry) -> Iterator[NDArray[Any]]:
-        """All elements once more."""
         import numpy as np
 
         from .tensor import numpy_dtype
@@ -452,6 +443,21 @@ class Plan:
             raise UnsupportedError("no-array", "parts of bytes have no distribution")
         for block in blocks(held.lie, self.source):
             yield block.reshape(-1).view(numpy_dtype(held.dtype))
+
+
+def _distributed(s: Stats, arrays: Arrays, bins: int | None, quantiles: Sequence[float]) -> Stats:
+    """With where the elements lie among the values, of those that have an order."""
+    from . import distribution
+
+    if s.min is None or s.max is None:
+        return s
+    more: dict[str, Any] = {}
+    if bins:
+        edges, counts = distribution.value_histogram(arrays, bins, float(s.min), float(s.max))
+        more["values"] = edges, tuple(n * s.repeats for n in counts)
+    if quantiles:
+        more["quantiles"] = distribution.quantiles(arrays, s.finite // s.repeats, quantiles, s.repeats)
+    return Stats(**{**_fields(s), **more})
 
 
 def _fields(stats: Stats) -> dict[str, Any]:
@@ -557,32 +563,45 @@ def measure(
     locate([t for t in tensors if t.kind != "chunked"])
     for t in tensors:
         whole: Any = t if t.kind == "chunked" else None
-        if whole is not None and (whole.error is not None or bins or quantiles):
-            errors[t.name] = whole.error or UnsupportedError(
-                "no-array", "tensors in chunks have no bins or quantiles here"
-            )
+        if whole is not None and whole.error is not None:
+            errors[t.name] = whole.error
             continue
+        first = len(names)
         for leaf in [t] if whole is None else whole.chunks:
             plan = plans.setdefault(leaf._home.box.source, Plan(histogram, _kernels.ISAS.index(isa) if isa else ISA))
             before = len(plan.entries)
             plan.add(leaf)
             names += [e.name for e in plan.entries[before:]]
         if whole is not None:
-            in_chunks[t.name] = whole, names[-len(whole.chunks) :]
-            names[-len(whole.chunks) :] = [t.name]
+            in_chunks[t.name] = whole, names[first:]
+            names[first:] = [t.name]
     total, done = sum(plan.nbytes for plan in plans.values()), 0
     found: dict[str, Stats] = {}
+    plan_of: dict[str, Plan] = {}
     for plan in plans.values():
         told = None if progress is None else _shifted(progress, done, total)
         plan.run(executor, threads, told)
         done += plan.nbytes
-        entries = {e.name: e for e in plan.entries} if bins or quantiles else {}
         for s in plan.stats():
-            found[s.name] = plan.distributed(entries[s.name], s, bins, quantiles) if entries else s
+            found[s.name], plan_of[s.name] = s, plan
         errors |= plan.errors
     for name, (whole, pieces) in in_chunks.items():
-        if all(piece in found for piece in pieces):
+        if len(pieces) == len(whole.chunks) and all(piece in found for piece in pieces):
             found[name] = whole.merged(found[piece] for piece in pieces)
+
+    def arrays(name: str) -> Iterator[NDArray[Any]]:
+        for piece in in_chunks[name][1] if name in in_chunks else [name]:
+            yield from plan_of[piece].arrays(piece)
+
+    for name in names if bins or quantiles else ():
+        if name not in found:
+            continue
+        if name in in_chunks and any(found[piece].repeats > 1 for piece in in_chunks[name][1]):
+            told_of = "chunks that repeat their elements have no bins or quantiles"
+            errors[name] = UnsupportedError("no-array", told_of)
+            del found[name]
+        else:
+            found[name] = _distributed(found[name], partial(arrays, name), bins, quantiles)
     return StatsTable([found[n] for n in names if n in found], errors)
 
 

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import FormatError
+from .mosaics import Mosaic
 from .pieces import Box, Lie, boxes, gather, runs
 from .source import Source
 from .team import processors, together
@@ -38,7 +39,7 @@ class Move(NamedTuple):
 
     name: str
     source: Source
-    lie: Callable[[], Lie]
+    lie: Callable[[], Lie | Mosaic]
     change: Change | None
     itemsize: int
     nbytes: int
@@ -104,7 +105,7 @@ class Piece(NamedTuple):
     """Elements that are gathered, or changed."""
 
     move: Move
-    lie: Lie
+    lie: Lie | Mosaic
     box: Box
 
     @property
@@ -118,11 +119,12 @@ class Piece(NamedTuple):
         import numpy as np
 
         move = self.move
-        found = gather(self.lie.part(self.box), move.source)
+        lie = self.lie
+        found = lie.gather(self.box) if isinstance(lie, Mosaic) else gather(lie.part(self.box), move.source)
         made = found if move.change is None else move.change(found.reshape(-1))
         size = move.itemsize
         data = np.ascontiguousarray(made).reshape(-1).view(np.uint8).data
-        for to, at, n in runs(self.lie.dims, self.box):
+        for to, at, n in runs(lie.dims, self.box):
             yield move.offset + to * size, data[at * size : (at + n) * size]
 
 
@@ -144,6 +146,10 @@ def jobs(moves: Iterable[Move]) -> Iterator[Job]:
         if not move.nbytes:
             continue
         lie = move.lie()
+        if isinstance(lie, Mosaic):
+            for box in lie.boxes():
+                yield Piece(move, lie, box)
+            continue
         plain = move.change is None and lie.together and lie.swap == 1 and lie.data is None
         if plain and move.nbytes <= SMALL:
             if move.source is not source or offset + size != move.offset or size + move.nbytes > BATCH:

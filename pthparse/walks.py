@@ -143,6 +143,11 @@ def lie_of(t: Tensor, walk: Walk | None = None) -> Lie:
     return walk.lie._replace(dims=merged(_in_bytes(t, walk.itemsize)))
 
 
+def lie_by_axes(t: Tensor) -> Lie:
+    """The same of a tensor of whole bytes, with a dimension for each of its own."""
+    return lie_of(t)._replace(dims=tuple(_in_bytes(t, _core.DTYPES[t._dtype][2])))
+
+
 def _in_bytes(t: Tensor, itemsize: int) -> Iterator[tuple[int, int]]:
     return ((n, s * itemsize) for n, s in zip(t._sizes, t._strides, strict=True))
 

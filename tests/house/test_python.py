@@ -36,6 +36,7 @@ FLOORS = {
     "sparse": 3,
     "pieces": 3,
     "walks": 3,
+    "mosaics": 3,
     "distribution": 3,
     "engine": 4,
     "tensor": 4,
