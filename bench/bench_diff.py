@@ -21,7 +21,6 @@ import hashlib
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +28,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from bench_verify import peak
 
 import pthparse
 
@@ -124,17 +125,6 @@ def timed(contestants: dict[str, Callable[[], Any]], runs: int) -> dict[str, flo
             work()
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(t) for name, t in times.items()}
-
-
-# A small parent in between, since a child's peak counts from what its parent was.
-CHILD = (
-    "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL);"
-    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)"
-)
-
-
-def peak(words: list[str]) -> int:
-    return int(subprocess.run([sys.executable, "-c", CHILD, *words], capture_output=True, check=True).stdout)
 
 
 def main() -> None:

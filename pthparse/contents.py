@@ -108,7 +108,7 @@ def elements_of(t: Any, budget: Budget | None = None) -> Elements:
             mosaic = t.mosaic() if isinstance(t, ChunkedTensor) else None
             if mosaic is not None:
                 nowhere = MemorySource(b"")
-                return Elements(t._dtype, mosaic.n, mosaic.nbytes, mosaic, nowhere, False, 0, object())
+                return Elements(t._dtype, t.numel, t.nbytes, mosaic, nowhere, False, 0, object())
             return of_array(t.numpy(), getattr(t, "dtype", None))
     if t.error is not None:
         raise t.error
@@ -128,8 +128,9 @@ def _elements_of(t: Tensor) -> Elements:
     if t.kind in ("dense", "quantized") and not (cast or t.conj or t.neg):
         simple = simple_lie(t)
         if simple is not None:
-            key: Hashable = (t._home.box.source, simple.offset, simple.dims, 1, t._dtype, simple.n)
-            return Elements(t._dtype, simple.n, simple.nbytes, simple, t._home.box.source, True, 0, key)
+            source, n = t._home.box.source, t.numel
+            key: Hashable = (source, simple.offset, simple.dims, 1, t._dtype, n)
+            return Elements(t._dtype, n, n * simple.itemsize, simple, source, True, 0, key)
     if t.kind == "array" or cast or t.conj or t.neg:
         if t.kind != "array":
             t._check_dense(t.nbytes)

@@ -30,7 +30,7 @@ from .tensor import NO_ARRAY, Tensor, numpy_dtype
 from .transfer import Change, Move
 from .values import preview
 from .walks import lie_of
-from .writers import FORMATS, SUFFIXES, Entry, Format, Layout
+from .writers import FORMATS, SUFFIXES, Entry, Format, Layout, Wanted
 from .writers.base import not_written
 
 if TYPE_CHECKING:
@@ -565,8 +565,9 @@ class _Writing:
 
     def run(self, notes: Mapping[str, str], most: int | None) -> list[WrittenFile]:
         entries = [item.entry for item in self.plan.items]
-        layouts = self.form.layouts(entries, self.stem, notes, self.plan.ties, most)
-        index = self.form.index(entries, layouts, self.stem)
+        wanted = Wanted(entries, self.stem, notes, self.plan.ties, most)
+        layouts = self.form.layouts(wanted)
+        index = self.form.index(wanted, layouts)
         names = [layout.name for layout in layouts] + ([index[0]] if index else [])
         stale = self._stale(names, several=self.whole or most is not None)
         if not (self.folder.parent if self.whole else self.folder).is_dir():

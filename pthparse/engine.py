@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
@@ -19,7 +18,7 @@ from .errors import PthError, TruncatedError, UnsupportedError, guard
 from .pieces import blocks, regrouped
 from .source import FileSource, MemorySource, SliceSource, Source, open_source
 from .stats import STATE, Row, Stats, StatsTable, figures
-from .team import processors, together
+from .team import processors, work_off
 from .walks import READ, Walk, leaves, place_of, same, walk_of
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 GAP = 1 << 14  # bytes between two tensors that are read along rather than by another call
 TASK = 1 << 23  # bytes of a task for a thread
-ALONE = 1 << 22  # bytes below which threads are not worth their start
 PIECE = _kernels.PIECE
 _PIECE = struct.Struct(_kernels.PIECE_LAYOUT)
 _READ = struct.Struct(_kernels.READ_LAYOUT)
@@ -308,35 +306,23 @@ class Plan:
 
         if executor is not None:
             self._submit(executor, source, 4 * (threads or processors()), told)
-        elif threads == 1 or total < ALONE:
-            for job, size in self.jobs():
-                told(run(job, source), size)
         else:
-            self._team(source, threads, None if progress is None else lambda n: progress(min(n, total), total))
+            self._by_threads(source, threads, progress)
         if progress is not None:
             progress(total, total)
         for slot, make in enumerate(self.walks):
             if not isinstance(make, Walk):
                 self._keep([self._make(slot, make)])
 
-    def _team(self, source: Source, threads: int | None, progress: Callable[[int], None] | None) -> None:
-        """By threads of this process, each of which takes the next job as soon as it can."""
-        lock = threading.Lock()
-        jobs = enumerate(self.jobs())
+    def _by_threads(self, source: Source, threads: int | None, progress: Callable[[int, int], None] | None) -> None:
         found: dict[int, list[Found]] = {}
-        sizes: list[int] = []
-        stopped = threading.Event()
 
-        def work() -> None:
-            while not stopped.is_set():
-                with lock:
-                    number, (job, size) = next(jobs, (-1, (None, 0)))
-                if job is None:
-                    return
-                found[number] = run(job, source)
-                sizes.append(size)
+        def do(numbered: tuple[int, tuple[Job, int]], _: object) -> int:
+            number, (job, size) = numbered
+            found[number] = run(job, source)
+            return size
 
-        together(work, stopped.set, threads, None if progress is None else lambda: progress(sum(sizes)))
+        work_off(enumerate(self.jobs()), do, self.nbytes, threads, progress)
         for number in sorted(found):  # the pieces of a tensor in their order
             self._keep(found[number])
 

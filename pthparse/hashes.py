@@ -23,7 +23,7 @@ from .errors import PthError, guard
 from .limits import Limits
 from .manifests import Manifest, TensorHash, Unhashed, model_hash
 from .source import Source
-from .team import together
+from .team import work_off
 
 if TYPE_CHECKING:
     import os
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 GAP = 1 << 14  # bytes between two tensors that are read along
 TASK = 1 << 23  # bytes of a task for a thread
-ALONE = 1 << 22  # bytes below which threads are not worth their start
 ELEMENTS, TENSOR = b"pthparse elements 1\0", b"pthparse tensor 1\0"
 
 
@@ -152,7 +151,8 @@ def hashes_of(
             continue
         head = TENSOR + json.dumps(words, separators=(",", ":")).encode("ascii")
         plan.append((name, head, parts))
-    _run(list(known.values()), threads, progress)
+    todo = list(known.values())
+    work_off(_jobs(todo), lambda job, stopped: job.run(stopped), sum(part.nbytes for part in todo), threads, progress)
     blake3, hashes = _blake3(), {}
     for name, head, parts in plan:
         error = next((part.error for _, part in parts if part.error is not None), None)
@@ -164,38 +164,14 @@ def hashes_of(
     return hashes, errors
 
 
-def _run(parts: list[_Part], threads: int | None, progress: Callable[[int, int], None] | None) -> None:
-    total = sum(part.nbytes for part in parts)
-    jobs = _jobs(parts)
-    lock, stopped = threading.Lock(), threading.Event()
-    done: list[int] = []
-
-    def work() -> None:
-        buffer = bytearray(READ)
-        while not stopped.is_set():
-            with lock:
-                job = next(jobs, None)
-            if job is None:
-                return
-            done.append(job.run(buffer, stopped))
-
-    tick = None if progress is None else lambda: progress(min(sum(done), total), total)
-    if total <= ALONE or threads == 1:
-        work()
-        if tick is not None:
-            tick()
-    else:
-        together(work, stopped.set, threads, tick)
-
-
 class _Lying:
     """Chunks that lie in a source as they are wanted: reads of some of them at once."""
 
     def __init__(self, source: Source, reads: list[tuple[int, int, list[_Chunk]]]) -> None:
         self.source, self.reads = source, reads
 
-    def run(self, buffer: bytearray, stopped: threading.Event) -> int:
-        done = 0
+    def run(self, stopped: threading.Event) -> int:
+        done, buffer = 0, bytearray(max(nbytes for _, nbytes, _ in self.reads))
         for offset, nbytes, chunks in self.reads:
             if stopped.is_set():
                 break
@@ -226,7 +202,7 @@ class _Gathered:
     def __init__(self, part: _Part) -> None:
         self.part = part
 
-    def run(self, buffer: bytearray, stopped: threading.Event) -> int:
+    def run(self, stopped: threading.Event) -> int:
         part, blake3 = self.part, _blake3()
         try:
             with guard("its elements"):

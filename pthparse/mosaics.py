@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -36,14 +35,6 @@ class Mosaic:
         self.parts = sorted(parts, key=lambda part: part.first)
         self._firsts = [part.first[:1] for part in self.parts]
         self._highest = max((part.lie.dims[0][0] for part in self.parts if shape), default=0)
-
-    @property
-    def n(self) -> int:
-        return math.prod(n for n, _ in self.dims)
-
-    @property
-    def nbytes(self) -> int:
-        return self.n * self.itemsize
 
     def boxes(self) -> Iterator[Box]:
         """All of it, each box behind the one before."""

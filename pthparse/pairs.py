@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import struct
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +16,7 @@ from . import _core, _kernels
 from .contents import Elements, is_file, lasting, leaves_of
 from .errors import PthError, UnsupportedError, guard
 from .source import FileSource, open_source
-from .team import processors, together
+from .team import processors, work_off
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 RUN = 1 << 18  # elements of a run: a whole number of the kernels' pieces
 TASK = 1 << 23  # bytes of a task for a thread
 MOST_RUNS = 4096  # of a task: runs may be short
-ALONE = 1 << 22  # bytes below which threads are not worth their start
 ISA = len(_kernels.ISAS) - 1
 FLOATS = frozenset(("float64", "float32", "float16", "bfloat16"))
 FLOATS |= {"float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"}
@@ -141,24 +139,7 @@ def work_on(
     if executor is not None:
         _submit(jobs, total, 4 * (threads or processors()), progress, executor)
         return
-    lock, stopped = threading.Lock(), threading.Event()
-    done: list[int] = []
-
-    def work() -> None:
-        while not stopped.is_set():
-            with lock:
-                job = next(jobs, None)
-            if job is None:
-                return
-            done.append(job.run())
-
-    tick = None if progress is None else lambda: progress(min(sum(done), total), total)
-    if total <= ALONE or threads == 1:
-        work()
-        if tick is not None:
-            tick()
-    else:
-        together(work, stopped.set, threads, tick)
+    work_off(jobs, lambda job, _: job.run(), total, threads, progress)
 
 
 def _submit(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 TICK = 0.1  # seconds between two calls of `tick`
 MOST_THREADS = 64
+ALONE = 1 << 22  # bytes that are not worth the start of threads
+
+Job = TypeVar("Job")
 
 
 def processors() -> int:
@@ -52,3 +56,42 @@ def together(
         raise failed[0]
     if tick is not None:
         tick()
+
+
+def work_off(
+    jobs: Iterator[Job],
+    do: Callable[[Job, threading.Event], int],
+    total: int,
+    threads: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Does jobs, by threads each of which takes the next one as soon as it can; raises what one of them raised.
+
+    do: gives how many bytes are done by a job, of `total`. It may end early once the event is set: another has failed.
+    progress: is called now and then with bytes done and `total`.
+    """
+    lock, stopped = threading.Lock(), threading.Event()
+    done = 0
+
+    def tick() -> None:
+        if progress is not None:
+            progress(min(done, total), total)
+
+    def work(after: Callable[[], None] | None = None) -> None:
+        nonlocal done
+        while not stopped.is_set():
+            with lock:
+                job = next(jobs, None)
+            if job is None:
+                return
+            n = do(job, stopped)
+            with lock:
+                done += n
+            if after is not None:
+                after()
+
+    if threads == 1 or total < ALONE:
+        work(tick)
+        tick()
+    else:
+        together(work, stopped.set, threads, None if progress is None else tick)

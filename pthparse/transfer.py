@@ -16,7 +16,7 @@ from .errors import FormatError
 from .mosaics import Mosaic
 from .pieces import Box, Lie, boxes, gather, runs
 from .source import Source
-from .team import processors, together
+from .team import processors, work_off
 from .writers.base import put
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ STEP = 1 << 19  # of these: bytes that are read and written at once
 SMALL = 1 << 18  # bytes of a tensor that is read together with its neighbours
 BATCH = 1 << 20  # bytes of those together
 NEAR = 1 << 14  # bytes between two of them that are read along
-ALONE = 1 << 22  # bytes that are not worth a thread
 MOST_THREADS = 4
 SYNC = 1 << 24  # bytes after which the system is asked to bring them to the disk
 
@@ -169,45 +168,6 @@ def jobs(moves: Iterable[Move]) -> Iterator[Job]:
     yield from batch()
 
 
-class Work:
-    """Jobs that threads take, one after the other."""
-
-    def __init__(self, moves: Sequence[Move], do: Callable[[Job], None], told: Callable[[int], None] | None) -> None:
-        self.total = sum(move.nbytes for move in moves)
-        self.jobs = jobs(moves)
-        self.do, self.told = do, told
-        self.lock = threading.Lock()
-        self.done = 0
-        self.stopped = False
-
-    def run(self, threads: int | None) -> None:
-        """Does all of it; raises what one of the jobs raised."""
-        if threads == 1 or self.total < ALONE:
-            self._run(self._tick)
-        else:
-            tick = None if self.told is None else self._tick
-            together(self._run, self._stop, min(threads or processors(), MOST_THREADS), tick)
-
-    def _stop(self) -> None:
-        self.stopped = True
-
-    def _tick(self) -> None:
-        if self.told is not None:
-            self.told(self.done)
-
-    def _run(self, tick: Callable[[], None] | None = None) -> None:
-        while not self.stopped:
-            with self.lock:
-                job = next(self.jobs, None)
-            if job is None:
-                return
-            self.do(job)
-            with self.lock:
-                self.done += job.nbytes
-            if tick is not None:
-                tick()
-
-
 def write(
     moves: Sequence[Move], fd: int, path: str, verify: bool, threads: int | None, told: Callable[[int], None] | None
 ) -> None:
@@ -226,7 +186,7 @@ def write(
     with ThreadPoolExecutor(1) as pool:
         syncing: Future[None] | None = None
 
-        def do(job: Job) -> None:
+        def do(job: Job, _: object) -> int:
             nonlocal written, syncing
             buffer = bytearray(STEP if verify else 0)
             for offset, data in job.blocks():
@@ -240,8 +200,11 @@ def write(
                 written += job.nbytes
                 if written >= SYNC and (syncing is None or syncing.done()):
                     written, syncing = 0, pool.submit(_sync, fd)
+            return job.nbytes
 
-        Work(moves, do, told).run(threads)
+        total = sum(move.nbytes for move in moves)
+        progress = None if told is None else lambda n, _: told(n)
+        work_off(jobs(moves), do, total, min(threads or processors(), MOST_THREADS), progress)
 
 
 def _sync(fd: int) -> None:

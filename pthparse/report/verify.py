@@ -6,14 +6,17 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
+from ..errors import PthError
 from ..verifier import Progress, VerifiedMember, VerifyReport
 from ..verifier import verify as verify_any
 from .audit import MOST_LINES, finding_lines, print_lines, short
 from .text import BAR, count, line, on_terminal, size
 from .verb import CANNOT_SAY, NO, Verb, complain, message, print_json
 
+Found = TypeVar("Found")
 PATIENCE = 1.0  # seconds without a word
 NAMES = 4  # tensors that are named in one line
 CUT = {"storage-cut": "cut off", "shard-missing": "in files that are missing"}
@@ -26,29 +29,39 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 def verify(args: argparse.Namespace) -> int:
     reports: list[VerifyReport] = []
-    documents = []
-    failed = False
-    for path in args.file:
-        bar = Bar(path)
-        try:
-            report = verify_any(path, progress=bar.progress)
-        except OSError as e:
-            bar.clear()
-            complain(e, path, args.debug)
-            documents.append({"file": path, "error": message(e, path)})
-            failed = True
-            continue
-        finally:
-            bar.clear()
+    documents: list[dict[str, Any]] = []
+    for path, report in each_file(args, verify_any, documents):
         reports.append(report)
         documents.append({"file": path, **report.to_dict()})
         if not args.json:
             print_report(report, path, args.all)
     if args.json:
-        print_json(documents[0] if len(args.file) == 1 else {"files": documents})
+        print_documents(args, documents)
     if any(report.verdict in ("damaged", "truncated") for report in reports):
         return NO
-    return CANNOT_SAY if failed or not all(report.ok for report in reports) else 0
+    return 0 if len(reports) == len(args.file) and all(report.ok for report in reports) else CANNOT_SAY
+
+
+def each_file(
+    args: argparse.Namespace, read: Callable[..., Found], documents: list[dict[str, Any]]
+) -> Iterator[tuple[str, Found]]:
+    """What `read` finds in each file, with a bar meanwhile. What cannot be read is told, and is among the documents."""
+    for path in args.file:
+        bar = Bar(path)
+        try:
+            found = read(path, progress=bar.progress)
+        except (PthError, OSError) as e:
+            bar.clear()
+            complain(e, path, args.debug)
+            documents.append({"file": path, "error": message(e, path)})
+            continue
+        finally:
+            bar.clear()
+        yield path, found
+
+
+def print_documents(args: argparse.Namespace, documents: list[dict[str, Any]]) -> None:
+    print_json(documents[0] if len(args.file) == 1 else {"files": documents})
 
 
 class Bar:

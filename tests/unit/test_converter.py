@@ -25,10 +25,10 @@ from forge import pickles as p
 from forge.zips import DEFLATED, build, checkpoint, members
 
 import pthparse
-from pthparse import converter, outputs, transfer
+from pthparse import converter, outputs, team, transfer
 from pthparse.cli import main
 from pthparse.converter import nbytes_of
-from pthparse.writers import Entry, npz
+from pthparse.writers import Entry, Wanted, npz
 from pthparse.writers.npy import file_name
 
 A, B = (np.arange(i, i + 4, dtype=np.float32).tobytes() for i in (1, 5))
@@ -283,7 +283,7 @@ def test_large_tensors_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(transfer, "COPY", 1 << 12)
     monkeypatch.setattr(transfer, "STEP", 1 << 10)
     monkeypatch.setattr(transfer, "SMALL", 1 << 8)
-    monkeypatch.setattr(transfer, "ALONE", 1)
+    monkeypatch.setattr(team, "ALONE", 1)
     monkeypatch.setattr(transfer, "SYNC", 1 << 13)
     rng = np.random.default_rng(1)
     stored = {str(i): rng.bytes(4 * (7 + 997 * (i % 3 == 0) * i)) for i in range(20)}
@@ -328,7 +328,9 @@ def test_memory_does_not_grow_with_a_tensor(how: dict[str, Any], tmp_path: Path)
 def test_a_zip_of_more_than_four_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two arrays of holes, the second one beyond the reach of 32 bits."""
     n = (1 << 32) + 64
-    (layout,) = npz.Npz().layouts([Entry("a", "uint8", (n,), n), Entry("b", "uint8", (4,), 4)], "x", {}, {}, None)
+    (layout,) = npz.Npz().layouts(
+        Wanted([Entry("a", "uint8", (n,), n), Entry("b", "uint8", (4,), 4)], "x", {}, {}, None)
+    )
     monkeypatch.setattr(npz, "crc32s", lambda source, parts: [0] * len(parts))
     path = tmp_path / "x.npz"
     with path.open("w+b") as file:
