@@ -183,8 +183,9 @@ def write(
     """
     lock = threading.Lock()
     written = 0
+    sync = getattr(os, "fdatasync", os.fsync)
     with ThreadPoolExecutor(1) as pool:
-        syncing: Future[None] | None = None
+        syncing: Future[None] | None = None  # the system tells of an error once: it is never passed over
 
         def do(job: Job, _: object) -> int:
             nonlocal written, syncing
@@ -199,19 +200,16 @@ def write(
             with lock:
                 written += job.nbytes
                 if written >= SYNC and (syncing is None or syncing.done()):
-                    written, syncing = 0, pool.submit(_sync, fd)
+                    if syncing is not None:
+                        syncing.result()
+                    written, syncing = 0, pool.submit(sync, fd)
             return job.nbytes
 
         total = sum(move.nbytes for move in moves)
         progress = None if told is None else lambda n, _: told(n)
         work_off(jobs(moves), do, total, min(threads or processors(), MOST_THREADS), progress)
-
-
-def _sync(fd: int) -> None:
-    try:
-        getattr(os, "fdatasync", os.fsync)(fd)
-    except OSError:
-        pass  # it is said at the end, when all is synced
+        if syncing is not None:
+            syncing.result()
 
 
 def _equal(fd: int, offset: int, data: Any, buffer: bytearray) -> bool:

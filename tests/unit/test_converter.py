@@ -479,6 +479,23 @@ def test_a_disk_that_is_full(to: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert not left_in(tmp_path)
 
 
+@pytest.mark.parametrize("when", ["meanwhile", "at the last", "at the end"])
+def test_a_disk_that_is_full_when_all_was_written(when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Systems take bytes first and look for a place later, and say once that there was none."""
+
+    def full(fd: int) -> None:
+        monkeypatch.undo()  # said once
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(transfer, "SYNC", {"meanwhile": 1, "at the last": 1 << 20, "at the end": 1 << 30}[when])
+    monkeypatch.setattr(os, "fsync" if when == "at the end" else "fdatasync", full)
+    src = tmp_path / "m.pth"
+    src.write_bytes(model({f"t{i}": p.vector("0", 1 << 17) for i in range(2)}, {"0": bytes(1 << 19)}))
+    with pytest.raises(OSError, match="No space left") as e:
+        pthparse.convert(src, tmp_path / "x.safetensors", threads=1, shared="copy")
+    assert e.value.errno == errno.ENOSPC and str(tmp_path) in str(e.value) and left_in(tmp_path) == ["m.pth"]
+
+
 CHILD = """
 import sys, pthparse
 pthparse.convert(sys.argv[1], f"{sys.argv[2]}/out.safetensors")
