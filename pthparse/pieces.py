@@ -52,13 +52,18 @@ class Lie(NamedTuple):
     @property
     def together(self) -> bool:
         """One behind the other, as they are wanted?"""
-        return not self.dims or (len(self.dims) == 1 and self.dims[0][1] == self.itemsize)
+        return in_line(self.dims, self.itemsize)
 
     def part(self, box: Box) -> Lie:
         """Those of a box."""
         both = list(zip(self.dims, box, strict=True))
         offset = self.offset + sum(at * s for (_, s), (at, _) in both)
         return self._replace(offset=offset, dims=tuple((few, s) for (_, s), (_, few) in both if few != 1))
+
+
+def in_line(dims: Dims, itemsize: int) -> bool:
+    """One behind the other?"""
+    return not dims or (len(dims) == 1 and dims[0][1] == itemsize)
 
 
 def merged(dims: Iterable[tuple[int, int]]) -> Dims:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
 from .errors import FormatError, UnsupportedError
-from .pieces import Lie, merged
+from .pieces import Lie, in_line, merged
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -50,7 +50,7 @@ class Walk(NamedTuple):
     @property
     def together(self) -> bool:
         """One behind the other?"""
-        return self.lie.together
+        return in_line(self.dims, self.itemsize)
 
 
 def walk_of(t: Tensor) -> Walk:
