@@ -5,7 +5,7 @@ python bench/bench_diff.py [FOLDER] [--runs N] [--work FOLDER]     FOLDER: what 
 The second model is a copy of model_weights.pth in which nothing was changed, or every thousandth element of three
 tensors, or of all of them. Figures of each tensor that differs: pairs that are equal, largest and mean absolute and
 relative difference, cosine. All of them are compared before anything is timed. Files are in the page cache; each time
-is the median of N runs, taken in turn.
+is the median of N runs, taken in turn, and so is each ratio.
 
   pthparse      pthparse.diff of two paths
   torch         torch.load of both, then torch.equal, and of those that differ the figures: of float32 in float32
@@ -21,7 +21,6 @@ import hashlib
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +28,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from bench_verify import peak
 
 import pthparse
 
@@ -116,25 +117,20 @@ def check(a: Path, b: Path, expected: int) -> None:
             raise SystemExit(f"{name}: {ours[name]}, torch says {figures}")
 
 
-def timed(contestants: dict[str, Callable[[], Any]], runs: int) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+def timed(contestants: dict[str, Callable[[], Any]], runs: int, nbytes: int) -> None:
+    """In turn; prints medians, and how long processors were busy: which other load of the machine changes less."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
     for _ in range(runs):
         for name, work in contestants.items():
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             work()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(t) for name, t in times.items()}
-
-
-# A small parent in between, since a child's peak counts from what its parent was.
-CHILD = (
-    "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL);"
-    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)"
-)
-
-
-def peak(words: list[str]) -> int:
-    return int(subprocess.run([sys.executable, "-c", CHILD, *words], capture_output=True, check=True).stdout)
+            times[name].append((time.perf_counter() - start, time.process_time() - busy))
+    for name, rows in times.items():
+        seconds, busy = (statistics.median(column) for column in zip(*rows, strict=True))
+        ratio = statistics.median(row[0] / own[0] for row, own in zip(rows, times["pthparse"], strict=True))
+        rate = nbytes / seconds / 1e9
+        print(f"  {name:<12} {seconds * 1e3:8.1f} ms  {rate:6.2f} GB/s  {ratio:6.2f} x pthparse's time  ", end="")
+        print(f"{busy * 1e3:8.1f} ms of processors")
 
 
 def main() -> None:
@@ -149,7 +145,8 @@ def main() -> None:
         for what, names, expected in (("nothing", (), 0), ("some", SOME, len(SOME)), ("all", None, 111)):
             edited(a, b, names)
             check(a, b, expected)
-            found = timed(
+            print(f"{what} differs ({expected} of 111 tensors), {THREADS} threads; all figures agree with torch's")
+            timed(
                 {
                     "pthparse": lambda: with_pthparse(a, b),
                     "torch": lambda: with_torch(a, b),
@@ -157,14 +154,12 @@ def main() -> None:
                     "read": lambda: read([a, b]),
                 },
                 args.runs,
+                2 * a.stat().st_size,
             )
-            print(f"{what} differs ({expected} of 111 tensors), {THREADS} threads; all figures agree with torch's")
-            for name, seconds in found.items():
-                rate, ratio = 2 * a.stat().st_size / seconds / 1e9, seconds / found["pthparse"]
-                print(f"  {name:<12} {seconds * 1e3:8.1f} ms  {rate:6.2f} GB/s  {ratio:6.2f} x pthparse's time")
             words = [sys.executable, "-m", "pthparse", "diff", str(a), str(b)]
             print(f"  peak memory of the command: {peak(words) / 1e6:.1f} MB")
-        found = timed(
+        print("hash of one model")
+        timed(
             {
                 "pthparse": lambda: pthparse.manifest(a),
                 "sha256": lambda: read([a], lambda data: hashlib.sha256(data).digest()),
@@ -172,11 +167,8 @@ def main() -> None:
                 "read": lambda: read([a]),
             },
             args.runs,
+            a.stat().st_size,
         )
-        print("hash of one model")
-        for name, seconds in found.items():
-            rate, ratio = a.stat().st_size / seconds / 1e9, seconds / found["pthparse"]
-            print(f"  {name:<12} {seconds * 1e3:8.1f} ms  {rate:6.2f} GB/s  {ratio:6.2f} x pthparse's time")
         print(f"  peak memory of the command: {peak([sys.executable, '-m', 'pthparse', 'hash', str(a)]) / 1e6:.1f} MB")
 
 

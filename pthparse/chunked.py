@@ -8,9 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from . import _core
-from .errors import FormatError, LimitError, PthError, UnsupportedError
+from .errors import FormatError, LimitError, PthError, UnsupportedError, guard
+from .mosaics import Mosaic, Part
 from .record import Record
 from .tensor import Tensor, numpy_dtype
+from .walks import lie_by_axes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,17 +144,50 @@ class ChunkedTensor:
             raise self.error
         if _core.DTYPES[self._dtype][3] > 1 or self.dtype == "complex32":
             raise UnsupportedError("no-array", f"tensor {self.name!r}: {self.dtype} in chunks has no array")
-        stored = sum(t.byte_range()[1] - t.byte_range()[0] for t in self.chunks)
-        allowed = self._limits.max_dense_bytes
-        if self.nbytes > max(stored, allowed):  # chunks that repeat their elements may be of any size
-            raise LimitError(
-                "max_dense_bytes", f"{self.nbytes} bytes when dense, {allowed} are allowed (max_dense_bytes)"
-            )
+        self.check_size()
         whole = np.empty(self.shape, numpy_dtype(self._dtype))
         for chunk, t in zip(self.parts, self.chunks, strict=True):
             whole[place_of(chunk)] = t.numpy()
         whole.flags.writeable = copy
         return whole
+
+    def check_size(self) -> None:
+        """LimitError if it is too large: chunks that repeat their elements may be of any size."""
+        stored = sum(t.byte_range()[1] - t.byte_range()[0] for t in self.chunks)
+        allowed = self._limits.max_dense_bytes
+        if self.nbytes > max(stored, allowed):
+            raise LimitError(
+                "max_dense_bytes", f"{self.nbytes} bytes when dense, {allowed} are allowed (max_dense_bytes)"
+            )
+
+    def mosaic(self) -> Mosaic | None:
+        """Where its elements lie, to be put together band by band; None: they must be made as a whole.
+
+        Raises
+        ------
+        PthError
+            As `numpy` does.
+        """
+        if self.error is not None:
+            raise self.error
+        if not self.numel or _core.DTYPES[self._dtype][3] > 1 or self.dtype == "complex32":
+            return None
+        self.check_size()
+        found = []
+        for chunk, t in zip(self.parts, self.chunks, strict=True):
+            if t.kind != "dense" or t.conj or t.neg or t._cast not in (None, t._dtype):
+                return None
+            if not t.numel:
+                continue
+            try:
+                with guard("its elements"):
+                    lie = lie_by_axes(t)
+            except PthError as e:
+                raise t._place(e) from None
+            if lie.data is not None:  # each would stay in memory
+                return None
+            found.append(Part(chunk.offsets, lie, t._home.box.source))
+        return Mosaic(self.shape, self.itemsize, found)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
@@ -160,11 +195,11 @@ class ChunkedTensor:
         array = self.numpy(copy=bool(copy))
         return array if dtype is None or array.dtype == dtype else array.astype(dtype)
 
-    def stats(self, *, histogram: bool = False) -> Stats:
+    def stats(self, *, histogram: bool = False, bins: int | None = None, quantiles: Sequence[float] = ()) -> Stats:
         """Its statistics, chunk by chunk: see `Tensor.stats`."""
         from .engine import measure
 
-        found = measure([self], histogram=histogram)  # type: ignore[list-item]
+        found = measure([self], histogram=histogram, bins=bins, quantiles=quantiles)  # type: ignore[list-item]
         for error in found.errors.values():
             raise error
         return next(iter(found))

@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
-from .errors import FormatError, LimitError, PthError, UnsupportedError, guard
+from .chunked import ChunkedTensor
+from .errors import LimitError, PthError, UnsupportedError, guard
+from .mosaics import Mosaic
+from .pieces import Lie, blocks, regrouped
 from .source import FileSource, MemorySource, SliceSource, Source
 from .tensor import MAX_WRAPPERS, PIECES, Tensor
-from .walks import starts, walk_of
+from .walks import lie_of, simple_lie, walk_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -21,119 +24,56 @@ if TYPE_CHECKING:
 
 DTYPES = {row[0]: i for i, row in enumerate(_core.DTYPES)}
 READ = 1 << 20  # bytes that are read at once, most of the time
-GATHERED = 1 << 23  # bytes that are brought together at once
-NEAR = 1 << 18  # bytes that may be read for the sake of few of them
-WASTE = 2  # and how many bytes for one that is wanted, where they are more,
-FAR = 1 << 22  # but no more than these
 AGAIN = 4  # how often all bytes of a file may be read for the sake of tensors that overlap
 LASTING = 1 << 12  # bytes of an array that may be kept until it is its turn
 MOST_PARTS = 10_000  # of one tensor
-
-Dims = tuple[tuple[int, int], ...]  # how many, and bytes apart: in the order of the indices
 
 
 class Elements(NamedTuple):
     """Elements of one dtype: how many, their bytes, and where they lie.
 
-    dtype: a row of dtypes.def. plain: one behind the other at `offset` of the source, as they are wanted. swap: bytes
-    that turn round together. spare: bits of the last byte that are no part of them. key: alike of the same elements.
+    dtype: a row of dtypes.def. plain: one behind the other, as they are wanted. spare: bits of the last byte that are
+    no part of them. key: alike of the same elements.
     """
 
     dtype: int
     n: int
     nbytes: int
-    itemsize: int
+    lie: Lie | Mosaic
     source: Source
-    offset: int
-    dims: Dims
     plain: bool
-    swap: int
     spare: int
     key: Hashable
 
+    @property
+    def offset(self) -> int:
+        """Where they begin, if they are plain."""
+        assert isinstance(self.lie, Lie)
+        return self.lie.offset
+
     def blocks(self, size: int) -> Iterator[bytes | memoryview]:
         """All bytes, `size` at a time; the last ones may be fewer."""
-        if not self.nbytes:
-            return
-        if self.together and self.swap == 1 and not self.spare:
+        if self.plain:
             for at in range(0, self.nbytes, size):
                 yield self.source.read(self.offset + at, min(size, self.nbytes - at))
             return
-        pending = b""  # what is left of the last ones, less than a block
         left = self.nbytes
-        for data in self._gathered():
-            view = memoryview(data)
-            while len(pending) + len(view) >= min(size, left) > 0:
-                step = min(size, left) - len(pending)
-                block = pending + view[:step] if pending else bytes(view[:step])
-                view, pending = view[step:], b""
-                left -= len(block)
-                if not left and self.spare:
-                    block = block[:-1] + bytes([block[-1] & (0xFF >> self.spare)])
+        lie = self.lie
+        found = lie.blocks() if isinstance(lie, Mosaic) else blocks(lie, self.source)
+        for block in regrouped(found, size):
+            left -= len(block)
+            if not left and self.spare:
+                yield bytes(block[:-1]) + bytes([block[-1] & (0xFF >> self.spare)])
+            else:
                 yield block
-            pending += view
 
     def run(self, first: int, n: int) -> Elements:
         """Some of them, where all are plain: from a whole byte to a whole byte."""
         n = min(n, self.n - first)
         offset, end = (self.offset + at * self.nbytes // self.n for at in (first, first + n))
-        nbytes = end - offset
-        return self._replace(n=n, nbytes=nbytes, offset=offset, dims=((nbytes // self.itemsize, self.itemsize),))
-
-    @property
-    def together(self) -> bool:
-        return not self.dims or (len(self.dims) == 1 and self.dims[0][1] == self.itemsize)
-
-    def _gathered(self) -> Iterator[bytes | memoryview]:
-        import numpy as np
-
-        if self.together:
-            for at in range(0, self.nbytes, READ):  # a whole number of elements: READ is a multiple of all sizes
-                yield _turned(self.source.read(self.offset + at, min(READ, self.nbytes - at)), self.swap)
-            return
-        inner, size = len(self.dims), self.itemsize
-        while inner and size * self.dims[inner - 1][0] <= GATHERED:
-            inner -= 1
-            size *= self.dims[inner][0]
-        near = self.dims[inner:]
-        n, step = self.dims[inner - 1] if inner else (1, 0)
-        rows = min(n, max(1, GATHERED // size))
-        unit = f"u{self.itemsize}" if self.itemsize in (1, 2, 4, 8) else f"V{self.itemsize}"
-        for start in starts(self.dims[: max(0, inner - 1)]):
-            for row in range(0, n, rows):
-                few = min(rows, n - row)
-                out = np.empty((few, *(k for k, _ in near)), unit)
-                dims = ((few, step), *near)
-                _fill(out, self.source, self.offset + start + row * step, dims, self.itemsize)
-                yield _turned(out.reshape(-1).view(np.uint8).data, self.swap)
-
-
-def _fill(out: NDArray[Any], source: Source, offset: int, dims: Dims, itemsize: int) -> None:
-    """Elements that lie apart: what lies near is read at once, the rest is halved until it does."""
-    import numpy as np
-
-    stack: list[tuple[Any, int, Dims]] = [(out, offset, dims)]
-    while stack:
-        part, at, box = stack.pop()
-        span = itemsize + sum((n - 1) * step for n, step in box)
-        if span <= max(NEAR, min(FAR, WASTE * part.nbytes)):
-            shape, strides = [n for n, _ in box], [step for _, step in box]
-            part[...] = np.ndarray(shape, out.dtype, source.read(at, span), 0, strides)
-            continue
-        axis = max(range(len(box)), key=lambda k: (box[k][0] - 1) * box[k][1])
-        n, step = box[axis]
-        half = n // 2
-        for first, count in ((half, n - half), (0, half)):
-            index = (slice(None),) * axis + (slice(first, first + count),)
-            stack.append((part[index], at + first * step, (*box[:axis], (count, step), *box[axis + 1 :])))
-
-
-def _turned(data: bytes | memoryview, swap: int) -> bytes | memoryview:
-    if swap == 1:
-        return data
-    import numpy as np
-
-    return np.frombuffer(data, f"u{swap}").byteswap().tobytes()
+        size = self.lie.itemsize
+        lie = Lie(size, offset, (((end - offset) // size, size),), None, 1)
+        return self._replace(n=n, nbytes=end - offset, lie=lie)
 
 
 def of_array(array: NDArray[Any], dtype: str | None = None) -> Elements:
@@ -150,7 +90,9 @@ def of_array(array: NDArray[Any], dtype: str | None = None) -> Elements:
         raise UnsupportedError("tensor-dtype", f"elements of {array.dtype} are not {name}")
     source = MemorySource(flat.view(np.uint8).data if flat.size else b"")
     n = flat.nbytes // itemsize
-    return Elements(DTYPES[name], n, flat.nbytes, itemsize, source, 0, ((n, itemsize),), True, 1, 0, object())
+    return Elements(
+        DTYPES[name], n, flat.nbytes, Lie(itemsize, 0, ((n, itemsize),), None, 1), source, True, 0, object()
+    )
 
 
 def elements_of(t: Any, budget: Budget | None = None) -> Elements:
@@ -163,6 +105,10 @@ def elements_of(t: Any, budget: Budget | None = None) -> Elements:
     """
     if not isinstance(t, Tensor):
         with guard("its elements"):
+            mosaic = t.mosaic() if isinstance(t, ChunkedTensor) else None
+            if mosaic is not None:
+                nowhere = MemorySource(b"")
+                return Elements(t._dtype, t.numel, t.nbytes, mosaic, nowhere, False, 0, object())
             return of_array(t.numpy(), getattr(t, "dtype", None))
     if t.error is not None:
         raise t.error
@@ -180,72 +126,29 @@ def _elements_of(t: Tensor) -> Elements:
         raise UnsupportedError("no-data", "it has no dtype")
     cast = t.kind != "array" and t._cast is not None and t._cast != t._dtype
     if t.kind in ("dense", "quantized") and not (cast or t.conj or t.neg):
-        simple = _simple(t)
+        simple = simple_lie(t)
         if simple is not None:
-            return simple
+            source, n = t._home.box.source, t.numel
+            key: Hashable = (source, simple.offset, simple.dims, 1, t._dtype, n)
+            return Elements(t._dtype, n, n * simple.itemsize, simple, source, True, 0, key)
     if t.kind == "array" or cast or t.conj or t.neg:
         if t.kind != "array":
             t._check_dense(t.nbytes)
         return of_array(t.numpy(copy=True), t.dtype if t.kind != "array" else None)
     walk = walk_of(t)
-    box = t._home.box
-    source = box.source if walk.data is None else MemorySource(walk.data)
+    lie, box = lie_of(t, walk), t._home.box
     bits = 8 // walk.packed * walk.itemsize if walk.packed > 1 else 8 * walk.itemsize
     n = walk.n * walk.repeats
     nbytes = -(-n * bits // 8)
     if nbytes > max(walk.nbytes, walk.itemsize):
         t._check_dense(nbytes)
-    dims = walk.dims if walk.packed > 1 or not t.numel else _in_order(t, walk.itemsize)
-    if walk.packed > 1:
-        dims = ((nbytes, 1),)
-    together = not dims or (len(dims) == 1 and dims[0][1] == walk.itemsize)
     spare = -n * bits % 8
-    plain = together and walk.swap == 1 and not spare
     # Objects, not their ids: what is kept here is not mistaken for another that came later.
     where = (box.source,) if walk.data is None else (t.table, t._storage)
-    key = (*where, walk.offset, dims, walk.swap, walk.dtype, n)
-    return Elements(walk.dtype, n, nbytes, walk.itemsize, source, walk.offset, dims, plain, walk.swap, spare, key)
-
-
-def _simple(t: Tensor) -> Elements | None:
-    """Of most tensors, in short: elements of whole bytes that lie in the file one behind the other. None: of others."""
-    name, _, itemsize, packing, swap, _, _ = _core.DTYPES[t._dtype]
-    row, box = t._storage, t._home.box
-    n = 1
-    for size, stride in zip(reversed(t._sizes), reversed(t._strides), strict=True):
-        if size != 1 and stride != n:
-            return None
-        n *= size
-    if n == 0 or packing != 1 or name == "float4_e2m1fn_x2" or row is None or (box.byteorder == "big" and swap > 1):
-        return None
-    span = t.table.storage(row)[0]
-    if span is None or not box.is_stored(t.table.store, span):
-        return None
-    extent, base = t._home.extent(t.table, row)
-    if extent.offset is None:
-        return None
-    start = base + t.storage_offset * itemsize
-    if start < 0 or start + n * itemsize > extent.nbytes:
-        raise FormatError("tensor-bounds", f"ends at byte {start + n * itemsize} of a storage of {extent.nbytes}")
-    offset, dims = extent.offset + start, ((n, itemsize),) if n > 1 else ()
-    key = (box.source, offset, dims, 1, t._dtype, n)
-    return Elements(t._dtype, n, n * itemsize, itemsize, box.source, offset, dims, True, 1, 0, key)
-
-
-def _in_order(t: Tensor, itemsize: int) -> Dims:
-    """Dimensions in the order of the indices; those that go on from each other as one."""
-    merged: list[tuple[int, int]] = []
-    for n, stride in zip(t._sizes, t._strides, strict=True):
-        step = stride * itemsize
-        if n == 1:
-            continue
-        if merged and merged[-1][1] == n * step:
-            merged[-1] = (merged[-1][0] * n, step)
-        else:
-            merged.append((n, step))
-    if len(merged) > 60:
-        raise UnsupportedError("numpy-ndim", f"{len(merged)} dimensions that lie apart, 60 are read")
-    return tuple(merged)
+    key = (*where, lie.offset, lie.dims, lie.swap, walk.dtype, n)
+    source = box.source if lie.data is None else MemorySource(lie.data)
+    lie = lie._replace(data=None)
+    return Elements(walk.dtype, n, nbytes, lie, source, lie.together and lie.swap == 1 and not spare, spare, key)
 
 
 # ---- what tensors are made of ----

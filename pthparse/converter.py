@@ -21,14 +21,16 @@ from .checkpoint import Branch, nearest
 from .checkpoint import open as open_checkpoint
 from .chunked import ChunkedTensor
 from .errors import FormatError, PthError, UnsupportedError, escape, guard
+from .mosaics import Mosaic
 from .outputs import Outputs, sync
-from .pieces import Lie, lie_of, lie_of_array
+from .pieces import Lie, lie_of_array
 from .record import Record
 from .source import FileSource, MemorySource, SliceSource, Source
 from .tensor import NO_ARRAY, Tensor, numpy_dtype
 from .transfer import Change, Move
 from .values import preview
-from .writers import FORMATS, SUFFIXES, Entry, Format, Layout
+from .walks import lie_of
+from .writers import FORMATS, SUFFIXES, Entry, Format, Layout, Wanted
 from .writers.base import not_written
 
 if TYPE_CHECKING:
@@ -296,7 +298,7 @@ class Item(NamedTuple):
     dtype: str
     t: Any
     entry: Entry
-    lie: Lie | None = None
+    lie: Lie | Mosaic | None = None
 
 
 class Plan:
@@ -510,11 +512,11 @@ def _reason(error: PthError, t: Any) -> str:
     return f"is damaged: {message} [{error.code}]"
 
 
-def _looked_up(item: Item) -> Lie | None:
+def _looked_up(item: Item) -> Lie | Mosaic | None:
     """Where its elements are; raises what is wrong with that. What is deflated is seen when it is read."""
     t = item.t
-    for _, chunk in _rows(t):
-        _lie(chunk)
+    if isinstance(t, ChunkedTensor):
+        return t.mosaic()
     if not isinstance(t, Tensor):
         return None
     if _is_late(t):
@@ -523,24 +525,13 @@ def _looked_up(item: Item) -> Lie | None:
     span = None if t._storage is None else t.table.storage(t._storage)[0]
     if span is not None and not t._home.box.is_stored(t.table.store, span):
         return None
-    lie = _lie(t)
+    lie = _lie(item)
     return lie if lie.data is None else None
 
 
 def _is_late(t: Any) -> bool:
     """Must its array be made as a whole?"""
     return not isinstance(t, Tensor) or t.kind != "dense" or (t._cast is not None and t._cast != t._dtype)
-
-
-def _rows(t: Any) -> list[tuple[int, Tensor]]:
-    """Of a tensor in chunks that are whole rows of it: the first row of each, in their order. Else nothing."""
-    if not isinstance(t, ChunkedTensor) or t.error is not None or not t.shape or not t.numel:
-        return []
-    parts = sorted(zip(t.parts, t.chunks, strict=True), key=lambda pair: pair[0].offsets)
-    whole = all(p.sizes[1:] == t.shape[1:] for p, _ in parts) and _core.DTYPES[t._dtype][3] == 1
-    if not whole or t.dtype == "complex32" or any(_is_late(chunk) for _, chunk in parts):
-        return []
-    return [(p.offsets[0], chunk) for p, chunk in parts]
 
 
 def _elements(t: Any) -> Any:
@@ -574,8 +565,9 @@ class _Writing:
 
     def run(self, notes: Mapping[str, str], most: int | None) -> list[WrittenFile]:
         entries = [item.entry for item in self.plan.items]
-        layouts = self.form.layouts(entries, self.stem, notes, self.plan.ties, most)
-        index = self.form.index(entries, layouts, self.stem)
+        wanted = Wanted(entries, self.stem, notes, self.plan.ties, most)
+        layouts = self.form.layouts(wanted)
+        index = self.form.index(wanted, layouts)
         names = [layout.name for layout in layouts] + ([index[0]] if index else [])
         stale = self._stale(names, several=self.whole or most is not None)
         if not (self.folder.parent if self.whole else self.folder).is_dir():
@@ -685,7 +677,7 @@ class _Writing:
         path = str(outputs.made[layout.name])
         try:
             os.ftruncate(fd, layout.nbytes)
-            moves = [move for i, offset in layout.places for move in _moves(self.plan.items[i], offset)]
+            moves = [_move(self.plan.items[i], offset) for i, offset in layout.places]
             transfer.write(moves, fd, path, self.verify, self.threads, self._told())
             layout.seal(fd)
         except OSError as e:
@@ -718,29 +710,18 @@ class _Writing:
             raise not_written(path, f"{len(places)} tensors more than were written")
 
 
-def _moves(item: Item, offset: int) -> list[Move]:
-    """One, or one for each chunk that is whole rows: of others the array is made."""
-    size = size_of(item.entry.dtype)
-    row = math.prod(item.entry.shape[1:]) * size
-    return [
-        Move(
-            item.was, t._home.box.source, partial(_lie, t), _change(t, item), size, t.numel * size, offset + first * row
-        )
-        for first, t in _rows(item.t)
-    ] or [_move(item, offset)]
-
-
 def _move(item: Item, offset: int) -> Move:
-    t, entry = item.t, item.entry
+    t, entry, lie = item.t, item.entry, item.lie
     size = size_of(entry.dtype)
+    looked: Callable[[], Lie | Mosaic] = (
+        partial(_lie_late if _is_late(t) else _lie, item) if lie is None else lambda: lie
+    )
     if _is_late(t):
         source: Source = MemorySource(b"")
         change = cast_of(entry.dtype) if entry.dtype != item.dtype else None
         if change is not None:
             change = partial(_viewed, numpy_dtype(DTYPES[item.dtype]), change)
-        return Move(item.was, source, partial(_lie_late, item), change, size, entry.nbytes, offset)
-    lie = item.lie
-    looked: Callable[[], Lie] = partial(_lie, t) if lie is None else lambda: lie
+        return Move(item.was, source, looked, change, size, entry.nbytes, offset)
     return Move(item.was, t._home.box.source, looked, _change(t, item), size, entry.nbytes, offset)
 
 
@@ -748,12 +729,12 @@ def _viewed(dtype: Any, change: Change, array: Any) -> Any:
     return change(array.view(dtype))
 
 
-def _lie(t: Tensor) -> Lie:
+def _lie(item: Item) -> Lie:
     try:
         with guard("its elements"):
-            return lie_of(t)
+            return lie_of(item.t)
     except PthError as e:
-        raise t._place(e) from None
+        raise item.t._place(e) from None
 
 
 def _lie_late(item: Item) -> Lie:

@@ -10,26 +10,28 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core, _kernels
 from .errors import PthError, UnsupportedError, guard
+from .pieces import blocks, regrouped
 from .source import FileSource, MemorySource, SliceSource, Source, open_again
 from .stats import STATE, Row, Stats, StatsTable, figures
-from .team import AFAR, bundles, call_all, is_near, share, submit
-from .walks import READ, Walk, blocks, leaves, place_of, same, walk_of
+from .team import AFAR, bundles, call_all, crew, is_near, share, submit
+from .walks import READ, Walk, leaves, place_of, same, walk_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from numpy.typing import NDArray
 
+    from .distribution import Arrays
     from .formats.base import Container
     from .tensor import Tensor
 
 GAP = 1 << 14  # bytes between two tensors that are read along rather than by another call
 TASK = 1 << 23  # bytes of a task for a thread
-ALONE = 1 << 22  # bytes below which threads are not worth their start
 PIECE = _kernels.PIECE
 _PIECE = struct.Struct(_kernels.PIECE_LAYOUT)
 _READ = struct.Struct(_kernels.READ_LAYOUT)
@@ -174,27 +176,14 @@ def _moved(job: Job, by: int) -> Job:
 
 def _gather(job: Job, who: int, walk: Walk, source: Source) -> Found:
     """Elements that do not lie together, or not as the processor reads them: brought together, piece by piece."""
-    import numpy as np
-
     whole: list[bytes] = []
     counts: Counter[int] = Counter()
-    pending = bytearray()
-    full = PIECE * walk.itemsize // walk.packed
-
-    def measure(data: Any) -> None:
-        unit = data if walk.swap == 1 else np.frombuffer(data, f"u{walk.swap}").byteswap().tobytes()
+    for block in regrouped(blocks(walk.lie, source), PIECE * walk.itemsize // walk.packed):
+        data = bytes(block)  # in memory as the kernels want it
         n = len(data) // walk.itemsize * walk.packed
-        records, bins = _kernels.measure(job.isa, unit, _PIECE.pack(0, n, 0, walk.dtype, 0), job.histogram)
+        records, bins = _kernels.measure(job.isa, data, _PIECE.pack(0, n, 0, walk.dtype, 0), job.histogram)
         whole.append(records)
         counts.update(dict(bins))
-
-    for block in blocks(walk, source if walk.data is None else MemorySource(walk.data)):
-        pending += block
-        while len(pending) >= full:
-            measure(bytes(pending[:full]))
-            del pending[:full]
-    if pending:
-        measure(bytes(pending))
     width = _kernels.parts(walk.dtype)
     state = _kernels.fold(b"".join(whole), width, _core.DTYPES[walk.dtype][0] == "int64")
     return who, state, tuple(counts.items()), None
@@ -373,26 +362,15 @@ class Plan:
             stats = Stats(**{**_fields(stats), "first_bad": entry.place(stats.first_bad)})
         return stats
 
-    def distributed(self, entry: Entry, s: Stats, bins: int | None, quantiles: Sequence[float]) -> Stats:
-        """With where the elements lie among the values, of those that have an order."""
-        from . import distribution
+    def arrays(self, name: str) -> Iterator[NDArray[Any]]:
+        """All elements of a tensor once more."""
+        return self._arrays(self._by_name[name])
 
-        if s.min is None or s.max is None:
-            return s
-
-        def arrays() -> Iterator[NDArray[Any]]:
-            return self._arrays(entry)
-
-        more: dict[str, Any] = {}
-        if bins:
-            edges, counts = distribution.value_histogram(arrays, bins, float(s.min), float(s.max))
-            more["values"] = edges, tuple(n * s.repeats for n in counts)
-        if quantiles:
-            more["quantiles"] = distribution.quantiles(arrays, s.finite // s.repeats, quantiles, s.repeats)
-        return Stats(**{**_fields(s), **more})
+    @cached_property
+    def _by_name(self) -> dict[str, Entry]:
+        return {entry.name: entry for entry in self.entries}
 
     def _arrays(self, entry: Entry) -> Iterator[NDArray[Any]]:
-        """All elements once more."""
         import numpy as np
 
         from .tensor import numpy_dtype
@@ -402,16 +380,25 @@ class Plan:
             yield np.ascontiguousarray(held()).reshape(-1)
             return
         assert self.source is not None
-        pending = bytearray()
-        for block in blocks(held, self.source if held.data is None else MemorySource(held.data)):
-            pending += block
-            whole = len(pending) // held.itemsize * held.itemsize
-            if held.packed > 1:
-                raise UnsupportedError("no-array", "parts of bytes have no distribution")
-            data = bytes(pending[:whole])
-            del pending[:whole]
-            turned = data if held.swap == 1 else np.frombuffer(data, f"u{held.swap}").byteswap().tobytes()
-            yield np.frombuffer(turned, numpy_dtype(held.dtype))
+        if held.packed > 1:
+            raise UnsupportedError("no-array", "parts of bytes have no distribution")
+        for block in blocks(held.lie, self.source):
+            yield block.reshape(-1).view(numpy_dtype(held.dtype))
+
+
+def _distributed(s: Stats, arrays: Arrays, bins: int | None, quantiles: Sequence[float]) -> Stats:
+    """With where the elements lie among the values, of those that have an order."""
+    from . import distribution
+
+    if s.min is None or s.max is None:
+        return s
+    more: dict[str, Any] = {}
+    if bins:
+        edges, counts = distribution.value_histogram(arrays, bins, float(s.min), float(s.max))
+        more["values"] = edges, tuple(n * s.repeats for n in counts)
+    if quantiles:
+        more["quantiles"] = distribution.quantiles(arrays, s.finite // s.repeats, quantiles, s.repeats)
+    return Stats(**{**_fields(s), **more})
 
 
 def _fields(stats: Stats) -> dict[str, Any]:
@@ -496,8 +483,7 @@ def carry_out(
                 done += sum(size for _, _, _, size in bundle)
 
         lock = threading.Lock()
-        few = 1 if total < ALONE and not afar else threads or (AFAR if afar else None)
-        share(enumerate(together), lambda _: do, few, tick)
+        share(enumerate(together), lambda _: do, crew(total, threads, afar), tick)
         for number in sorted(found):
             for plan, one in found[number]:
                 plan.keep(one)
@@ -570,30 +556,44 @@ def measure(
     locate([t for t in tensors if t.kind != "chunked"])
     for t in tensors:
         whole: Any = t if t.kind == "chunked" else None
-        if whole is not None and (whole.error is not None or bins or quantiles):
-            errors[t.name] = whole.error or UnsupportedError(
-                "no-array", "tensors in chunks have no bins or quantiles here"
-            )
+        if whole is not None and whole.error is not None:
+            errors[t.name] = whole.error
             continue
+        first = len(names)
         for leaf in [t] if whole is None else whole.chunks:
             plan = plans.setdefault(leaf._home.box.source, Plan(histogram, _kernels.ISAS.index(isa) if isa else ISA))
             before = len(plan.entries)
             plan.add(leaf)
             names += [e.name for e in plan.entries[before:]]
         if whole is not None:
-            in_chunks[t.name] = whole, names[-len(whole.chunks) :]
-            names[-len(whole.chunks) :] = [t.name]
+            in_chunks[t.name] = whole, names[first:]
+            names[first:] = [t.name]
     found: dict[str, Stats] = {}
+    plan_of: dict[str, Plan] = {}
     carry_out(list(plans.values()), executor, threads, progress)
     for plan in plans.values():
-        entries = {e.name: e for e in plan.entries} if bins or quantiles else {}
         for s in plan.stats():
-            try:
-                found[s.name] = plan.distributed(entries[s.name], s, bins, quantiles) if entries else s
-            except PthError as e:
-                errors[s.name] = _about(s.name, e)
+            found[s.name], plan_of[s.name] = s, plan
         errors |= plan.errors
     for name, (whole, pieces) in in_chunks.items():
-        if all(piece in found for piece in pieces):
+        if len(pieces) == len(whole.chunks) and all(piece in found for piece in pieces):
             found[name] = whole.merged(found[piece] for piece in pieces)
+
+    def arrays(name: str) -> Iterator[NDArray[Any]]:
+        for piece in in_chunks[name][1] if name in in_chunks else [name]:
+            yield from plan_of[piece].arrays(piece)
+
+    for name in names if bins or quantiles else ():
+        if name not in found:
+            continue
+        if name in in_chunks and any(found[piece].repeats > 1 for piece in in_chunks[name][1]):
+            told_of = "chunks that repeat their elements have no bins or quantiles"
+            errors[name] = UnsupportedError("no-array", told_of)
+            del found[name]
+            continue
+        try:
+            found[name] = _distributed(found[name], partial(arrays, name), bins, quantiles)
+        except PthError as e:
+            errors[name] = _about(name, e)
+            del found[name]
     return StatsTable([found[n] for n in names if n in found], errors)

@@ -23,7 +23,7 @@ from .errors import PthError, guard
 from .limits import Limits
 from .manifests import Manifest, TensorHash, Unhashed, model_hash
 from .source import Source, open_again
-from .team import AFAR, bundles, call_all, is_near, share, submit
+from .team import bundles, call_all, crew, is_near, share, submit
 
 if TYPE_CHECKING:
     import os
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 GAP = 1 << 14  # bytes between two tensors that are read along
 TASK = 1 << 23  # bytes of a task for a thread
-ALONE = 1 << 22  # bytes below which threads are not worth their start
 ELEMENTS, TENSOR = b"pthparse elements 1\0", b"pthparse tensor 1\0"
 
 
@@ -188,8 +187,7 @@ def _run(
         return lambda bundle: done.extend(job.run(buffer, stopped) for job in bundle)
 
     afar = any(part.elements is not None and part.elements.source.afar for part in parts)
-    few = 1 if total <= ALONE and not afar else threads or (AFAR if afar else None)
-    share(bundles(jobs, lambda job: job.nbytes, 0 if afar else TASK), worker, few, tick)
+    share(bundles(jobs, lambda job: job.nbytes, 0 if afar else TASK), worker, crew(total, threads, afar), tick)
 
 
 def _elsewhere(

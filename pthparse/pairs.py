@@ -14,7 +14,7 @@ from . import _core, _kernels
 from .contents import Elements, lasting, leaves_of, lies
 from .errors import PthError, UnsupportedError, guard
 from .source import FileSource, SliceSource, Source, open_again
-from .team import AFAR, bundles, call_all, is_near, share, submit
+from .team import bundles, call_all, crew, is_near, share, submit
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 RUN = 1 << 18  # elements of a run: a whole number of the kernels' pieces
 TASK = 1 << 23  # bytes of a task for a thread
 MOST_RUNS = 4096  # of a task: runs may be short
-ALONE = 1 << 22  # bytes below which threads are not worth their start
 ISA = len(_kernels.ISAS) - 1
 FLOATS = frozenset(("float64", "float32", "float16", "bfloat16"))
 FLOATS |= {"float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"}
@@ -142,9 +141,8 @@ def work_on(
         return
     done: list[int] = []
     tick = None if progress is None else lambda: progress(min(sum(done), total), total)
-    few = 1 if total <= ALONE and not afar else threads or (AFAR if afar else None)
     together = bundles(jobs, lambda job: job.nbytes, 0 if afar else TASK)
-    share(together, lambda _: lambda bundle: done.extend(job.run() for job in bundle), few, tick)
+    share(together, lambda _: lambda bundle: done.extend(job.run() for job in bundle), crew(total, threads, afar), tick)
 
 
 def _submit(jobs: Iterator[_Job], total: int, progress: Callable[[int, int], None] | None, executor: Executor) -> None:

@@ -450,12 +450,12 @@ def _alike(a: Tensor, b: Tensor) -> str:
 def _digest(t: Tensor) -> bytes:
     import hashlib
 
-    from .source import MemorySource
-    from .walks import blocks, walk_of
+    from .pieces import blocks
+    from .walks import walk_of
 
-    walk, digest = walk_of(t), hashlib.blake2b()
-    for block in blocks(walk, t._home.box.source if walk.data is None else MemorySource(walk.data)):
-        digest.update(block)
+    digest = hashlib.blake2b()
+    for block in blocks(walk_of(t).lie, t._home.box.source):
+        digest.update(block.reshape(-1).data)
     return digest.digest()
 
 

@@ -61,6 +61,11 @@ class Source:
         """The same as `window`, for reading much: `buffer`, of at least `length` bytes, may be what is handed out."""
         return self.window(offset, length)
 
+    def scatter(self, offsets: Iterable[int], length: int, out: memoryview, pitch: int) -> None:
+        """`read` of each offset, into `out`: every `pitch` bytes of it."""
+        for k, offset in enumerate(offsets):
+            out[k * pitch : k * pitch + length] = self.read(offset, length)
+
     def prepare(self, extents: Iterable[tuple[int, int]]) -> None:
         """These (begin, end) will be read soon; what is far away is fetched together. Nothing is promised."""
 
@@ -128,6 +133,12 @@ class SliceSource(Source):
 
     def fill(self, buffer: bytearray, offset: int, length: int) -> bytes | memoryview:
         return self._whole.fill(buffer, self._offset + offset, min(length, max(0, self.size - offset)))
+
+    def scatter(self, offsets: Iterable[int], length: int, out: memoryview, pitch: int) -> None:
+        places = list(offsets)
+        if places and max(places) + length > self.size:
+            self.read(max(places), length)  # says what is missing
+        self._whole.scatter((self._offset + offset for offset in places), length, out, pitch)
 
 
 class MemorySource(Source):
@@ -227,6 +238,22 @@ class FileSource(Source):
         finally:
             self._give()
         return view[:have]
+
+    def scatter(self, offsets: Iterable[int], length: int, out: memoryview, pitch: int) -> None:
+        if not hasattr(os, "preadv"):
+            super().scatter(offsets, length, out, pitch)
+            return
+        last, fd = self.size - length, self._take()
+        try:
+            for k, offset in enumerate(offsets):
+                part = out[k * pitch : k * pitch + length]
+                if offset > last or os.preadv(fd, [part], self.base + offset) != length:
+                    part[:] = self.read(offset, length)  # or says what is missing
+        except OSError as e:
+            e.filename = self.path
+            raise
+        finally:
+            self._give()
 
     def view(self) -> memoryview | None:
         if not self.mapped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 TICK = 0.1  # seconds between two calls of `tick`
 MOST_THREADS = 64
 AFAR = 8  # threads where most of the time is waiting for what is far away
+ALONE = 1 << 22  # bytes that are not worth the start of threads
 MOST_TASKS = 1024  # of an executor: those that are not done, or wait for one before them
 MOST_SENT = 1 << 26  # bytes that these are sent
 
@@ -65,6 +67,11 @@ def together(
         tick()
 
 
+def crew(total: int, threads: int | None, afar: bool = False) -> int | None:
+    """Threads for so many bytes, if nobody asks for another number; None: one for each processor."""
+    return 1 if total < ALONE and not afar else threads or (AFAR if afar else None)
+
+
 def share(
     jobs: Iterable[J],
     worker: Callable[[threading.Event], Callable[[J], None]],
@@ -78,19 +85,22 @@ def share(
     left = iter(jobs)
     lock, stopped = threading.Lock(), threading.Event()
 
-    def work() -> None:
-        do = worker(stopped)
+    def work(after: Callable[[], None] | None = None) -> None:
+        do, last = worker(stopped), time.monotonic()
         while not stopped.is_set():
             with lock:
                 job = next(left, None)
             if job is None:
                 return
             do(job)
+            if after is not None and time.monotonic() - last >= TICK:
+                after()
+                last = time.monotonic()
 
     if threads != 1:
         together(work, stopped.set, threads, tick)
         return
-    work()
+    work(tick)
     if tick is not None:
         tick()
 

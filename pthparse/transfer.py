@@ -13,9 +13,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import FormatError
+from .mosaics import Mosaic
 from .pieces import Box, Lie, boxes, gather, runs
 from .source import Source
-from .team import processors, together
+from .team import crew, processors, share
 from .writers.base import put
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ STEP = 1 << 19  # of these: bytes that are read and written at once
 SMALL = 1 << 18  # bytes of a tensor that is read together with its neighbours
 BATCH = 1 << 20  # bytes of those together
 NEAR = 1 << 14  # bytes between two of them that are read along
-ALONE = 1 << 22  # bytes that are not worth a thread
 MOST_THREADS = 4
 SYNC = 1 << 24  # bytes after which the system is asked to bring them to the disk
 
@@ -38,7 +38,7 @@ class Move(NamedTuple):
 
     name: str
     source: Source
-    lie: Callable[[], Lie]
+    lie: Callable[[], Lie | Mosaic]
     change: Change | None
     itemsize: int
     nbytes: int
@@ -107,7 +107,7 @@ class Piece(NamedTuple):
     """Elements that are gathered, or changed."""
 
     move: Move
-    lie: Lie
+    lie: Lie | Mosaic
     box: Box
 
     @property
@@ -121,13 +121,12 @@ class Piece(NamedTuple):
         import numpy as np
 
         move = self.move
-        found = gather(self.lie, move.source, self.box)
-        if self.lie.swap > 1:
-            found = found.reshape(-1).view(f"u{self.lie.swap}").byteswap()
+        lie = self.lie
+        found = lie.gather(self.box) if isinstance(lie, Mosaic) else gather(lie.part(self.box), move.source)
         made = found if move.change is None else move.change(found.reshape(-1))
         size = move.itemsize
         data = np.ascontiguousarray(made).reshape(-1).view(np.uint8).data
-        for to, at, n in runs(self.lie.dims, self.box):
+        for to, at, n in runs(lie.dims, self.box):
             yield move.offset + to * size, data[at * size : (at + n) * size]
 
 
@@ -149,6 +148,10 @@ def jobs(moves: Iterable[Move]) -> Iterator[Job]:
         if not move.nbytes:
             continue
         lie = move.lie()
+        if isinstance(lie, Mosaic):
+            for box in lie.boxes():
+                yield Piece(move, lie, box)
+            continue
         plain = move.change is None and lie.together and lie.swap == 1 and lie.data is None
         if plain and move.nbytes <= SMALL:
             if move.source is not source or offset + size != move.offset or size + move.nbytes > BATCH:
@@ -168,45 +171,6 @@ def jobs(moves: Iterable[Move]) -> Iterator[Job]:
     yield from batch()
 
 
-class Work:
-    """Jobs that threads take, one after the other."""
-
-    def __init__(self, moves: Sequence[Move], do: Callable[[Job], None], told: Callable[[int], None] | None) -> None:
-        self.total = sum(move.nbytes for move in moves)
-        self.jobs = jobs(moves)
-        self.do, self.told = do, told
-        self.lock = threading.Lock()
-        self.done = 0
-        self.stopped = False
-
-    def run(self, threads: int | None) -> None:
-        """Does all of it; raises what one of the jobs raised."""
-        if threads == 1 or self.total < ALONE:
-            self._run(self._tick)
-        else:
-            tick = None if self.told is None else self._tick
-            together(self._run, self._stop, min(threads or processors(), MOST_THREADS), tick)
-
-    def _stop(self) -> None:
-        self.stopped = True
-
-    def _tick(self) -> None:
-        if self.told is not None:
-            self.told(self.done)
-
-    def _run(self, tick: Callable[[], None] | None = None) -> None:
-        while not self.stopped:
-            with self.lock:
-                job = next(self.jobs, None)
-            if job is None:
-                return
-            self.do(job)
-            with self.lock:
-                self.done += job.nbytes
-            if tick is not None:
-                tick()
-
-
 def write(
     moves: Sequence[Move], fd: int, path: str, verify: bool, threads: int | None, told: Callable[[int], None] | None
 ) -> None:
@@ -221,12 +185,13 @@ def write(
         What was written reads back otherwise.
     """
     lock = threading.Lock()
-    written = 0
+    written = done = 0
+    sync = getattr(os, "fdatasync", os.fsync)
     with ThreadPoolExecutor(1) as pool:
-        syncing: Future[None] | None = None
+        syncing: Future[None] | None = None  # the system tells of an error once: it is never passed over
 
         def do(job: Job) -> None:
-            nonlocal written, syncing
+            nonlocal written, done, syncing
             buffer = bytearray(STEP if verify else 0)
             for offset, data in job.blocks():
                 with lock:
@@ -236,18 +201,16 @@ def write(
                     message = f"tensor {moves[i].name!r}: what was written is not what was to be written"
                     raise FormatError("read-back", message, path=path)
             with lock:
-                written += job.nbytes
+                written, done = written + job.nbytes, done + job.nbytes
                 if written >= SYNC and (syncing is None or syncing.done()):
-                    written, syncing = 0, pool.submit(_sync, fd)
+                    if syncing is not None:
+                        syncing.result()
+                    written, syncing = 0, pool.submit(sync, fd)
 
-        Work(moves, do, told).run(threads)
-
-
-def _sync(fd: int) -> None:
-    try:
-        getattr(os, "fdatasync", os.fsync)(fd)
-    except OSError:
-        pass  # it is said at the end, when all is synced
+        few = crew(sum(move.nbytes for move in moves), min(threads or processors(), MOST_THREADS))
+        share(jobs(moves), lambda _: do, few, None if told is None else lambda: told(done))
+        if syncing is not None:
+            syncing.result()
 
 
 def _equal(fd: int, offset: int, data: Any, buffer: bytearray) -> bool:

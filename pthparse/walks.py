@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
 from .errors import FormatError, UnsupportedError
-from .source import Source
+from .pieces import Lie, in_line, merged
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -41,9 +41,16 @@ class Walk(NamedTuple):
         return -(-self.n * self.itemsize // self.packed)
 
     @property
+    def lie(self) -> Lie:
+        """To be gathered in this order; parts of bytes as bytes."""
+        if self.packed > 1:
+            return Lie(1, self.offset, ((self.nbytes, 1),), self.data, 1)
+        return Lie(self.itemsize, self.offset, self.dims, self.data, self.swap)
+
+    @property
     def together(self) -> bool:
         """One behind the other?"""
-        return not self.dims or (len(self.dims) == 1 and self.dims[0][1] == self.itemsize)
+        return in_line(self.dims, self.itemsize)
 
 
 def walk_of(t: Tensor) -> Walk:
@@ -57,12 +64,7 @@ def walk_of(t: Tensor) -> Walk:
             dims.append((n, s))
     order = sorted(dims, key=lambda d: -d[1])
     turned = order != dims
-    merged: list[tuple[int, int]] = []
-    for n, s in order:
-        if merged and merged[-1][1] == n * s:
-            merged[-1] = (merged[-1][0] * n, s)
-        else:
-            merged.append((n, s))
+    lying = merged(order)
     store, box = t.table.store, t._home.box
     if t.numel == 0:
         return Walk(t._dtype, itemsize, 0, ((0, itemsize),), b"", 1, False, 1, 1)
@@ -72,11 +74,11 @@ def walk_of(t: Tensor) -> Walk:
     extent, base = t._home.extent(t.table, row)
     halves = 2 if name == "float4_e2m1fn_x2" else 1  # two numbers, which torch counts as one
     if packing * halves > 1:
-        if turned or repeats > 1 or merged not in ([], [(t.numel, 1)]) or t.storage_offset % packing:
+        if turned or repeats > 1 or lying not in ((), ((t.numel, 1),)) or t.storage_offset % packing:
             raise UnsupportedError("no-array", "parts of bytes that do not lie one behind the other")
         dims_in_bytes: tuple[tuple[int, int], ...] = ((t.numel * halves, itemsize),)
     else:
-        dims_in_bytes = tuple((n, s * itemsize) for n, s in merged)
+        dims_in_bytes = tuple((n, s * itemsize) for n, s in lying)
     first, last = t.byte_range()
     start = base + t.storage_offset // packing * itemsize
     if base + last > extent.nbytes or first < 0:
@@ -99,49 +101,55 @@ def walk_of(t: Tensor) -> Walk:
     )
 
 
-def blocks(walk: Walk, source: Source) -> Iterator[bytes]:
-    """The elements in the order in which they lie, as bytes."""
-    import numpy as np
-
-    if walk.together:
-        for at in range(0, walk.nbytes, READ):
-            yield bytes(source.read(walk.offset + at, min(READ, walk.nbytes - at)))
-        return
-    # The near dimensions that fit into one read, and as much of the next one as does.
-    inner, span = len(walk.dims), walk.itemsize
-    while inner and span + (walk.dims[inner - 1][0] - 1) * walk.dims[inner - 1][1] <= READ:
-        inner -= 1
-        span += (walk.dims[inner][0] - 1) * walk.dims[inner][1]
-    near = walk.dims[inner:]
-    n, step = walk.dims[inner - 1] if inner else (1, 0)
-    rows = min(n, max(1, (READ - span) // step + 1)) if inner else 1
-    far = walk.dims[: max(0, inner - 1)]
-    for start in starts(far):
-        for row in range(0, n, rows):
-            few = min(rows, n - row)
-            need = span + (few - 1) * step
-            data = source.read(walk.offset + start + row * step, need)
-            shape, strides = (few, *(k for k, _ in near)), (step, *(s for _, s in near))
-            yield np.ndarray(shape, f"V{walk.itemsize}", data, 0, strides).tobytes()
+def simple_lie(t: Tensor) -> Lie | None:
+    """Of most dense tensors, in short: whole bytes that lie in the file one behind the other. None: of others."""
+    name, _, itemsize, packing, swap, _, _ = _core.DTYPES[t._dtype]
+    row, box = t._storage, t._home.box
+    n = 1
+    for size, stride in zip(reversed(t._sizes), reversed(t._strides), strict=True):
+        if size != 1 and stride != n:
+            return None
+        n *= size
+    if n == 0 or packing != 1 or name == "float4_e2m1fn_x2" or row is None or (box.byteorder == "big" and swap > 1):
+        return None
+    span = t.table.storage(row)[0]
+    if span is None or not box.is_stored(t.table.store, span):
+        return None
+    extent, base = t._home.extent(t.table, row)
+    if extent.offset is None:
+        return None
+    start = base + t.storage_offset * itemsize
+    if start < 0 or start + n * itemsize > extent.nbytes:
+        raise FormatError("tensor-bounds", f"ends at byte {start + n * itemsize} of a storage of {extent.nbytes}")
+    return Lie(itemsize, extent.offset + start, ((n, itemsize),) if n > 1 else (), None, 1)
 
 
-def starts(dims: Sequence[tuple[int, int]]) -> Iterator[int]:
-    """Bytes from the first element on, of each index of some dimensions, the last one fastest."""
-    index = [0] * len(dims)
-    at = 0
-    while True:
-        yield at
-        k = len(dims) - 1
-        while k >= 0:
-            index[k] += 1
-            at += dims[k][1]
-            if index[k] < dims[k][0]:
-                break
-            at -= dims[k][0] * dims[k][1]
-            index[k] = 0
-            k -= 1
-        if k < 0:
-            return
+def lie_of(t: Tensor, walk: Walk | None = None) -> Lie:
+    """Where the elements of a dense tensor are, in the order of their indices; `walk`: if it is known already.
+
+    Raises
+    ------
+    PthError
+        They are not in the file, or would be more than is allowed of elements that are stored once and repeated.
+    """
+    lie = simple_lie(t) if walk is None else None
+    if lie is not None:
+        return lie
+    walk = walk or walk_of(t)
+    if walk.packed > 1 or not t.numel:
+        return walk.lie
+    if walk.repeats > 1:
+        t._check_dense(t.numel * walk.itemsize)
+    return walk.lie._replace(dims=merged(_in_bytes(t, walk.itemsize)))
+
+
+def lie_by_axes(t: Tensor) -> Lie:
+    """The same of a tensor of whole bytes, with a dimension for each of its own."""
+    return lie_of(t)._replace(dims=tuple(_in_bytes(t, _core.DTYPES[t._dtype][2])))
+
+
+def _in_bytes(t: Tensor, itemsize: int) -> Iterator[tuple[int, int]]:
+    return ((n, s * itemsize) for n, s in zip(t._sizes, t._strides, strict=True))
 
 
 def leaves(t: Tensor) -> list[tuple[str, Tensor]]:

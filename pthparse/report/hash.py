@@ -11,10 +11,10 @@ from typing import Any
 from ..errors import PthError
 from ..hashes import manifest
 from ..manifests import Manifest, ManifestCheck, read_manifest
-from .progress import Bar
 from .screen import cells, cut, width
 from .text import FEW, MOST_LINES, SHORT, count, first_of, head, line, short, some
-from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json, tell
+from .verb import CANNOT_SAY, FILE, NO, Verb, complain, tell
+from .verify import each_file, print_documents
 
 SHOWN = 16  # digits of a hash of a tensor, where the whole is not asked for
 
@@ -39,16 +39,7 @@ def hash_files(args: argparse.Namespace) -> int:
             return CANNOT_SAY
     found: list[Manifest] = []
     documents: list[dict[str, Any]] = []
-    failed = False
-    for path in args.file:
-        try:
-            with Bar(path) as bar:
-                made = manifest(path, progress=bar.progress)
-        except (PthError, OSError) as e:
-            complain(e, path, args.debug)
-            documents.append({"file": path, "error": message(e, path)})
-            failed = True
-            continue
+    for path, made in each_file(args, manifest, documents):
         found.append(made)
         checked = None if wanted is None else made.check(wanted)
         documents.append({"file": path, **made.to_dict()})
@@ -58,12 +49,12 @@ def hash_files(args: argparse.Namespace) -> int:
             print_manifest(made, path, args.all, checked)
         if args.output:
             write(args.output, made)
-        failed |= bool(made.errors)
         if checked is not None:
             return finish(args, documents, NO if differs(checked) else 0 if checked.ok else CANNOT_SAY)
     if not args.json:
         print_equal(found, args.all)
-    return finish(args, documents, CANNOT_SAY if failed else 0)
+    whole = len(found) == len(args.file) and not any(made.errors for made in found)
+    return finish(args, documents, 0 if whole else CANNOT_SAY)
 
 
 def differs(checked: ManifestCheck) -> bool:
@@ -72,7 +63,7 @@ def differs(checked: ManifestCheck) -> bool:
 
 def finish(args: argparse.Namespace, documents: list[dict[str, Any]], code: int) -> int:
     if args.json:
-        print_json(documents[0] if len(args.file) == 1 else {"files": documents})
+        print_documents(args, documents)
     return code
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
+from ..errors import PthError
 from ..verifier import VerifiedMember, VerifyReport
 from ..verifier import verify as verify_any
 from .audit import print_findings
@@ -13,6 +16,7 @@ from .screen import cut
 from .text import MOST_LINES, SHORT, count, head, line, listed, rest, short, size
 from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json
 
+Found = TypeVar("Found")
 NAMES = 4  # tensors that are named in one line
 CUT = {"storage-cut": "cut off", "shard-missing": "in files that are missing"}
 
@@ -24,26 +28,36 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 def verify(args: argparse.Namespace) -> int:
     reports: list[VerifyReport] = []
-    documents = []
-    failed = False
-    for path in args.file:
-        try:
-            with Bar(path) as bar:
-                report = verify_any(path, progress=bar.progress)
-        except OSError as e:
-            complain(e, path, args.debug)
-            documents.append({"file": path, "error": message(e, path)})
-            failed = True
-            continue
+    documents: list[dict[str, Any]] = []
+    for path, report in each_file(args, verify_any, documents):
         reports.append(report)
         documents.append({"file": path, **report.to_dict()})
         if not args.json:
             print_report(report, path, args.all)
     if args.json:
-        print_json(documents[0] if len(args.file) == 1 else {"files": documents})
+        print_documents(args, documents)
     if any(report.verdict in ("damaged", "truncated") for report in reports):
         return NO
-    return CANNOT_SAY if failed or not all(report.ok for report in reports) else 0
+    return 0 if len(reports) == len(args.file) and all(report.ok for report in reports) else CANNOT_SAY
+
+
+def each_file(
+    args: argparse.Namespace, read: Callable[..., Found], documents: list[dict[str, Any]]
+) -> Iterator[tuple[str, Found]]:
+    """What `read` finds in each file, with a bar meanwhile. What cannot be read is told, and is among the documents."""
+    for path in args.file:
+        try:
+            with Bar(path) as bar:
+                found = read(path, progress=bar.progress)
+        except (PthError, OSError) as e:
+            complain(e, path, args.debug)
+            documents.append({"file": path, "error": message(e, path)})
+            continue
+        yield path, found
+
+
+def print_documents(args: argparse.Namespace, documents: list[dict[str, Any]]) -> None:
+    print_json(documents[0] if len(args.file) == 1 else {"files": documents})
 
 
 def print_report(report: VerifyReport, path: str, everything: bool) -> None:

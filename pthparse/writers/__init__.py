@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Entry, Format, Layout
+from .base import Entry, Format, Layout, Wanted
 from .npy import Npy
 from .npz import Npz
 from .safetensors import Safetensors
@@ -10,4 +10,4 @@ from .safetensors import Safetensors
 FORMATS: dict[str, type[Format]] = {"safetensors": Safetensors, "npz": Npz, "npy": Npy}
 SUFFIXES = {".safetensors": "safetensors", ".npz": "npz"}
 
-__all__ = ["FORMATS", "SUFFIXES", "Entry", "Format", "Layout"]
+__all__ = ["FORMATS", "SUFFIXES", "Entry", "Format", "Layout", "Wanted"]

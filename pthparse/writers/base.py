@@ -18,6 +18,20 @@ class Entry(NamedTuple):
     nbytes: int
 
 
+class Wanted(NamedTuple):
+    """What is to be written: the tensors, and how the files are named.
+
+    notes: what is to be said beside the tensors. ties: names that are left out -> the name under which the same
+    elements are kept. most: bytes of tensors in one file.
+    """
+
+    entries: Sequence[Entry]
+    stem: str
+    notes: Mapping[str, str]
+    ties: Mapping[str, str]
+    most: int | None
+
+
 class Layout(NamedTuple):
     """A file, before it is written.
 
@@ -57,18 +71,8 @@ class Format:
         """Are elements of a type stored as bare bytes?"""
         return False
 
-    def layouts(
-        self,
-        entries: Sequence[Entry],
-        stem: str,
-        notes: Mapping[str, str],
-        ties: Mapping[str, str],
-        most: int | None,
-    ) -> list[Layout]:
+    def layouts(self, wanted: Wanted) -> list[Layout]:
         """The files.
-
-        notes: what is to be said beside the tensors. ties: names that are left out -> the name under which the same
-        elements are kept. most: bytes of tensors in one file.
 
         Raises
         ------
@@ -77,7 +81,7 @@ class Format:
         """
         raise AssertionError("abstract")
 
-    def index(self, entries: Sequence[Entry], layouts: Sequence[Layout], stem: str) -> tuple[str, bytes] | None:
+    def index(self, wanted: Wanted, layouts: Sequence[Layout]) -> tuple[str, bytes] | None:
         """Name and bytes of a file that says which tensor is in which of the others."""
         return None
 

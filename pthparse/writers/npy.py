@@ -11,7 +11,7 @@ from urllib.parse import quote
 from ..casts import DTYPES
 from ..errors import UnsupportedError
 from ..tensor import MAX_NUMPY_DIMS, numpy_dtype
-from .base import Entry, Format, Layout, Place, put
+from .base import Entry, Format, Layout, Place, Wanted, put
 from .safetensors import encodable
 
 # What numpy has itself; of everything else it can hold the bytes.
@@ -72,16 +72,9 @@ class Npy(Arrays):
             return f"its name is too long for one of a file ({len(file_name(entry.name))} bytes): rename it"
         return reason
 
-    def layouts(
-        self,
-        entries: Sequence[Entry],
-        stem: str,
-        notes: Mapping[str, str],
-        ties: Mapping[str, str],
-        most: int | None,
-    ) -> list[Layout]:
+    def layouts(self, wanted: Wanted) -> list[Layout]:
         out, known = [], dict[str, str]()
-        for i, entry in enumerate(entries):
+        for i, entry in enumerate(wanted.entries):
             head, name = header(*self.said(entry)), file_name(entry.name)
             twin = known.setdefault(name.casefold(), entry.name)
             if twin != entry.name:
@@ -91,7 +84,8 @@ class Npy(Arrays):
             out.append(Layout(name, len(head) + entry.nbytes, ((i, len(head)),), partial(put, data=head, offset=0)))
         return out
 
-    def index(self, entries: Sequence[Entry], layouts: Sequence[Layout], stem: str) -> tuple[str, bytes] | None:
+    def index(self, wanted: Wanted, layouts: Sequence[Layout]) -> tuple[str, bytes] | None:
+        entries = wanted.entries
         rows = {
             entries[i].name: {"file": layout.name, "dtype": entries[i].dtype, "shape": entries[i].shape}
             for layout in layouts

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..checksums import Part, crc32s
 from ..errors import PthError, UnsupportedError
 from ..source import FileSource
-from .base import Entry, Layout, Place, not_written, put
+from .base import Entry, Layout, Place, Wanted, not_written, put
 from .npy import ALIGNED, Arrays, header, read_header
 
 WIDE = 0xFFFFFFFF  # from here on sizes and offsets are of 64 bits
@@ -42,20 +42,13 @@ class Npz(Arrays):
             return f"its name is too long for a zip ({len(name.encode())} bytes): rename it"
         return reason
 
-    def layouts(
-        self,
-        entries: Sequence[Entry],
-        stem: str,
-        notes: Mapping[str, str],
-        ties: Mapping[str, str],
-        most: int | None,
-    ) -> list[Layout]:
-        names = {entry.name for entry in entries}
+    def layouts(self, wanted: Wanted) -> list[Layout]:
+        names = {entry.name for entry in wanted.entries}
         for n in names:
             if f"{n}.npy" in names:  # numpy finds both under the longer name
                 raise UnsupportedError("names-clash", f"{n!a} and {n + '.npy'!a} are one to numpy: rename one")
         members, places, at = [], [], 0
-        for i, entry in enumerate(entries):
+        for i, entry in enumerate(wanted.entries):
             name, head = f"{entry.name}.npy".encode(), header(*self.said(entry))
             nbytes = len(head) + entry.nbytes
             start = at + 30 + len(name) + (20 if nbytes >= WIDE else 0)
@@ -64,7 +57,7 @@ class Npz(Arrays):
             places.append((i, start + len(head)))
             at = start + nbytes
         size = at + len(directory(members, [0] * len(members), at))
-        return [Layout(f"{stem}.npz", size, tuple(places), partial(seal, members=members, end=at))]
+        return [Layout(f"{wanted.stem}.npz", size, tuple(places), partial(seal, members=members, end=at))]
 
     def read_back(self, path: str) -> Mapping[str, Place]:
         import zipfile

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import LimitError
-from .base import Entry, Format, Layout, Place, not_written, put
+from .base import Entry, Format, Layout, Place, Wanted, not_written, put
 
 # torch's name -> the format's: in the order of the library, by alignment first.
 TYPES = {
@@ -39,29 +39,16 @@ class Safetensors(Format):
             return "safetensors has no single pair of float4"
         return None
 
-    def layouts(
-        self,
-        entries: Sequence[Entry],
-        stem: str,
-        notes: Mapping[str, str],
-        ties: Mapping[str, str],
-        most: int | None,
-    ) -> list[Layout]:
-        shards = split(entries, most)
+    def layouts(self, wanted: Wanted) -> list[Layout]:
+        shards = split(wanted.entries, wanted.most)
         out = []
         for i, shard in enumerate(shards):
-            name = f"{stem}-{i + 1:05d}-of-{len(shards):05d}" if len(shards) > 1 else stem
-            out.append(self._layout(entries, shard, f"{name}.safetensors", notes, ties))
+            name = f"{wanted.stem}-{i + 1:05d}-of-{len(shards):05d}" if len(shards) > 1 else wanted.stem
+            out.append(self._layout(wanted, shard, f"{name}.safetensors"))
         return out
 
-    def _layout(
-        self,
-        entries: Sequence[Entry],
-        shard: list[int],
-        name: str,
-        notes: Mapping[str, str],
-        ties: Mapping[str, str],
-    ) -> Layout:
+    def _layout(self, wanted: Wanted, shard: list[int], name: str) -> Layout:
+        entries, notes, ties = wanted.entries, wanted.notes, wanted.ties
         order = sorted(shard, key=lambda i: (RANKS[entries[i].dtype], entries[i].name.encode()))
         kept = {entries[i].name for i in shard}
         told: dict[str, object] = {NOTES: {**notes, **{k: v for k, v in ties.items() if v in kept and k not in notes}}}
@@ -81,9 +68,10 @@ class Safetensors(Format):
         head = struct.pack("<Q", len(text)) + text
         return Layout(name, start + at, tuple((i, start + at) for i, at in places), partial(put, data=head, offset=0))
 
-    def index(self, entries: Sequence[Entry], layouts: Sequence[Layout], stem: str) -> tuple[str, bytes] | None:
+    def index(self, wanted: Wanted, layouts: Sequence[Layout]) -> tuple[str, bytes] | None:
         if len(layouts) < 2:
             return None
+        entries, stem = wanted.entries, wanted.stem
         files = {entries[i].name: layout.name for layout in layouts for i, _ in layout.places}
         total = sum(entry.nbytes for entry in entries)
         told = {"metadata": {"total_size": total}, "weight_map": files}

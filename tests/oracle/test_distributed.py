@@ -1,4 +1,4 @@
-"""Directories that torch.distributed.checkpoint writes, by one process and by three: the same as unsharded."""
+"""Directories that torch.distributed.checkpoint writes, by one process and by four: the same as unsharded."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import pthparse
+from pthparse.chunked import ChunkedTensor
 
 WRITE = """
 import os, sys
@@ -28,7 +29,8 @@ def state():
     torch.manual_seed(0)
     net = {"embed.weight": torch.randn(100, 16), "head.weight": torch.randn(101, 16).to(torch.bfloat16)}
     net |= {"bias": torch.randn(7), "scalar": torch.tensor(3.5), "empty": torch.empty(0, 3)}
-    moments = {"exp_avg": torch.randn(100, 16), "step": torch.tensor(5.0)}
+    net["grid.weight"] = torch.randn(33, 27)
+    moments = {"exp_avg": torch.randn(100, 15), "step": torch.tensor(5.0)}
     return {"model": net, "optim": {"state": {"0": moments}, "lr": 0.1}, "epoch": 3, "note": "hello"}
 
 
@@ -42,6 +44,8 @@ def run(rank, n, path, port):
     mesh, saved = init_device_mesh("cpu", (n,)), state()
     for key in ("embed.weight", "head.weight"):
         saved["model"][key] = distribute_tensor(saved["model"][key], mesh, [Shard(0)])
+    grid = init_device_mesh("cpu", (2, n // 2))
+    saved["model"]["grid.weight"] = distribute_tensor(saved["model"]["grid.weight"], grid, [Shard(0), Shard(1)])
     moments = saved["optim"]["state"]["0"]
     moments["exp_avg"] = distribute_tensor(moments["exp_avg"], mesh, [Shard(1)])
     dcp.save(saved, checkpoint_id=path)
@@ -55,7 +59,7 @@ if __name__ == "__main__":
     folder, port = sys.argv[1], int(sys.argv[2])
     torch.save(state(), folder + "/whole.pth")
     dcp.save(state(), checkpoint_id=folder + "/one", no_dist=True)
-    mp.spawn(run, args=(3, folder + "/three", port), nprocs=3)
+    mp.spawn(run, args=(4, folder + "/four", port), nprocs=4)
 """
 
 
@@ -74,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_other_layout(folder: Path) -> None:
     """A safetensors file for each process: its parts have no places of their own."""
-    with pthparse.open(folder / "three-safetensors") as model, pthparse.open(folder / "whole.pth") as whole:
+    with pthparse.open(folder / "four-safetensors") as model, pthparse.open(folder / "whole.pth") as whole:
         assert set(model) == set(whole) and not model.findings and not model.errors
         for name, t in whole.items():
             assert model[name].numpy().tobytes() == t.numpy().tobytes()
@@ -83,8 +87,8 @@ def test_the_other_layout(folder: Path) -> None:
         assert model.verify().ok and not model.stats().errors
 
 
-@pytest.mark.parametrize("how", ["one", "three"])
-def test_the_same_as_unsharded(folder: Path, how: str) -> None:
+@pytest.mark.parametrize("how", ["one", "four"])
+def test_the_same_as_unsharded(folder: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pthparse.open(folder / how) as model, pthparse.open(folder / "whole.pth") as whole:
         assert model.format == "distributed" and not model.findings and not model.errors
         assert set(model) == set(whole)
@@ -92,7 +96,9 @@ def test_the_same_as_unsharded(folder: Path, how: str) -> None:
             mine, theirs = model[name].numpy(), t.numpy()
             assert (mine.shape, mine.dtype, mine.tobytes()) == (theirs.shape, theirs.dtype, theirs.tobytes())
         assert {n: len(t.chunks) for n, t in model.items() if t.kind == "chunked"} == (
-            {"model/embed.weight": 3, "model/head.weight": 3, "optim/state/0/exp_avg": 3} if how == "three" else {}
+            {"model/embed.weight": 4, "model/head.weight": 4, "model/grid.weight": 4, "optim/state/0/exp_avg": 4}
+            if how == "four"
+            else {}
         )
         assert dict(model.metadata) == dict(whole.metadata) == {"optim/lr": 0.1, "epoch": 3, "note": "hello"}
         assert model.root["optim"]["lr"] == 0.1 and set(model.root["model"]) == set(whole.root["model"])
@@ -103,7 +109,16 @@ def test_the_same_as_unsharded(folder: Path, how: str) -> None:
             assert s.mean is None or np.isclose(float(found.l2 or 0), float(s.l2 or 0), rtol=1e-12)
         assert sum(e.nbytes for e in capacity.ledger()) == model.nbytes
         assert capacity.parameters == whole.capacity().parameters
+        quantiles, theirs = model.stats(quantiles=(0.1, 0.5), bins=4), whole.stats(quantiles=(0.1, 0.5), bins=4)
+        assert [(s.quantiles, s.values) for s in quantiles] == [
+            (theirs[s.name].quantiles, theirs[s.name].values) for s in quantiles
+        ]
         assert model.verify().ok and model.audit().verdict == "review"
+
+        def as_a_whole(*_: object, **__: object) -> None:
+            raise AssertionError("chunks were put together as a whole")
+
+        monkeypatch.setattr(ChunkedTensor, "numpy", as_a_whole)
         assert pthparse.diff(model, whole).same and model.hash().model == whole.hash().model
         written = folder / f"{how}.safetensors"
         pthparse.convert(model, written, all=True)

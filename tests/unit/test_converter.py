@@ -25,10 +25,10 @@ from forge import pickles as p
 from forge.zips import DEFLATED, build, checkpoint, members
 
 import pthparse
-from pthparse import converter, outputs, transfer
+from pthparse import converter, outputs, team, transfer
 from pthparse.cli import main
 from pthparse.converter import nbytes_of
-from pthparse.writers import Entry, npz
+from pthparse.writers import Entry, Wanted, npz
 from pthparse.writers.npy import file_name
 
 A, B = (np.arange(i, i + 4, dtype=np.float32).tobytes() for i in (1, 5))
@@ -283,7 +283,7 @@ def test_large_tensors_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(transfer, "COPY", 1 << 12)
     monkeypatch.setattr(transfer, "STEP", 1 << 10)
     monkeypatch.setattr(transfer, "SMALL", 1 << 8)
-    monkeypatch.setattr(transfer, "ALONE", 1)
+    monkeypatch.setattr(team, "ALONE", 1)
     monkeypatch.setattr(transfer, "SYNC", 1 << 13)
     rng = np.random.default_rng(1)
     stored = {str(i): rng.bytes(4 * (7 + 997 * (i % 3 == 0) * i)) for i in range(20)}
@@ -328,7 +328,9 @@ def test_memory_does_not_grow_with_a_tensor(how: dict[str, Any], tmp_path: Path)
 def test_a_zip_of_more_than_four_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two arrays of holes, the second one beyond the reach of 32 bits."""
     n = (1 << 32) + 64
-    (layout,) = npz.Npz().layouts([Entry("a", "uint8", (n,), n), Entry("b", "uint8", (4,), 4)], "x", {}, {}, None)
+    (layout,) = npz.Npz().layouts(
+        Wanted([Entry("a", "uint8", (n,), n), Entry("b", "uint8", (4,), 4)], "x", {}, {}, None)
+    )
     monkeypatch.setattr(npz, "crc32s", lambda source, parts: [0] * len(parts))
     path = tmp_path / "x.npz"
     with path.open("w+b") as file:
@@ -475,6 +477,23 @@ def test_a_disk_that_is_full(to: str, tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(OSError, match="9 are free"):
         pthparse.convert(PLAIN, tmp_path / f"x.{to}", to=to)
     assert not left_in(tmp_path)
+
+
+@pytest.mark.parametrize("when", ["meanwhile", "at the last", "at the end"])
+def test_a_disk_that_is_full_when_all_was_written(when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Systems take bytes first and look for a place later, and say once that there was none."""
+
+    def full(fd: int) -> None:
+        monkeypatch.undo()  # said once
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(transfer, "SYNC", {"meanwhile": 1, "at the last": 1 << 20, "at the end": 1 << 30}[when])
+    monkeypatch.setattr(os, "fsync" if when == "at the end" else "fdatasync", full)
+    src = tmp_path / "m.pth"
+    src.write_bytes(model({f"t{i}": p.vector("0", 1 << 17) for i in range(2)}, {"0": bytes(1 << 19)}))
+    with pytest.raises(OSError, match="No space left") as e:
+        pthparse.convert(src, tmp_path / "x.safetensors", threads=1, shared="copy")
+    assert e.value.errno == errno.ENOSPC and str(tmp_path) in str(e.value) and left_in(tmp_path) == ["m.pth"]
 
 
 CHILD = """

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import tracemalloc
 from collections.abc import Callable, Sequence
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from forge import pickles as p
 from forge import zips
 
 import pthparse
+from pthparse import mosaics
 from pthparse.chunked import ChunkedTensor
 from pthparse.cli import main
 
@@ -80,8 +84,12 @@ def test_statistics_of_chunks_are_those_of_the_whole(tmp_path: Path) -> None:
         assert (s.name, s.shape, s.numel, s.min, s.max, s.mean, s.zeros) == ("model/w", (3, 4), 12, 0, 11, 5.5, 1)
         assert s.std == pytest.approx(WHOLE.std()) and s.histogram == ((0, 1), (1, 2), (2, 4), (3, 4))
         assert model["model/w"].stats().l1 == 66
-        refused = model.stats(bins=3)
-        assert "model/w" in refused.errors and [s.name for s in refused] == ["model/b"]
+        found = model.stats(bins=3, quantiles=(0, 0.1, 0.5, 1))
+        assert [s.name for s in found] == ["model/w", "model/b"] and not found.errors
+        edges, counts = np.histogram(WHOLE.astype(np.float64), 3)[::-1]
+        assert found["model/w"].values == (tuple(edges.tolist()), tuple(counts.tolist()))
+        wanted = tuple((q, pytest.approx(float(np.quantile(WHOLE, q)))) for q in (0, 0.1, 0.5, 1))
+        assert found["model/w"].quantiles == wanted == model["model/w"].stats(quantiles=(0, 0.1, 0.5, 1)).quantiles
 
 
 def test_the_first_bad_element_is_told_by_its_place_in_the_whole(tmp_path: Path) -> None:
@@ -261,24 +269,131 @@ def test_parts_that_share_bytes(tmp_path: Path) -> None:
         assert model.audit().verdict == "malformed"
 
 
-@pytest.mark.parametrize("dtype", [None, "float16"])
-def test_chunks_of_whole_rows_are_converted_without_being_put_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str | None
-) -> None:
-    folder = tmp_path / "model"
+CHUNKED = np.arange(7 * 5 * 6, dtype=np.float32).reshape(7, 5, 6)
+
+
+def cut(shape: Sequence[int], *edges: Sequence[int]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The chunks of a tensor that is cut at these places of each dimension."""
+    sides = [[(a, b - a) for a, b in pairwise([0, *inner, n])] for n, inner in zip(shape, edges, strict=True)]
+    return [(tuple(a for a, _ in box), tuple(n for _, n in box)) for box in product(*sides)]
+
+
+def chunked(folder: Path, whole: Any, cuts: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], **how: Any) -> Path:
+    """The tensor `w` in these chunks, in two files; `turned`: each is stored from its last dimension to its first."""
     folder.mkdir()
-    pieces = [d.chunk(part.reshape(-1).tolist(), part.shape) for part in (WHOLE[:2], WHOLE[2:])]
-    where = d.write(folder, {"__0_0.distcp": pieces})["__0_0.distcp"]
-    cuts = [((0, 0), (2, 4)), ((2, 0), (1, 4))]
-    places = [(d.index("w", a), d.info(*x)) for (a, _), x in zip(cuts, where, strict=True)]
-    (folder / ".metadata").write_bytes(d.metadata({"w": d.tensor((3, 4), cuts)}, places))
+    parts: dict[str, list[bytes]] = {"__0_0.distcp": [], "__1_0.distcp": []}
+    order = []
+    for i, (first, sizes) in enumerate(cuts):
+        part = whole[tuple(slice(a, a + n) for a, n in zip(first, sizes, strict=True))]
+        file = f"__{i % 2}_0.distcp"
+        order.append((file, len(parts[file])))
+        parts[file].append(turned(part) if how.get("turned") else d.chunk(part.reshape(-1).tolist(), part.shape))
+    where = d.write(folder, parts)
+    places = [(d.index("w", a), d.info(*where[file][k])) for (a, _), (file, k) in zip(cuts, order, strict=True)]
+    (folder / ".metadata").write_bytes(d.metadata({"w": d.tensor(whole.shape, cuts)}, places))
+    return folder
+
+
+def turned(part: Any) -> bytes:
+    strides = [int(np.prod(part.shape[:k])) for k in range(part.ndim)]
+    root = p.tensor(p.storage("0", part.size), list(part.shape), strides)
+    return zips.checkpoint(p.pickle(root), {"0": np.asfortranarray(part).tobytes("F")})
+
+
+@pytest.fixture
+def in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is made of a tensor as a whole."""
 
     def together(*_: object, **__: object) -> None:
         raise AssertionError("the whole array was made")
 
     monkeypatch.setattr(ChunkedTensor, "numpy", together)
-    pthparse.convert(folder, tmp_path / "one.safetensors", dtype=dtype)
-    with pthparse.open(tmp_path / "one.safetensors") as one:
-        assert one["w"].numpy().tolist() == WHOLE.tolist() and one["w"].dtype == (dtype or "float32")
+
+
+@pytest.mark.parametrize("band", [4, 100, 1 << 21])
+@pytest.mark.parametrize(
+    "edges",
+    [([2, 6], [], []), ([], [1], []), ([], [], [2, 3]), ([3], [2, 4], []), ([1, 2, 3, 4, 5, 6], [2], [1, 5])],
+    ids=["rows", "columns", "last", "grid", "blocks"],
+)
+@pytest.mark.parametrize("turned", [False, True], ids=["plain", "turned"])
+def test_chunks_are_converted_hashed_and_compared_without_being_put_together(
+    tmp_path: Path, in_bands: None, monkeypatch: pytest.MonkeyPatch, band: int, edges: Any, turned: bool
+) -> None:
+    monkeypatch.setattr(mosaics, "TILE", band)
+    folder = chunked(tmp_path / "model", CHUNKED, cut(CHUNKED.shape, *edges), turned=turned)
+    for dtype in (None, "float16"):
+        pthparse.convert(folder, tmp_path / "one.safetensors", dtype=dtype, overwrite=True)
+        with pthparse.open(tmp_path / "one.safetensors") as one:
+            assert one["w"].numpy().tolist() == CHUNKED.tolist() and one["w"].dtype == (dtype or "float32")
     with pytest.raises(FileExistsError):
         pthparse.convert(folder, tmp_path / "one.safetensors")
+    pthparse.convert(folder, tmp_path / "one.safetensors", overwrite=True)
+    assert pthparse.manifest(folder).model == pthparse.manifest(tmp_path / "one.safetensors").model
+    assert pthparse.diff(folder, tmp_path / "one.safetensors", values=False).same
+    other = CHUNKED.copy()
+    other[6, 4, 5] = -1
+    again = chunked(tmp_path / "other", other, cut(CHUNKED.shape, [], [3], []))
+    (changed,) = pthparse.diff(folder, again).changed
+    assert (changed.equal, changed.max_abs, changed.worst) == (CHUNKED.size - 1, 210.0, (6, 4, 5))
+
+
+def test_memory_does_not_grow_with_a_tensor_in_chunks(tmp_path: Path) -> None:
+    """Columns of 8,192 x 2,048: 64 MiB, which need a few bands."""
+    shape = (1 << 13, 1 << 11)
+    whole = np.broadcast_to(np.arange(shape[1], dtype=np.float32), shape)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    cuts = cut(shape, [], [700, 1400])
+    root = [p.tensor(p.storage("0", n * m), [n, m], [m, 1]) for _, (n, m) in cuts]
+    data = [whole[:, a : a + m].tobytes() for (_, a), (_, m) in cuts]
+    chunks = [zips.checkpoint(p.pickle(r), {"0": x}) for r, x in zip(root, data, strict=True)]
+    where = d.write(folder, {"__0_0.distcp": chunks})["__0_0.distcp"]
+    places = [(d.index("w", a), d.info(*x)) for (a, _), x in zip(cuts, where, strict=True)]
+    (folder / ".metadata").write_bytes(d.metadata({"w": d.tensor(shape, cuts)}, places))
+    del chunks, data
+    pthparse.convert(tmp_path / "model", tmp_path / "warm.safetensors", dtype="bfloat16")  # what is imported
+    tracemalloc.start()
+    try:
+        told = pthparse.convert(folder, tmp_path / "one.safetensors", threads=2)
+        hashed = pthparse.manifest(folder, threads=2)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert told.nbytes == 64 << 20 and peak < 20 << 20
+    assert hashed.model == pthparse.manifest(tmp_path / "one.safetensors").model
+    with pthparse.open(tmp_path / "one.safetensors") as one:
+        assert np.array_equal(one["w"].numpy(), whole)
+
+
+def test_chunks_that_repeat_their_elements_cannot_fill_a_disk(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    n = 1 << 14
+    chunk = zips.checkpoint(p.pickle(p.tensor(p.storage("0", 1), [n, n], [0, 0])), {"0": bytes(4)})
+    where = d.write(folder, {"__0_0.distcp": [chunk, chunk]})["__0_0.distcp"]
+    cuts = [((0, 0), (n, n)), ((0, n), (n, n))]
+    places = [(d.index("w", a), d.info(*x)) for (a, _), x in zip(cuts, where, strict=True)]
+    (folder / ".metadata").write_bytes(d.metadata({"w": d.tensor((n, 2 * n), cuts)}, places))
+    few = pthparse.Limits(max_dense_bytes=5 * n * n)
+    with pytest.raises(pthparse.PthError, match="max_dense_bytes"):
+        pthparse.convert(folder, tmp_path / "x.safetensors", limits=few)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    found = pthparse.open(folder).stats(quantiles=(0.5,))
+    assert found.errors["w"].code == "no-array" and not len(found)
+    (error,) = pthparse.manifest(folder, limits=few).errors
+    assert error.code == "max_dense_bytes"
+
+
+def test_a_chunk_that_is_cut_off_meanwhile(tmp_path: Path) -> None:
+    folder = chunked(tmp_path / "model", CHUNKED, cut(CHUNKED.shape, [], [2], [3]))
+    with pthparse.open(folder) as model:
+        list(model.values())
+        model["w"].numpy()
+        size = (folder / "__1_0.distcp").stat().st_size
+        os.truncate(folder / "__1_0.distcp", size // 2)
+        with pytest.raises(pthparse.PthError):
+            pthparse.convert(model, tmp_path / "x.safetensors")
+        (error,) = model.hash().errors
+        assert error.name == "w"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

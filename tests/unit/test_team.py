@@ -51,8 +51,7 @@ def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a task is of one file, and all of them are worth threads."""
     for module in (engine, pairs, hashes, checksums):
         monkeypatch.setattr(module, "TASK", 1 << 18)
-    for module in (engine, pairs, hashes):
-        monkeypatch.setattr(module, "ALONE", 0)
+    monkeypatch.setattr(team, "ALONE", 0)
     monkeypatch.setattr(checksums, "FEW_BYTES", 0)
 
 
@@ -309,3 +308,19 @@ def test_bundles() -> None:
     assert list(team.bundles([1, 1], int, 0)) == [[1], [1]] and list(team.bundles([], int, 4)) == []
     assert list(team.bundles([1, 2], int, 9)) == [[1, 2]]
     assert team.call_all([(pow, 2, 3), (max, 1, 4)]) == [8, 4]
+
+
+def test_few_bytes_need_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(team, "ALONE", 100)
+    assert [team.crew(n, threads) for n, threads in ((99, 4), (100, 4), (100, None), (100, 1))] == [1, 4, None, 1]
+    assert team.crew(1, None, afar=True) == team.AFAR and team.crew(1, 3, afar=True) == 3
+
+
+def test_jobs_that_cannot_be_made() -> None:
+    def jobs() -> Iterator[int]:
+        yield 1
+        raise KeyError("gone")
+
+    for threads in (1, 3):
+        with pytest.raises(KeyError, match="gone"):
+            team.share(jobs(), lambda _: lambda job: None, threads)
