@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable
 
 from ..auditor import AuditedGlobal, AuditReport
 from ..audits import audit as audit_any
 from ..formats.base import Finding
-from .text import count, line, size
-from .verb import CANNOT_SAY, NO, Verb, complain, message, print_json
+from .screen import cut
+from .text import MOST_LINES, SHORT, count, head, line, listed, rest, size
+from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json
 
-MOST_LINES = 40  # globals, and findings, of one file
-SHORTENED = 300
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+CLEAN = "clean"
+WORST_FIRST = ("dangerous", "malformed", "incomplete", "review", "note", CLEAN)  # verdicts and severities
 
 
 def audit_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs="+", help="a file, a directory, or the index of a model in several files")
+    parser.add_argument("file", nargs="+", metavar="FILE", help=f"{FILE}; or a directory, with all that is in it")
     parser.add_argument("--sarif", action="store_true", help="SARIF 2.1.0, for code hosts and editors")
-    parser.add_argument("--all", action="store_true", help="every global, also those that are known to be inert")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="every global, also those that are known to be inert; every file of a directory, also clean ones",
+    )
 
 
 def audit(args: argparse.Namespace) -> int:
@@ -48,21 +58,22 @@ def audit(args: argparse.Namespace) -> int:
 
 
 def print_report(report: AuditReport, everything: bool) -> None:
-    for file in report.files:
-        print_report(file, everything)
     known = f"{report.format}, " if report.format else ""
-    held = f"{count(len(report.files), 'file')}, " if report.format == "directory" else ""
-    line(f"{report.verdict.upper():<10} {report.path or '(memory)'}   {known}{held}{size(report.nbytes)}")
-    if report.files or report.format == "directory":
-        print_lines(finding_lines(report.findings), report.n_findings)
+    several = report.files or report.format == "directory"
+    held = f"{told_of(report.files)}, " if several else ""
+    head(report.path or "(memory)", f"{known}{held}{size(report.nbytes)}", report.verdict.upper())
+    if several:
+        print_findings(report.findings, report.n_findings)
+        for file in sorted(report.files, key=lambda file: WORST_FIRST.index(file.verdict)):
+            if everything or file.verdict != CLEAN:
+                print_report(file, everything)
         return
     told = [g for g in report.globals if everything or g.status in ("dangerous", "unknown")]
     inert = report.n_globals - sum(g.status in ("dangerous", "unknown") for g in report.globals)
-    print_lines((global_line(g) for g in told), len(told))
-    print_lines(finding_lines(report.findings), report.n_findings)
+    print_globals(told, everything)
+    print_findings(report.findings, report.n_findings)
     if report.code:
-        more = f" and {len(report.code) - 5:,} more" if len(report.code) > 5 else ""
-        line(f"  code: {', '.join(report.code[:5])}{more}")
+        line(f"  code: {listed(report.code)}")
     others = "all" if not told or everything else f"{inert:,} more"
     if report.n_globals and inert and not (everything and told):
         line(f"  {count(report.tensors, 'tensor')}; {count(report.n_globals, 'global')}, {others} understood and inert")
@@ -70,36 +81,86 @@ def print_report(report: AuditReport, everything: bool) -> None:
         line(f"  {count(report.tensors, 'tensor')}; {count(report.n_globals, 'global')}")
 
 
-def print_lines(lines: Iterator[str], n: int) -> None:
-    for i, text in enumerate(lines):
-        if i == MOST_LINES:
-            line(f"  and {n - i:,} more")
-            break
-        line(f"  {text}")
+def told_of(files: tuple[AuditReport, ...]) -> str:
+    counts = Counter(file.verdict for file in files)
+    verdicts = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in WORST_FIRST if counts[verdict])
+    return count(len(files), "file") + (f" ({verdicts})" if files else "")
 
 
-def global_line(g: AuditedGlobal) -> str:
+def print_globals(told: list[AuditedGlobal], everything: bool) -> None:
+    """The dangerous ones first, each by itself; of the others, what is said of many is said once."""
+    alike: dict[object, list[AuditedGlobal]] = {}
+    for g in sorted(told, key=lambda g: g.status != "dangerous"):
+        by_itself = everything or g.status == "dangerous"
+        alike.setdefault(g if by_itself else (g.status, g.reason), []).append(g)
+    print_alike(
+        [(f"  {rows[0].status}: ", rows) for rows in alike.values()], of_global, of_globals, len(told), "globals"
+    )
+
+
+def print_findings(findings: tuple[Finding, ...], n: int) -> None:
+    """The worst first; what is said of many members is said once."""
+    alike: dict[tuple[str, str, str], list[Finding]] = {}
+    for f in sorted(findings, key=lambda f: WORST_FIRST.index(f.severity)):
+        alike.setdefault((f.severity, f.code, f.message), []).append(f)
+    print_alike([(f"  {rows[0].severity}: ", rows) for rows in alike.values()], of_finding, of_findings, n, "findings")
+
+
+def print_alike(
+    groups: list[tuple[str, list[Any]]],
+    of_one: Callable[[Any], str],
+    of_many: Callable[[list[Any]], str],
+    n: int,
+    what: str,
+) -> None:
+    """Lines for those that are alike: one for three and more."""
+    lines = []
+    for lead, rows in groups:
+        lines += [(lead, rows)] if len(rows) > 2 else [(lead, [row]) for row in rows]
+    for lead, rows in lines[:MOST_LINES]:
+        line(of_many(rows) if len(rows) > 2 else of_one(rows[0]), lead=lead)
+    rest(n - sum(len(rows) for _, rows in lines[:MOST_LINES]), f" {what}")
+
+
+def of_global(g: AuditedGlobal) -> str:
     also = f" (now {g.python3})" if g.python3 else ""
     uses = f", {g.uses:,} times" if g.uses > 1 else ""
-    where = f"{g.opcode} at byte {g.offset}{' of ' + short(g.member) if g.member else ''}{uses}"
-    return f"{g.status}: {short(g.module)}.{short(g.name)}{also}{g.call or ''}: {g.reason} ({where})"
+    where = f"{g.opcode} at byte {g.offset}{' of ' + cut(g.member, SHORT) if g.member else ''}{uses}"
+    return f"{cut(g.module, SHORT)}.{cut(g.name, SHORT)}{also}{g.call or ''}: {g.reason} ({where})"
 
 
-def finding_lines(findings: tuple[Finding, ...]) -> Iterator[str]:
-    for f in findings:
-        at = f" at byte {f.offset}" if f.offset is not None else ""
-        text = f"{short(f.member)}{at}: {short(f.message)}" if f.member else f"{short(f.message)}{at}"
-        yield f"{f.severity}: {text} [{f.code}]"
+def of_globals(rows: list[AuditedGlobal]) -> str:
+    return f"{listed([f'{g.module}.{g.name}' for g in rows])}: {rows[0].reason} (--all says where)"
 
 
-def short(text: str | None) -> str:
-    text = text or ""
-    return text if len(text) <= SHORTENED else f"{text[: SHORTENED - 3]}..."
+def of_finding(f: Finding) -> str:
+    text = f"{cut(place(f), SHORT)}: {cut(f.message, SHORT)}" if f.member else cut(f.message, SHORT)
+    at = f" at byte {f.offset}" if f.offset is not None and not f.member else ""
+    return f"{text}{at} [{f.code}]"
+
+
+def of_findings(rows: list[Finding]) -> str:
+    return f"{cut(rows[0].message, SHORT)}: {listed([place(f) for f in rows], 2)} [{rows[0].code}]"
+
+
+def place(f: Finding) -> str:
+    at = f" at byte {f.offset}" if f.offset is not None else ""
+    return f"{f.member or 'the file'}{at}"
 
 
 VERB = Verb(
     audit,
     audit_arguments,
     "what it would do to a loader: verdict, globals, findings",
-    "pthparse audit model.pth models/",
+    "pthparse audit model.pth",
+    "What loading the file would do, without loading it. The verdict is clean (tensors and plain containers alone),"
+    " review (classes or functions that are not known, or an odd structure), dangerous (something that runs code or"
+    " touches the system), malformed (unreadable, or readable in two ways) or incomplete (a limit was reached). "
+    "Unknown is never clean.",
+    (
+        "pthparse audit downloads/ --json",
+        "pthparse audit model.pth --sarif > audit.sarif",
+        "pthparse audit model.pth && python train.py  # only if it is clean",
+    ),
+    no="a file is not clean",
 )

@@ -9,19 +9,17 @@ from collections.abc import Sequence
 from ..capacity import Capacity, CapacityGroup
 from ..checkpoint import open as open_checkpoint
 from ..errors import UnsupportedError
-from .ls import natural
-from .text import Column, bar, count, cut, line, share, size, table
-from .verb import Verb, print_json
+from .text import FEW, Column, bar, count, head, line, listed, rest, share, short, size, table
+from .verb import FILE, Verb, natural, print_json
 
 BY = ("module", "dtype", "role")
 SHARD = "shard"
-FEW = 5
 MOST_ROWS = 20
-NAME = 60  # characters of a name in a line of several
+MEANING = Column("", prose=True, kept=28)
 
 
 def capacity_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file")
+    parser.add_argument("file", metavar="FILE", help=FILE)
     parser.add_argument("--by", choices=(*BY, SHARD), help="only the groups of this kind, all of them")
     parser.add_argument("--shard", action="store_true", help="of a model in several files, also file by file")
     parser.add_argument(
@@ -51,7 +49,7 @@ def capacity(args: argparse.Namespace) -> int:
     print_head(args.file, found)
     print_why(found)
     for kind, rows in groups.items():
-        if len(rows) > 1 or kind in ("module", SHARD):
+        if len(rows) > 1 or (rows and kind in ("module", SHARD)):
             line("")
             print_groups(kind, rows, found, MOST_ROWS)
     print_shared(found)
@@ -61,7 +59,7 @@ def capacity(args: argparse.Namespace) -> int:
 
 
 def print_head(path: str, found: Capacity) -> None:
-    line(f"{path}   {size(found.file_bytes)}")
+    head(path, size(found.file_bytes))
     held = count(found.parameters, "parameter")
     if found.buffers:
         held += f", {count(found.buffers, 'element')} of buffers"
@@ -73,7 +71,12 @@ def print_head(path: str, found: Capacity) -> None:
 
 def print_why(found: Capacity) -> None:
     line("")
-    heads = (Column("why so big"), Column("bytes", right=True), Column("of file", right=True), Column(""))
+    heads = (
+        Column("why so big"),
+        Column("bytes", right=True),
+        Column("of file", right=True),
+        MEANING,
+    )
     rows = [(r.what, f"{r.nbytes:,}", share(r.nbytes, found.file_bytes), r.text) for r in found.why]
     table(heads, rows, sys.stdout)
 
@@ -81,17 +84,20 @@ def print_why(found: Capacity) -> None:
 def print_groups(kind: str, groups: Sequence[CapacityGroup], found: Capacity, most: int) -> None:
     """The largest, and what is left of them in one row."""
     with_parameters = kind != "role" and any(g.parameter_share for g in groups)
-    heads = [Column(kind, name=True), *(Column(h, right=True) for h in ("tensors", "elements", "bytes", "of file"))]
+    heads = [
+        Column(kind, name=kind != SHARD, kept=40 if kind == SHARD else 24),
+        *(Column(h, right=True) for h in ("tensors", "elements", "bytes", "of file")),
+    ]
     if with_parameters:
-        heads.append(Column("of parameters", right=True))
+        heads.append(Column("of parameters", right=True, spared=1))
     rows = []
     shown = [*groups[:most]]
     if len(groups) > most:
-        rest = groups[most:]
+        left = groups[most:]
         sums = [
-            sum(g.to_dict()[key] for g in rest) for key in ("tensors", "elements", "nbytes", "share", "parameter_share")
+            sum(g.to_dict()[key] for g in left) for key in ("tensors", "elements", "nbytes", "share", "parameter_share")
         ]
-        shown.append(CapacityGroup(f"({len(rest):,} more)", *sums))
+        shown.append(CapacityGroup(f"({len(left):,} more)", *sums))
     for g in shown:
         cells = [
             g.name or "(no name)",
@@ -113,12 +119,9 @@ def print_shared(found: Capacity) -> None:
     line("")
     line(f"shared, counted once ({count(len(found.shared), 'storage')}):")
     for s in found.shared[:FEW]:
-        sign = " = " if s.tied else ", "
-        more = f" and {len(s.names) - FEW:,} more" if len(s.names) > FEW else ""
         how = "the same elements" if s.tied else "parts of one storage"
-        line(f"  {sign.join(cut(n, NAME) for n in s.names[:FEW])}{more}: {how}, {s.nbytes:,} B")
-    if len(found.shared) > FEW:
-        line(f"  and {len(found.shared) - FEW:,} more")
+        line(f"  {listed(s.names, FEW, ' = ' if s.tied else ', ')}: {how}, {s.nbytes:,} B")
+    rest(len(found.shared) - FEW)
 
 
 def print_unused(found: Capacity) -> None:
@@ -128,17 +131,19 @@ def print_unused(found: Capacity) -> None:
     looked = f"{size(found.wasted)} of storages that no tensor looks at"
     line(f"wasted: {looked}, {share(found.wasted, found.file_bytes)} of the file")
     for u in found.unused[:FEW]:
-        more = f" and {len(u.names) - FEW:,} more" if len(u.names) > FEW else ""
-        whose = f"of {', '.join(cut(n, NAME) for n in u.names[:FEW])}{more}" if u.names else "that no tensor refers to"
-        line(f"  {u.unused:,} of {u.nbytes:,} B in storage {cut(u.key, NAME)} {whose}")
-    if len(found.unused) > FEW:
-        line(f"  and {len(found.unused) - FEW:,} more")
+        whose = f"of {listed(u.names)}" if u.names else "that no tensor refers to"
+        line(f"  {u.unused:,} of {u.nbytes:,} B in storage {short(u.key)} {whose}")
+    rest(len(found.unused) - FEW)
     line(f"  a clean copy (torch.save of clones) would save {found.wasted:,} B and take {size(found.clean_bytes)}")
 
 
 def print_ledger(found: Capacity) -> None:
     line("")
-    heads = (Column("ledger"), *(Column(h, right=True) for h in ("parts", "bytes", "of file")), Column(""))
+    heads = (
+        Column("ledger"),
+        *(Column(h, right=True) for h in ("parts", "bytes", "of file")),
+        MEANING,
+    )
     rows = [
         (e.kind, f"{e.count:,}" if e.count else "", f"{e.nbytes:,}", share(e.nbytes, found.file_bytes), e.meaning)
         for e in found.ledger()
@@ -151,6 +156,14 @@ def print_ledger(found: Capacity) -> None:
 VERB = Verb(
     capacity,
     capacity_arguments,
-    "parameters and bytes by module, dtype and role; why it is so big; the ledger",
-    "pthparse capacity model.pth --by module --depth 3",
+    "parameters and bytes by module, dtype, role; why it is so big",
+    "pthparse capacity model.pth",
+    "Where parameters and bytes are: by module, by dtype and by role (model, optimizer, averages); why the file is "
+    "so big; what is shared and counted once, and what is stored and seen by no tensor; and the ledger, which gives"
+    " every byte of the file to one kind.",
+    (
+        "pthparse capacity model.pth --by module --depth 3  # all, three deep",
+        "pthparse capacity llama-7b/ --by shard",
+    ),
+    no="",
 )

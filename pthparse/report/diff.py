@@ -5,28 +5,28 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ..differ import DiffReport, TensorDiff, ValueDiff
 from ..differ import diff as diff_any
 from ..values import preview
-from .audit import MOST_LINES, short
-from .text import Column, count, jsonable, line, shape, table
-from .verb import CANNOT_SAY, NO, Verb, print_json
-from .verify import Bar
+from .progress import Bar
+from .screen import cut
+from .text import MOST_LINES, SHORT, Column, count, jsonable, line, number, rest, shape, short, some, table
+from .verb import CANNOT_SAY, FILE, NO, Verb, print_json
 
 COLUMNS = (
     Column("name", name=True),
-    Column("elements", right=True),
+    Column("elements", right=True, spared=2),
     Column("differ", right=True),
     Column("max abs", right=True),
-    Column("mean abs", right=True),
+    Column("mean abs", right=True, spared=1),
     Column("max rel", right=True),
-    Column("mean rel", right=True),
+    Column("mean rel", right=True, spared=5),
     Column("cosine", right=True),
-    Column("max ULP", right=True),
+    Column("max ULP", right=True, spared=3),
     Column("NaN", right=True),
-    Column("worst"),
+    Column("worst", spared=4),
 )
 
 
@@ -38,9 +38,9 @@ def tolerance(text: str) -> float:
 
 
 def diff_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs=2, metavar="FILE", help="what else is opened here may stand for a file")
+    parser.add_argument("file", nargs=2, metavar="FILE", help=FILE)
     parser.add_argument("--rtol", type=tolerance, default=0.0, metavar="X", help="close: |a - b| <= atol + rtol * |b|")
-    parser.add_argument("--atol", type=tolerance, default=0.0, metavar="X")
+    parser.add_argument("--atol", type=tolerance, default=0.0, metavar="X", help="see --rtol; both are 0 if not given")
     parser.add_argument("--nan-differs", action="store_true", help="a NaN is not equal to a NaN")
     parser.add_argument(
         "--strip-prefix",
@@ -54,8 +54,7 @@ def diff_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def diff(args: argparse.Namespace) -> int:
-    bar = Bar(args.file[0])
-    try:
+    with Bar(args.file[0]) as bar:
         report = diff_any(
             *args.file,
             rtol=args.rtol,
@@ -65,8 +64,6 @@ def diff(args: argparse.Namespace) -> int:
             values=not args.tensors_only,
             progress=bar.progress,
         )
-    finally:
-        bar.clear()
     if args.json:
         print_json(jsonable(report.to_dict()))
     else:
@@ -75,32 +72,33 @@ def diff(args: argparse.Namespace) -> int:
 
 
 def print_report(report: DiffReport, everything: bool) -> None:
-    if report.changed:
-        print_table("changed", report.changed, everything)
-    print_pairs("reshaped", report.reshaped, everything)
-    print_pairs("recast", report.recast, everything)
-    if report.close:
-        print_table("close enough", report.close, everything)
-    print_some("renamed", [f"{short(r.name)} -> {short(r.name_b)}" for r in report.renamed], everything)
-    print_some("removed", [short(name) for name in report.removed], everything)
-    print_some("added", [short(name) for name in report.added], everything)
-    print_some("value", [of_value(v, report.values_count) for v in report.values], everything)
-    print_some(
-        "cannot be compared", [f"{short(e.name)}: {short(e.message)} [{e.code}]" for e in report.errors], everything
-    )
-    line(summed(report))
+    verdict = "SAME" if report.same else "DIFFERENT" if report.differs else "UNKNOWN"
+    line(f"  {summed(report)}", lead=verdict)
+    most = None if everything else MOST_LINES
+    print_table("changed", report.changed, most)
+    print_table("close enough", report.close, most)
+    pairs = {
+        "reshaped": [of_pair(d) for d in report.reshaped],
+        "recast": [of_pair(d) for d in report.recast],
+        "renamed": [f"{short(r.name)} -> {short(r.name_b)}" for r in report.renamed],
+        "removed": [short(name) for name in report.removed],
+        "added": [short(name) for name in report.added],
+        "value": [of_value(v, report.values_count) for v in report.values],
+        "cannot be compared": [f"{short(e.name)}: {cut(e.message, SHORT)} [{e.code}]" for e in report.errors],
+    }
+    if (report.changed or report.close) and any(pairs.values()):
+        line("")
+    for what, texts in pairs.items():
+        some(texts, len(texts), most, indent=0, lead=f"{what}: ")
 
 
-def print_table(what: str, rows: Sequence[TensorDiff], everything: bool) -> None:
-    shown = rows if everything else rows[:MOST_LINES]
+def print_table(what: str, rows: Sequence[TensorDiff], most: int | None) -> None:
+    if not rows:
+        return
+    line("")
     line(f"{what}:")
-    table(COLUMNS, [of_tensor(row) for row in shown], sys.stdout)
-    if len(shown) < len(rows):
-        line(f"({len(rows) - len(shown):,} more)")
-
-
-def number(x: float | None) -> str:
-    return "-" if x is None else f"{x:.4g}"
+    table(COLUMNS, [of_tensor(row) for row in rows[:most]], sys.stdout)
+    rest(len(rows) - len(rows[:most]), indent=0)
 
 
 def of_tensor(d: TensorDiff) -> list[str]:
@@ -115,27 +113,16 @@ def of_tensor(d: TensorDiff) -> list[str]:
     return [name, f"{d.numel:,}", f"{apart:,}", *figures, cosine, ulp, nans, worst]
 
 
-def print_pairs(what: str, rows: Sequence[TensorDiff], everything: bool) -> None:
-    texts = []
-    for d in rows:
-        a, b = (f"{dtype} {shape(dims)}" for dtype, dims in ((d.dtype, d.shape), (d.dtype_b, d.shape_b)))
-        told = f"{short(d.name)}: {a} -> {b}"
-        if d.numel and d.equal + d.nan_pairs == d.numel:
-            told += ", the same elements"
-        elif d.numel:
-            cosine = "-" if d.cosine is None else f"{d.cosine:.9g}"
-            told += f", {d.numel - d.equal - d.nan_pairs:,} of {count(d.numel, 'element')} differ"
-            told += f", max abs {number(d.max_abs)}, mean abs {number(d.mean_abs)}, cosine {cosine}"
-        texts.append(told)
-    print_some(what, texts, everything)
-
-
-def print_some(what: str, texts: Iterable[str], everything: bool) -> None:
-    rows = list(texts)
-    for text in rows if everything else rows[:MOST_LINES]:
-        line(f"{what}: {text}")
-    if len(rows) > MOST_LINES and not everything:
-        line(f"({len(rows) - MOST_LINES:,} more {what})")
+def of_pair(d: TensorDiff) -> str:
+    a, b = (f"{dtype} {shape(dims)}" for dtype, dims in ((d.dtype, d.shape), (d.dtype_b, d.shape_b)))
+    told = f"{short(d.name)}: {a} -> {b}"
+    if d.numel and d.equal + d.nan_pairs == d.numel:
+        return f"{told}, the same elements"
+    if d.numel:
+        cosine = "-" if d.cosine is None else f"{d.cosine:.9g}"
+        told += f", {d.numel - d.equal - d.nan_pairs:,} of {count(d.numel, 'element')} differ"
+        told += f", max abs {number(d.max_abs)}, mean abs {number(d.mean_abs)}, cosine {cosine}"
+    return told
 
 
 def of_value(v: ValueDiff, counts: bool) -> str:
@@ -147,7 +134,7 @@ def of_value(v: ValueDiff, counts: bool) -> str:
 
 
 def summed(report: DiffReport) -> str:
-    """The last line."""
+    """What the verdict rests on."""
     parts = [f"{count(report.identical, 'tensor')} identical"]
     for what in ("close", "changed", "reshaped", "recast", "renamed", "removed", "added"):
         n = len(getattr(report, what))
@@ -158,13 +145,20 @@ def summed(report: DiffReport) -> str:
         parts.append(f"{count(n, 'value')} not the same")
     if report.errors:
         parts.append(f"{len(report.errors):,} not compared")
-    verdict = "SAME" if report.same else "DIFFERENT" if report.differs else "UNKNOWN"
-    return f"{verdict}  {', '.join(parts)}"
+    return ", ".join(parts)
 
 
 VERB = Verb(
     diff,
     diff_arguments,
-    "two models beside each other: names, shapes, dtypes, elements, values",
-    "pthparse diff before.pth after.safetensors --strip-prefix module.",
+    "two models beside each other: names, shapes, elements, values",
+    "pthparse diff before.pth after.pth",
+    "What is the same in two models whatever their formats, what is gone, new, renamed (by content), reshaped or "
+    "recast, and how far the rest is apart: how many elements differ, the largest and the mean difference, absolute"
+    " and relative, the cosine, and the largest distance in steps of the dtype (ULP).",
+    (
+        "pthparse diff ddp.pth plain.safetensors --strip-prefix module.",
+        "pthparse diff a.pth b.pth --rtol 1e-3 --atol 1e-6  # is it close enough?",
+    ),
+    no="they differ",
 )

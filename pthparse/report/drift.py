@@ -13,12 +13,11 @@ from pathlib import Path
 from ..drifter import SORTS, DriftReport, DriftRow
 from ..drifter import drift as drift_any
 from ..errors import escape
-from .audit import MOST_LINES, short
 from .heatmap import heatmap
-from .ls import natural
-from .text import Column, count, jsonable, line, table
-from .verb import CANNOT_SAY, Verb, print_json
-from .verify import NAMES, Bar
+from .progress import Bar
+from .screen import draws
+from .text import FEW, MOST_LINES, Column, count, first_of, jsonable, line, rest, short, some, table
+from .verb import CANNOT_SAY, Verb, natural, print_json, tell
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 WIDEST = 24  # signs of a sparkline
@@ -44,10 +43,9 @@ def drift_arguments(parser: argparse.ArgumentParser) -> None:
 
 def drift(args: argparse.Namespace) -> int:
     if len(args.file) < 2:
-        print("pthparse drift: a series has two checkpoints at least", file=sys.stderr)
+        tell("drift: a series has two checkpoints at least")
         return CANNOT_SAY
-    bar = Bar(args.file[0])
-    try:
+    with Bar(args.file[0]) as bar:
         report = drift_any(
             args.file,
             all=args.all,
@@ -55,8 +53,6 @@ def drift(args: argparse.Namespace) -> int:
             threads=args.threads or None,
             progress=bar.progress,
         )
-    finally:
-        bar.clear()
     rows = report.sorted(args.sort)
     if args.svg is not None:
         drawn = heatmap(report)
@@ -117,26 +113,19 @@ def print_report(report: DriftReport, rows: Sequence[DriftRow], most: int, by_mo
             ]
         )
     table(columns, cells, sys.stdout)
-    if len(rows) > most:
-        line(f"({len(rows) - most:,} more: --limit, --depth, --csv)")
+    rest(len(rows) - most, " (--limit, --depth, --csv)")
     told = list(events(report))
     told += [f"{short(e.name)}: {short(e.message)} [{e.code}]" for e in report.errors]
-    for text in told[:most]:
-        line(text)
-    if len(told) > most:
-        line(f"({len(told) - most:,} more of these)")
-    print(
-        "norm: of the last; change: ||a - b|| / ||a||, from the first to the last, and the largest between neighbours"
-    )
+    some(told, len(told), most, indent=0)
+    line("norm: of the last; change: ||a - b|| / ||a||, from the first to the last, and the largest between neighbours")
 
 
 def events(report: DriftReport) -> Iterator[str]:
     """A line for what happens to tensors at one step."""
     for (at, kind), found in groupby(sorted(report.events, key=lambda e: (e.at, e.kind)), lambda e: (e.at, e.kind)):
         same = list(found)
-        named = [f"{short(e.name)} {short(e.text)}" for e in same[:NAMES]]
-        more = [f"and {len(same) - NAMES:,} more"] if len(same) > NAMES else []
-        yield f"step {report.steps[at].step}, {kind}: {'; '.join([*named, *more])}"
+        named = [f"{short(e.name)} {short(e.text)}" for e in same[:FEW]]
+        yield f"step {report.steps[at].step}, {kind}: {first_of(named, len(same), '; ')}"
 
 
 def number(x: float | None) -> str:
@@ -155,7 +144,7 @@ def sparkline(values: Sequence[float | None]) -> str:
     """A sign for each, as high as it is of the largest; of more than there is room for, the largest of some."""
     if not any(x is not None for x in values):
         return ""
-    signs = BLOCKS if can_print(BLOCKS) else PLAIN
+    signs = BLOCKS if draws(sys.stdout) else PLAIN
     n = min(len(values), WIDEST)
     edges = [len(values) * i // n for i in range(n + 1)]
     heights = []
@@ -170,17 +159,18 @@ def sparkline(values: Sequence[float | None]) -> str:
     return out
 
 
-def can_print(text: str) -> bool:
-    try:
-        text.encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
-
-
 VERB = Verb(
     drift,
     drift_arguments,
     "norm and change of each tensor or layer over a series of checkpoints",
-    "pthparse drift epoch*.pth --depth 2 --svg drift.svg",
+    "pthparse drift epoch*.pth",
+    "How the tensors of a model move over checkpoints of one training: their norms, how far each is from the one "
+    "before and from the first, and the angle between them. The order is that of the steps in the files, or of the "
+    "numbers in their names.",
+    (
+        "pthparse drift epoch*.pth --depth 2  # by module",
+        "pthparse drift epoch*.pth --sort step --limit 10  # the largest jumps",
+        "pthparse drift epoch*.pth --svg drift.svg  # as a picture",
+    ),
+    no="",
 )

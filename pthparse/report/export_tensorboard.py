@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from ..errors import PthError, escape
+from ..errors import PthError
 from ..events import BINS, EventFile, export_tensorboard
-from .audit import MOST_LINES, short
-from .ls import natural
-from .text import count, jsonable, line
-from .verb import CANNOT_SAY, Verb, print_json
-from .verify import Bar
+from .progress import Bar
+from .text import count, jsonable, line, short, some
+from .verb import CANNOT_SAY, Verb, natural, print_json, tell
 
 
 def export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,25 +21,22 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def export(args: argparse.Namespace) -> int:
-    bar = Bar(args.file[0])
     try:
-        made = export_tensorboard(
-            args.file,
-            args.logdir,
-            bins=args.bins,
-            all=args.all,
-            overwrite=args.overwrite,
-            threads=args.threads or None,
-            progress=bar.progress,
-        )
+        with Bar(args.file[0]) as bar:
+            made = export_tensorboard(
+                args.file,
+                args.logdir,
+                bins=args.bins,
+                all=args.all,
+                overwrite=args.overwrite,
+                threads=args.threads or None,
+                progress=bar.progress,
+            )
     except PthError:
         raise
     except ValueError as e:  # of the arguments
-        bar.clear()
-        print(f"pthparse export-tensorboard: {escape(str(e))}", file=sys.stderr)
+        tell(f"export-tensorboard: {e}")
         return CANNOT_SAY
-    finally:
-        bar.clear()
     if args.json:
         print_json(jsonable(made.to_dict()))
     else:
@@ -52,15 +46,10 @@ def export(args: argparse.Namespace) -> int:
 
 def print_export(made: EventFile, logdir: str) -> None:
     line(f"{count(len(made.steps), 'checkpoint')} -> {made.path}")
-    for step in made.steps[:MOST_LINES]:
-        line(f"  step {step.step:<8}  {short(step.path)}")
-    if len(made.steps) > MOST_LINES:
-        line(f"  and {len(made.steps) - MOST_LINES:,} more")
+    some((f"step {step.step:<8}  {short(step.path)}" for step in made.steps), len(made.steps))
     line(f"steps {made.basis}; {count(made.histograms, 'histogram')}, {count(made.scalars, 'scalar')}")
-    for e in made.errors[:MOST_LINES]:
-        line(f"left out: {short(e.name)}: {short(e.message)} [{e.code}]")
-    if len(made.errors) > MOST_LINES:
-        line(f"({len(made.errors) - MOST_LINES:,} more left out)")
+    wrong = (f"{short(e.name)}: {short(e.message)} [{e.code}]" for e in made.errors)
+    some(wrong, len(made.errors), indent=0, lead="left out: ")
     line(f"to see it: tensorboard --logdir {logdir}")
 
 
@@ -68,5 +57,9 @@ VERB = Verb(
     export,
     export_arguments,
     "histograms and scalars of each tensor, by step, for TensorBoard",
-    "pthparse export-tensorboard epoch*.pth runs/weights",
+    "pthparse export-tensorboard model.pth runs/weights",
+    "Histograms of the values of each tensor, and its mean, deviation, norm, largest value, and shares of zeros and "
+    "NaN, as events that TensorBoard shows; of several checkpoints by step.",
+    ("pthparse export-tensorboard epoch*.pth runs/weights  # a training", "tensorboard --logdir runs"),
+    no="",
 )

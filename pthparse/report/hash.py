@@ -11,16 +11,16 @@ from typing import Any
 from ..errors import PthError
 from ..hashes import manifest
 from ..manifests import Manifest, ManifestCheck, read_manifest
-from .audit import MOST_LINES, short
-from .text import count, line
-from .verb import CANNOT_SAY, NO, Verb, complain, message, print_json
-from .verify import Bar
+from .progress import Bar
+from .screen import cells, cut, width
+from .text import FEW, MOST_LINES, SHORT, count, first_of, head, line, short, some
+from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json, tell
 
 SHOWN = 16  # digits of a hash of a tensor, where the whole is not asked for
 
 
 def hash_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs="+")
+    parser.add_argument("file", nargs="+", metavar="FILE", help=FILE)
     parser.add_argument("-o", "--output", metavar="MANIFEST", help="write the manifest of the one FILE")
     parser.add_argument("--check", metavar="MANIFEST", help="compare the one FILE with a manifest")
     parser.add_argument("--all", action="store_true", help="every tensor, with its whole hash")
@@ -28,7 +28,7 @@ def hash_arguments(parser: argparse.ArgumentParser) -> None:
 
 def hash_files(args: argparse.Namespace) -> int:
     if len(args.file) > 1 and (args.output or args.check):
-        print("pthparse: --check and -o take one FILE", file=sys.stderr)
+        tell("--check and -o take one FILE")
         return CANNOT_SAY
     wanted = None
     if args.check:
@@ -41,17 +41,14 @@ def hash_files(args: argparse.Namespace) -> int:
     documents: list[dict[str, Any]] = []
     failed = False
     for path in args.file:
-        bar = Bar(path)
         try:
-            made = manifest(path, progress=bar.progress)
+            with Bar(path) as bar:
+                made = manifest(path, progress=bar.progress)
         except (PthError, OSError) as e:
-            bar.clear()
             complain(e, path, args.debug)
             documents.append({"file": path, "error": message(e, path)})
             failed = True
             continue
-        finally:
-            bar.clear()
         found.append(made)
         checked = None if wanted is None else made.check(wanted)
         documents.append({"file": path, **made.to_dict()})
@@ -95,25 +92,26 @@ def write(path: str, made: Manifest) -> None:
 
 
 def print_manifest(made: Manifest, path: str, everything: bool, checked: ManifestCheck | None) -> None:
+    most = None if everything else MOST_LINES
     if checked is not None:
         verdict = "DIFFERENT" if differs(checked) else "OK" if checked.ok else "UNKNOWN"
-        line(f"{verdict}  {path}")
+        head(path, f"{count(len(made.tensors), 'tensor')} hashed", verdict)
+        line(f"  model {made.model or 'unknown'}")
         for what in ("changed", "missing", "new", "unknown"):
-            print_some([f"{what}: {short(name)}" for name in getattr(checked, what)], everything)
-        line(f"  {count(len(made.tensors), 'tensor')} hashed, model {made.model or 'unknown'}")
+            names = getattr(checked, what)
+            some(map(short, names), len(names), most, lead=f"{what}: ")
         return
-    line(f"{made.model or '-' * 64}  {path}   {count(len(made.tensors), 'tensor')}")
+    digest, told = made.model or "-" * 64, f"{path}   {count(len(made.tensors), 'tensor')}"
+    room = width(sys.stdout)
+    narrow = room is not None and len(digest) + 2 + cells(told) > room
+    line(digest if narrow else f"{digest}  {told}")
+    if narrow:
+        line(f"  {told}")
     if everything:
         for t in made.tensors:
             line(f"  {t.hash}  {t.name}")
-    print_some([f"cannot be read: {short(e.name)}: {short(e.message)} [{e.code}]" for e in made.errors], everything)
-
-
-def print_some(texts: list[str], everything: bool) -> None:
-    for text in texts if everything else texts[:MOST_LINES]:
-        line(f"  {text}")
-    if len(texts) > MOST_LINES and not everything:
-        line(f"  ({len(texts) - MOST_LINES:,} more)")
+    texts = [f"{short(e.name)}: {cut(e.message, SHORT)} [{e.code}]" for e in made.errors]
+    some(texts, len(texts), most, lead="cannot be read: ")
 
 
 def print_equal(found: list[Manifest], everything: bool) -> None:
@@ -125,7 +123,7 @@ def print_equal(found: list[Manifest], everything: bool) -> None:
     if len(found) > 1 and len({made.model for made in found}) == 1 and found[0].model is not None:
         line("all are the same model")
         return
-    texts = []
+    same, texts = [], []
     for digest, names in groups.items():
         if sum(map(len, names.values())) < 2:
             continue
@@ -133,16 +131,28 @@ def print_equal(found: list[Manifest], everything: bool) -> None:
         for name, paths in names.items():
             everywhere = len(paths) == len(found)
             told += [short(name)] if everywhere else [f"{short(path)}: {short(name)}" for path in paths]
-        shown = told if everything else told[:4]
-        more = f" and {len(told) - len(shown):,} more" if len(shown) < len(told) else ""
-        where = f" in all {len(found)} files" if len(found) > 1 and len(told) == 1 else ""
-        texts.append(f"equal ({digest[:SHOWN]}): {', '.join(shown)}{more}{where}")
-    print_some(texts, everything)
+        if len(told) == 1 and not everything:
+            same.append(told[0])
+        else:
+            where = f" in all {len(found)} files" if len(told) == 1 else ""
+            texts.append(f"{first_of(told[: None if everything else FEW], len(told))}{where} ({digest[:SHOWN]})")
+    if same:
+        line(f"  equal in all {len(found)} files: {first_of(same[:FEW], len(same))}")
+    some(texts, len(texts), None if everything else MOST_LINES, lead="equal: ")
 
 
 VERB = Verb(
     hash_files,
     hash_arguments,
-    "a hash of each tensor and of the model, the same whatever the container; a manifest",
-    "pthparse hash model.pth -o model.manifest; pthparse hash model.safetensors --check model.manifest",
+    "a hash of the model and of each tensor, whatever the container",
+    "pthparse hash model.pth",
+    "A hash of the model and of each tensor, made of names, dtypes, shapes and elements alone: it is the same "
+    "whatever the container. Of several files, which tensors are equal. A manifest keeps the hashes, and a file can"
+    " be checked with it.",
+    (
+        "pthparse hash model.pth -o model.manifest",
+        "pthparse hash model.safetensors --check model.manifest",
+        "pthparse hash epoch1.pth epoch2.pth  # what has not changed",
+    ),
+    no="the file is not as the manifest says",
 )

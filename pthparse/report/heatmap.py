@@ -8,7 +8,7 @@ from html import escape as html
 
 from ..drifter import DriftReport, DriftRow
 from ..errors import escape
-from .text import cut
+from .screen import cut
 
 MOST_ROWS = 120
 LABEL = 48  # characters of a name

@@ -9,15 +9,15 @@ from typing import Any
 
 from ..checkpoint import open as open_checkpoint
 from ..errors import PthError
-from .summary import FEW, summary
-from .text import Column, bar, count, line, share, size, table
-from .verb import CANNOT_SAY, Verb, complain, message, print_json
+from .summary import summary
+from .text import FEW, Column, bar, count, first_of, head, line, listed, rest, share, short, size, table
+from .verb import CANNOT_SAY, FILE, Verb, complain, message, print_json
 
 TOP_GROUPS = 12
 
 
 def info_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs="+")
+    parser.add_argument("file", nargs="+", metavar="FILE", help=FILE)
     parser.add_argument("--shard", action="store_true", help="of a model in several files, also file by file")
 
 
@@ -49,7 +49,7 @@ def info(args: argparse.Namespace) -> int:
 def print_info(facts: dict[str, Any]) -> None:
     """One screen."""
     total = facts["nbytes"]
-    line(f"{facts['file']}   {size(total)}")
+    head(facts["file"], size(total))
     big = ", big endian" if facts["byteorder"] == "big" else ""
     protocol = f", pickle protocol {facts['pickle_protocol']}" if facts["pickle_nbytes"] else ""
     line(f"{facts['format']} checkpoint{big}, {facts['writer']['text']} (inferred){protocol}")
@@ -59,15 +59,13 @@ def print_info(facts: dict[str, Any]) -> None:
         more = f" and {count(len(others), 'more name')}" if others else ""
         line(f"{facts['family']['text']} (inferred from {first}{more})")
     if facts["n_shared"]:
-        names = ", ".join(f"{s['name']} = {s['same_as']}" for s in facts["shared"][:FEW])
-        more = facts["n_shared"] - min(FEW, len(facts["shared"]))
-        line(f"shared, counted once: {names}" + (f" and {more:,} more" if more else ""))
+        names = [f"{short(s['name'])} = {short(s['same_as'])}" for s in facts["shared"][:FEW]]
+        line(f"shared, counted once: {first_of(names, facts['n_shared'])}")
     if facts["metadata"]:
         line("values: " + ", ".join(f"{k} = {brief(v)}" for k, v in list(facts["metadata"].items())[:8]))
     sources = facts["class_sources"]
     if sources:
-        more = f" and {len(sources) - FEW:,} more" if len(sources) > FEW else ""
-        line(f"holds the source code of {', '.join(sources[:FEW])}{more}")
+        line(f"holds the source code of {listed(sources)}")
     line("")
     if len(facts["sections"]) > 1:
         found = sorted(facts["sections"].items(), key=lambda pair: -pair[1]["nbytes"])
@@ -88,11 +86,10 @@ def print_info(facts: dict[str, Any]) -> None:
     table(columns("group"), rows, sys.stdout)
     line(f"ledger: {total:,} B = {' + '.join(f'{n:,} {kind}' for kind, n in ledger.items() if n)}")
     for f in facts["findings"][:FEW]:
-        line(f"note: {f['member'] + ': ' if f['member'] else ''}{f['message']} [{f['code']}]")
-    if len(facts["findings"]) > FEW:
-        line(f"and {len(facts['findings']) - FEW:,} more notes")
+        line(f"{f['member'] + ': ' if f['member'] else ''}{f['message']} [{f['code']}]", lead="note: ")
+    rest(len(facts["findings"]) - FEW, " notes", indent=0)
     first = f": {facts['reasons'][0]}" if facts["reasons"] else ""
-    line(f"audit: {facts['verdict']}{first}")
+    line(first, lead=f"audit: {facts['verdict']}")
     if facts["errors"]:
         line(f"{count(facts['errors'], 'tensor')} cannot be read:")
         for e in facts["first_errors"]:
@@ -126,35 +123,36 @@ def print_shards(facts: dict[str, Any]) -> None:
         line("the model is in one file")
         return
     heads = (
-        Column("file", name=True),
+        Column("file", kept=40),
         *(Column(h, right=True) for h in ("tensors", "bytes of tensors", "file's size")),
     )
     rows = []
     for s in facts["shards"]:
         told = "missing" if s["error"] and not s["nbytes"] else f"{s['nbytes']:,}"
         rows.append((s["name"], f"{s['tensors']:,}", f"{s['tensor_nbytes']:,}", told, s["error"] or ""))
-    table((*heads, Column("")), rows, sys.stdout)
+    table((*heads, Column("", prose=True, kept=28)), rows, sys.stdout)
 
 
 def columns(first: str) -> tuple[Column, ...]:
-    heads = (Column(head, right=True) for head in ("tensors", "elements", "bytes", "share"))
-    return (Column(first, name=True), *heads, Column(""))
+    spared = {"tensors": 2, "elements": 1}
+    heads = ("tensors", "elements", "bytes", "of file")
+    return (Column(first, name=True), *(Column(h, right=True, spared=spared.get(h, 0)) for h in heads), Column(""))
 
 
 def group_row(name: str, n: int, tensors: int | str, elements: int | str, nbytes: int, total: int) -> tuple[str, ...]:
     """One of n equal groups, and the share of all of them."""
-    per = f"{n}x " if n > 1 else ""
+    per = f"{n:,}x " if n > 1 else ""
     cells = [f"{per}{c // n:,}" if isinstance(c, int) else c for c in (tensors, elements, nbytes)]
-    return (f"{name} ({n}x)" if n > 1 else name, *cells, share(nbytes, total), bar(nbytes, total))
+    return (f"{name} ({n:,}x)" if n > 1 else name, *cells, share(nbytes, total), bar(nbytes, total))
 
 
 def group_rows(counts: Sequence[tuple[str, int, int, int, int]], total: int) -> list[tuple[str, ...]]:
     """The largest, and what is left of them in one row."""
     rows = [group_row(*counted, total) for counted in counts[:TOP_GROUPS]]
-    rest = counts[TOP_GROUPS:]
-    if rest:
-        tensors, elements, nbytes = (sum(column) for column in list(zip(*rest, strict=True))[2:])
-        rows.append(group_row(f"({len(rest):,} more)", 1, tensors, elements, nbytes, total))
+    left = counts[TOP_GROUPS:]
+    if left:
+        tensors, elements, nbytes = (sum(column) for column in list(zip(*left, strict=True))[2:])
+        rows.append(group_row(f"({len(left):,} more)", 1, tensors, elements, nbytes, total))
     return rows
 
 
@@ -163,4 +161,14 @@ def brief(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-VERB = Verb(info, info_arguments, "what is in it: one screen", "pthparse info model.pth")
+VERB = Verb(
+    info,
+    info_arguments,
+    "what is in it: one screen",
+    "pthparse info model.pth",
+    "One screen about a file: its format and who wrote it, parameters, dtypes, plain values such as the epoch, the "
+    "largest groups of tensors (equal layers in one row), where every byte goes, and whether it is safe to load. No"
+    " tensor's data are read.",
+    ("pthparse model.pth  # the same", "pthparse info llama-7b/ --shard  # a model in several files, file by file"),
+    no="",
+)

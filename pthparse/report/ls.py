@@ -12,9 +12,13 @@ from typing import Any
 
 from ..checkpoint import open as open_checkpoint
 from ..errors import escape
+from .screen import on_terminal
 from .summary import stored_nbytes
-from .text import Column, line, shape, share, table
-from .verb import NO, Verb, print_json, tensor_row
+from .text import Column, rest, shape, share, table
+from .verb import FILE, GLOB, NO, Verb, natural, print_json, tell, tensor_row
+
+MOST_ROWS = 1000  # on a terminal
+ALL = ": a pipe gets all, --limit N the first N"
 
 SORTS: dict[str, Callable[[Any], Any]] = {
     "name": lambda t: t.name,
@@ -24,15 +28,9 @@ SORTS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def natural(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise argparse.ArgumentTypeError(f"not a number of lines: {text!r}")
-    return int(text)
-
-
 def ls_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file")
-    parser.add_argument("pattern", nargs="?", help="glob over names, such as 'layers.*.weight'")
+    parser.add_argument("file", metavar="FILE", help=FILE)
+    parser.add_argument("pattern", nargs="?", metavar="PATTERN", help=GLOB)
     parser.add_argument("--sort", choices=("file", *SORTS), default="file", help="default: the order of the file")
     parser.add_argument("--shard", action="store_true", help="the file that each one is in")
     parser.add_argument("--csv", action="store_true", help="comma-separated values")
@@ -58,13 +56,18 @@ def ls(args: argparse.Namespace) -> int:
                 row = (escape(t.name), dims, t.dtype, t.numel, t.nbytes, stored_nbytes(t))
                 writer.writerow((*row, escape(file_of(t))) if args.shard else row)
         else:
-            print_tensors(tensors, ckpt.nbytes, args.shard)
-            if found > len(tensors):
-                line(f"({found - len(tensors):,} more)")
+            shown = on_screen(tensors, args.limit)
+            print_tensors(shown, ckpt.nbytes, args.shard)
+            rest(found - len(shown), ALL if args.limit is None else "", indent=0)
     if args.pattern is not None and not found:
-        print(f"pthparse: {escape(args.file)}: no tensor matches '{escape(args.pattern)}'", file=sys.stderr)
+        tell(f"{args.file}: no tensor matches '{args.pattern}'")
         return NO
     return 0
+
+
+def on_screen(rows: list[Any], limit: int | None) -> list[Any]:
+    """What a terminal gets of them if nothing else is asked for; a pipe gets all."""
+    return rows[:MOST_ROWS] if limit is None and on_terminal(sys.stdout) else rows
 
 
 def file_of(t: Any) -> str:
@@ -76,12 +79,12 @@ def print_tensors(tensors: Sequence[Any], total: int, with_file: bool) -> None:
     heads = [
         Column("name", name=True),
         Column("shape"),
-        Column("dtype"),
+        Column("dtype", spared=1),
         Column("bytes", right=True),
-        Column("share", right=True),
+        Column("of file", right=True, spared=2),
     ]
     if with_file:
-        heads.append(Column("file", name=True))
+        heads.append(Column("file", kept=40))
     rows = []
     for t in tensors:
         nbytes = stored_nbytes(t)
@@ -93,5 +96,16 @@ def print_tensors(tensors: Sequence[Any], total: int, with_file: bool) -> None:
 
 
 VERB = Verb(
-    ls, ls_arguments, "the tensors: name, shape, dtype, bytes, share", "pthparse ls model.pth 'layers.*' --sort size"
+    ls,
+    ls_arguments,
+    "the tensors: name, shape, dtype, bytes, share",
+    "pthparse ls model.pth 'layers.*' --sort size",
+    "The tensors, a line each, in the order of the file: name, shape, dtype, the bytes of the file that hold its "
+    "elements, and how much of the file these are. A terminal gets the first thousand, a pipe all.",
+    (
+        "pthparse ls model.pth | grep bias",
+        "pthparse ls model.pth --csv > tensors.csv",
+        "pthparse ls llama-7b/ --shard  # which file each one is in",
+    ),
+    no="no tensor matches PATTERN",
 )

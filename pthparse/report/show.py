@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import re
 import sys
 from typing import Any
@@ -15,18 +14,20 @@ from ..errors import PthError, UnsupportedError, escape
 from ..record import Record
 from ..stats import Stats
 from ..values import children, type_name
+from .screen import width
 from .stats import json_row, print_figures
-from .summary import FEW
-from .text import jsonable, line, shape, size
-from .verb import Verb, print_json, tensor_row
+from .text import FEW, head, jsonable, line, listed, shape, size
+from .verb import FILE, Verb, print_json, tensor_row
 
 INTEGER = re.compile(r"[+-]?\d{1,18}")
 
 
 def show_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file")
+    parser.add_argument("file", metavar="FILE", help=FILE)
     parser.add_argument(
-        "name", help="a tensor, with a slice if wanted: 'embed.weight[0:5, ::2]'; or the path of another value"
+        "name",
+        metavar="NAME",
+        help="a tensor, with a slice if wanted: 'embed.weight[0:5, ::2]'; or the path of another value",
     )
 
 
@@ -120,7 +121,7 @@ def show_value(args: argparse.Namespace, value: Any) -> None:
         shown = json_values(value) if is_array else jsonable(facts)
         print_json({"file": args.file, "path": args.name, "type": type_name(value), "value": shown})
         return
-    line(f"{args.name}   {type_name(value)}" + (f" {value.dtype} {shape(value.shape)}" if is_array else ""))
+    head(args.name, type_name(value) + (f" {value.dtype} {shape(value.shape)}" if is_array else ""))
     if is_array:
         print_array(value)
     else:
@@ -199,16 +200,16 @@ def print_array(array: Any) -> None:
         array, skipped = array[0], skipped + 1
     if skipped:
         line(f"(the first [{', '.join('0' * skipped)}] of it)")
-    width = os.get_terminal_size().columns if sys.stdout.isatty() else 120
+    room = width(sys.stdout) or 120
     plain = array.dtype.isbuiltin == 1 or array.dtype.kind not in "V"
     how: Any = None if plain else {"all": lambda v: f"{float(v):.8g}"}
-    text = np.array2string(array, threshold=200, edgeitems=3, max_line_width=max(40, width - 1), formatter=how)
+    text = np.array2string(array, threshold=200, edgeitems=3, max_line_width=max(40, room - 1), formatter=how)
     for row in text.split("\n"):
         line(row)
 
 
 def print_tensor(facts: dict[str, Any], arrays: dict[str, Any]) -> None:
-    line(f"{facts['name']}   {facts['dtype']} {shape(facts['shape'])}   {size(facts['nbytes'])}")
+    head(facts["name"], f"{facts['dtype']} {shape(facts['shape'])}   {size(facts['nbytes'])}")
     what = (
         [facts["kind"]]
         + (["parameter"] if facts["parameter"] else [])
@@ -228,10 +229,7 @@ def print_tensor(facts: dict[str, Any], arrays: dict[str, Any]) -> None:
         line(f"storage {storage['key']!r}   {size(storage['nbytes'])}, {place}")
         others = [n for n in storage["tensors"] if n != facts["name"]]
         if others:
-            line(
-                f"shares it with {', '.join(others[:FEW])}"
-                + (f" and {len(others) - FEW} more" if len(others) > FEW else "")
-            )
+            line(f"shares it with {listed(others)}")
     for name, array in arrays.items():
         if name:
             line(f"{name}:")
@@ -241,5 +239,16 @@ def print_tensor(facts: dict[str, Any], arrays: dict[str, Any]) -> None:
 
 
 VERB = Verb(
-    show, show_arguments, "values of one tensor, or of another value", "pthparse show model.pth 'embed.weight[0:5]'"
+    show,
+    show_arguments,
+    "the values of one tensor, or of anything else in the file",
+    "pthparse show model.pth 'embed.weight[0:5]'",
+    "One tensor: where it lies and who shares its storage, its values, its statistics, and how many of its elements"
+    " are of which magnitude (a bar for each power of two). A slice is written as numpy's. Anything else that was "
+    "saved has a path.",
+    (
+        "pthparse show model.pth 'embed.weight[0, :4]' --json",
+        "pthparse show training.ckpt optimizer/param_groups/0/lr",
+    ),
+    no="",
 )

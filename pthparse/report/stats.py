@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-import time
-from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,22 +12,23 @@ from ..checkpoint import open as open_checkpoint
 from ..errors import escape
 from ..health import Remark, health
 from ..stats import Stats, StatsTable
-from .ls import natural
-from .text import BAR, Column, bar, count, jsonable, line, on_terminal, shape, table
-from .verb import CANNOT_SAY, NO, Verb, print_json
+from .ls import ALL, on_screen
+from .progress import Bar
+from .text import BAR, Column, bar, count, drawn, jsonable, line, number, rest, shape, short, table
+from .verb import CANNOT_SAY, FILE, GLOB, NO, Verb, natural, print_json, tell
 
 FIGURES = ("mean", "std", "min", "max", "absmax", "l1", "l2", "zeros", "nan", "posinf", "neginf", "subnormal", "numel")
+SORTS = f"name, or the largest first by {', '.join(FIGURES)}; default: the order of the file"
 FIELDS = (
     "name", "dtype", "shape", "numel", "nan", "posinf", "neginf", "zeros", "subnormal", "min", "max", "mean", "std",
     "absmax", "l1", "l2", "first_bad", "bfloat16_exact",
 )  # fmt: skip
-WAIT = 1.0  # seconds before a bar is drawn
 
 
 def stats_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file")
-    parser.add_argument("pattern", nargs="?", help="glob over names, such as 'layers.*.weight'")
-    parser.add_argument("--sort", choices=("file", "name", *FIGURES), default="file", help="largest first")
+    parser.add_argument("file", metavar="FILE", help=FILE)
+    parser.add_argument("pattern", nargs="?", metavar="PATTERN", help=GLOB)
+    parser.add_argument("--sort", choices=("file", "name", *FIGURES), default="file", metavar="BY", help=SORTS)
     parser.add_argument("--health", action="store_true", help="only what is wrong or remarkable; exit code 1 on errors")
     parser.add_argument("--histogram", action="store_true", help="with --json: magnitudes by power of two")
     parser.add_argument("--csv", action="store_true", help="comma-separated values")
@@ -41,11 +40,10 @@ def stats(args: argparse.Namespace) -> int:
     with open_checkpoint(args.file, mmap=False) as ckpt:
         names = [n for n in ckpt if args.pattern is None or fnmatchcase(n, args.pattern)]
         if args.pattern is not None and not names:
-            print(f"pthparse: {escape(args.file)}: no tensor matches '{escape(args.pattern)}'", file=sys.stderr)
+            tell(f"{args.file}: no tensor matches '{args.pattern}'")
             return NO
-        found = ckpt.stats(
-            names, histogram=args.histogram, threads=args.threads or None, progress=progress_on(sys.stderr)
-        )
+        with Bar(args.file) as bar:
+            found = ckpt.stats(names, histogram=args.histogram, threads=args.threads or None, progress=bar.progress)
         remarks = health(found, ckpt)
     wrong = any(r.severity == "error" for r in remarks)
     if args.sort == "name":
@@ -65,11 +63,13 @@ def stats(args: argparse.Namespace) -> int:
             cells = [escape(s.name), s.dtype, "x".join(map(str, s.shape)), *(getattr(s, n) for n in FIELDS[3:])]
             writer.writerow(["" if c is None else c for c in cells])
     else:
+        rows = on_screen(rows, args.limit)
         print_stats(rows)
-        if len(found) > len(rows):
-            line(f"({len(found) - len(rows):,} more)")
+        rest(len(found) - len(rows), ALL if args.limit is None else "", indent=0)
         for name, error in found.errors.items():
-            line(f"{name}: {error.message}")
+            line(f"{short(name)}: {error.message}")
+        if wrong:
+            line(f"{summed(remarks, len(found))}: --health tells them")
     if wrong:
         return NO
     return CANNOT_SAY if not len(found) and found.errors else 0
@@ -89,14 +89,6 @@ def json_row(s: Stats) -> dict[str, Any]:
     return plain
 
 
-def number(x: Any) -> str:
-    if x is None:
-        return "-"
-    if isinstance(x, complex):
-        return f"{x.real:.4g}{x.imag:+.4g}j"
-    return f"{x:,}" if isinstance(x, int) and abs(x) < 10**9 else f"{x:.4g}"
-
-
 def zeros(s: Stats) -> str:
     if s.zeros == 0 or not s.numel:
         return "0"
@@ -106,7 +98,13 @@ def zeros(s: Stats) -> str:
 
 def print_stats(rows: list[Stats]) -> None:
     right = ("mean", "std", "min", "max", "l2", "zeros", "NaN", "Inf")
-    heads = (Column("name", name=True), Column("dtype"), Column("shape"), *(Column(h, right=True) for h in right))
+    spared = {"l2": 3, "std": 0}
+    heads = (
+        Column("name", name=True),
+        Column("dtype", spared=2),
+        Column("shape", spared=1),
+        *(Column(h, right=True, spared=spared.get(h, 0)) for h in right),
+    )
     cells = []
     for s in rows:
         figures = [number(x) for x in (s.mean, s.std, s.min, s.max, s.l2)]
@@ -115,10 +113,14 @@ def print_stats(rows: list[Stats]) -> None:
 
 
 def print_remarks(remarks: list[Remark], n: int) -> None:
-    for r in remarks:
-        line(f"{r.severity:<5}  {r.name + ': ' if r.name else ''}{r.message} [{r.code}]")
+    line(summed(remarks, n))
+    for r in sorted(remarks, key=lambda r: r.severity != "error"):
+        line(f"{short(r.name) + ': ' if r.name else ''}{r.message} [{r.code}]", lead=f"{r.severity:<5}  ")
+
+
+def summed(remarks: list[Remark], n: int) -> str:
     wrong = sum(r.severity == "error" for r in remarks)
-    line(f"{count(n, 'tensor')}: {count(wrong, 'error')}, {count(len(remarks) - wrong, 'note')}")
+    return f"{count(n, 'tensor')}: {count(wrong, 'error')}, {count(len(remarks) - wrong, 'note')}"
 
 
 def print_figures(s: Stats) -> None:
@@ -144,34 +146,20 @@ def print_magnitudes(histogram: tuple[tuple[int, int], ...], most: int = 16) -> 
     rows += [(f"< 2^{low}", below)] if below else []
     total = max(n for _, n in rows)
     for head, n in rows:
-        line(f"  {head:>8}  {bar(n, total):<{BAR}}  {n:,}")
-
-
-def progress_on(stream: Any) -> Callable[[int, int], None] | None:
-    """Draws a bar on a terminal, for work that takes longer than a second."""
-    if not on_terminal(stream):
-        return None
-    start = time.monotonic()
-    last = start
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if done >= total and last > start:
-            print("\r" + " " * (BAR + 30) + "\r", end="", file=stream, flush=True)
-        elif now - start > WAIT and now - last > 0.1:
-            last = now
-            rate = done / (now - start) / 1e9
-            print(
-                f"\r[{bar(done, total):<{BAR}}] {100 * done // total} %, {rate:.1f} GB/s",
-                end="",
-                file=stream,
-                flush=True,
-            )
-
-    return progress
+        line(f"  {head:>8}  {drawn(bar(n, total), BAR, sys.stdout):<{BAR}}  {n:,}")
 
 
 VERB = Verb(
-    stats, stats_arguments, "statistics of every tensor; --health: what is wrong", "pthparse stats model.pth --health"
+    stats,
+    stats_arguments,
+    "statistics of every tensor; --health: only what is wrong",
+    "pthparse stats model.pth --health",
+    "Statistics of every tensor in one pass over its data: mean, standard deviation, smallest and largest element, "
+    "L2 norm, zeros, NaN and Inf; NaN and Inf are left out of the other figures. With --health only what is wrong "
+    "or remarkable.",
+    (
+        "pthparse stats model.pth '*.weight' --sort absmax --limit 10",
+        "pthparse stats model.pth --csv > stats.csv",
+    ),
+    no="there is NaN or Inf, or no tensor matches PATTERN",
 )

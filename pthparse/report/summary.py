@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PthError
 from .groups import Group, fold
-from .text import jsonable
+from .text import FEW, SHORT, jsonable
 
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
     from ..tensor import Tensor
 
-FEW = 5
-SHORTENED = 300  # characters of one reason
 SHARED_TEXT = 1 << 20  # characters of names, after which shared tensors are only counted
 
 
@@ -135,7 +133,7 @@ def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
         "first_errors": errors[:FEW],
         "findings": [f.to_dict() for f in ckpt.findings],
         "verdict": report.verdict,
-        "reasons": [reason[:SHORTENED] for reason in report.reasons[:FEW]],
+        "reasons": [reason[:SHORT] for reason in report.reasons[:FEW]],
     }
 
 

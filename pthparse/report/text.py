@@ -1,33 +1,52 @@
-"""Text for people: sizes, counts, aligned tables. Strings out of files come in raw and go out escaped."""
+"""Text for people: sizes, counts, lines, aligned tables. Strings out of files come in raw and go out escaped."""
 
 from __future__ import annotations
 
 import math
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .._core import LongInteger
-from ..errors import LimitError, escape
+from ..errors import LimitError
 from ..record import Record
+from .screen import BOLD, CYAN, DIM, STYLES, cells, clean, cut, draws, pad, paint, width, wrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TextIO
 
+FEW = 5  # names in one line
+MOST_LINES = 40  # of one kind, where not all are asked for
 BAR = 24
+BLOCKS = " ▏▎▍▌▋▊▉█"  # eighths
+LONGEST = 80  # of a name on a terminal: a longer one would take its figures too far from all others
 PADDED = 120  # columns are padded to at most this
+LEAD = 10  # a verdict before a path is padded to this
 DEEPEST = 50  # levels of a JSON value; what lies deeper is a short text
 MOST_VALUES = 1_000_000  # of a JSON value
-SHORT = 300  # characters of what is no plain data in it
+SHORT = 300  # characters of one thing in a line
 
 
 class Column(Record):
-    """A column: its head; is it numbers (right-aligned), or a name (cut in the middle on a narrow terminal)?"""
+    """A column: its head, and what becomes of it where there is no room for all of them.
+
+    Numbers (`right`) are never cut. Of a `name` the middle goes. `prose` is wrapped, or goes below its row. Columns
+    that can be `spared` are left out, those with the highest number first, and said to be. None is cut below what is
+    `kept` of it while others can give way.
+    """
 
     head: str
     right: bool = False
     name: bool = False
+    prose: bool = False
+    spared: int = 0
+    kept: int = 24
+
+
+class Gauge(str):
+    """A bar as text, which a table on a terminal draws as long as there is room."""
+
+    part = 0.0
 
 
 def size(n: int) -> str:
@@ -45,6 +64,15 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+def number(x: Any) -> str:
+    """A figure of a tensor: integers whole as far as they are short, four digits of all others."""
+    if x is None:
+        return "-"
+    if isinstance(x, complex):
+        return f"{x.real:.4g}{x.imag:+.4g}j"
+    return f"{x:,}" if isinstance(x, int) and abs(x) < 10**9 else f"{x:.4g}"
+
+
 def share(part: int, whole: int) -> str:
     """Per cent, with enough digits to tell small things from nothing."""
     if whole <= 0:
@@ -55,71 +83,188 @@ def share(part: int, whole: int) -> str:
     return f"{percent:.2f} %" if percent >= 0.01 or part == 0 else f"{percent:.2g} %"
 
 
-def bar(part: int, whole: int) -> str:
-    return "#" * min(BAR, BAR * part // whole + (2 * (BAR * part % whole) >= whole)) if whole > 0 else ""
+def bar(part: int, whole: int) -> Gauge:
+    if whole <= 0:
+        return Gauge()
+    drawn = Gauge("#" * min(BAR, BAR * part // whole + (2 * (BAR * part % whole) >= whole)))
+    drawn.part = min(1.0, part / whole)
+    return drawn
+
+
+def drawn(gauge: Gauge, room: int, stream: TextIO) -> str:
+    """As long as it may be; of blocks where a stream can show them."""
+    return blocks(gauge.part, room) if draws(stream) else "#" * round(len(gauge) * room / BAR)
+
+
+def blocks(part: float, room: int) -> str:
+    """A bar of blocks, in eighths of a column."""
+    eighths = round(8 * room * part)
+    return BLOCKS[8] * (eighths // 8) + BLOCKS[eighths % 8].strip()
 
 
 def shape(dims: Sequence[int]) -> str:
     return "[" + ", ".join("?" if n < 0 else str(n) for n in dims) + "]"
 
 
-def cut(text: str, width: int) -> str:
-    """The middle goes, the ends stay: they are what tells names apart."""
-    if len(text) <= width or width < 5:
-        return text
-    head = (width - 3) // 2
-    return text[:head] + "..." + text[len(text) - (width - 3 - head) :]
+def short(name: str) -> str:
+    """A name in a line of others: whole as far as that is reasonable."""
+    room = width(sys.stdout)
+    return cut(name, SHORT if room is None else min(SHORT, max(24, room // 2)))
 
 
-def on_terminal(stream: TextIO) -> bool:
-    try:
-        return stream.isatty()
-    except ValueError:
-        return False
+def listed(names: Sequence[str], most: int | None = FEW, between: str = ", ") -> str:
+    """The first of these names, and how many more there are."""
+    return first_of([short(name) for name in names[:most]], len(names), between)
+
+
+def first_of(texts: Sequence[str], n: int, between: str = ", ") -> str:
+    """These, and how many more there are of all n."""
+    return between.join(texts) + (f" and {n - len(texts):,} more" if n > len(texts) else "")
+
+
+def line(text: str, stream: TextIO | None = None, *, lead: str = "", hang: int | None = None) -> None:
+    """A line of prose, escaped; on a terminal wrapped. A verdict or severity at the end of its `lead` is in colour."""
+    stream = stream or sys.stdout
+    whole = clean(lead + text, stream)
+    room = width(stream)
+    hang = len(whole) - len(whole.lstrip(" ")) + 2 if hang is None else hang
+    rows = [whole] if room is None else wrap(whole, room, hang)
+    told = lead.rstrip(" :")
+    word = told.rpartition(" ")[2]
+    if word and rows[0].startswith(told):
+        painted = paint(word, STYLES.get(word.lower()), stream)
+        rows[0] = f"{told[: len(told) - len(word)]}{painted}{rows[0][len(told) :]}"
+    for row in rows:
+        print(row, file=stream)
+
+
+def head(path: str, told: str, verdict: str = "") -> None:
+    """The first line of an answer: the verdict if there is one, the file, and in short what it is; or two lines."""
+    stream, lead = sys.stdout, f"{verdict:<{LEAD}} " if verdict else ""
+    path, told = clean(path, stream), clean(told, stream)
+    room = width(stream)
+    between = "   "
+    if room is not None and len(lead) + cells(path) + len(between) + cells(told) > room:
+        path, between = cut(path, room - len(lead)), "\n  " if lead else "\n"
+        told = "\n".join(wrap(told, room - len(between) + 1))
+    word = paint(verdict, STYLES.get(verdict.lower()), stream)
+    print(f"{word}{lead[len(verdict) :]}{paint(path, BOLD, stream)}{between}{told}", file=stream)
+
+
+def rest(n: int, what: str = "", *, indent: int = 2) -> None:
+    """The line below the first of them: how many more there are, if any."""
+    if n > 0:
+        line(f"{' ' * indent}and {n:,} more{what}")
+
+
+def some(texts: Iterable[str], n: int, most: int | None = MOST_LINES, *, indent: int = 2, lead: str = "") -> None:
+    """Lines of one kind, and how many more there are."""
+    for i, text in enumerate(texts):
+        if i == most:
+            rest(n - i, indent=indent)
+            break
+        line(text, lead=" " * indent + lead)
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: TextIO) -> None:
-    """Prints an aligned table: with rich on a terminal, plain and uncut elsewhere."""
-    rows = [[escape(cell) for cell in row] for row in rows]
-    widths = [max([len(c.head), *(len(row[i]) for row in rows)]) for i, c in enumerate(columns)]
-    if on_terminal(stream) and os.environ.get("TERM") != "dumb":
-        _rich_table(columns, widths, rows, stream)
+    """Prints an aligned table: on a terminal fitted to it, elsewhere whole."""
+    texts = [[clean(cell, stream) for cell in row] for row in rows]
+    widths = [max([len(c.head), *(cells(row[i]) for row in texts)]) for i, c in enumerate(columns)]
+    room = width(stream)
+    if room is None:
+        for row in [[c.head for c in columns], *texts]:
+            # A cell of any length is printed whole, but others are not padded to it.
+            padded = [pad(cell, min(w, PADDED), c.right) for cell, w, c in zip(row, widths, columns, strict=True)]
+            print("  ".join(padded).rstrip(), file=stream)
         return
-    for row in [[c.head for c in columns], *rows]:
-        # A cell of any length is printed whole, but others are not padded to it.
-        padded = [(cell, min(w, PADDED), c.right) for cell, w, c in zip(row, widths, columns, strict=True)]
-        print("  ".join(cell.rjust(w) if right else cell.ljust(w) for cell, w, right in padded).rstrip(), file=stream)
+    gauges = {i for i in range(len(columns)) if any(isinstance(row[i], Gauge) for row in rows)}
+    fitted = fit(columns, widths, gauges, room)
+    kept, below = [i for i, w in fitted.items() if w], [i for i, w in fitted.items() if not w]
+    _row([([c.head if i in kept else ""], BOLD) for i, c in enumerate(columns)], columns, fitted, stream)
+    for row, whole in zip(texts, rows, strict=True):
+        summed = any(columns[i].name and row[i].startswith("(") for i in kept)  # not of the file: a sum of others
+        parts: list[tuple[list[str], str | None]] = []
+        for i, c in enumerate(columns):
+            style: str | None = DIM if summed or c.prose else None
+            room_here = fitted.get(i, 0)
+            cell = [row[i]]
+            if i in gauges and isinstance(gauge := whole[i], Gauge):
+                cell, style = [drawn(gauge, room_here, stream)], CYAN
+            elif c.prose and room_here:
+                cell = wrap(row[i], room_here, 0) or [""]
+            elif not c.right:
+                cell = [cut(row[i], room_here)]
+            parts.append((cell, style))
+        _row(parts, columns, fitted, stream)
+        if told := "; ".join(row[i] for i in below if row[i]):
+            for text in wrap(f"    {told}", room, 4):
+                print(paint(text, DIM, stream), file=stream)
+    if not rows:
+        print(paint("(none)", DIM, stream), file=stream)
+    left_out = [c.head for i, c in enumerate(columns) if i not in fitted and i not in gauges and c.head]
+    if left_out:
+        for text in wrap(f"no room for: {', '.join(left_out)} (a pipe or --json has them)", room):
+            print(paint(text, DIM, stream), file=stream)
 
 
-def _rich_table(
-    columns: Sequence[Column], widths: Sequence[int], rows: Sequence[Sequence[str]], stream: TextIO
+def _row(
+    parts: Sequence[tuple[list[str], str | None]], columns: Sequence[Column], fitted: dict[int, int], stream: TextIO
 ) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(file=stream, highlight=False, markup=False, emoji=False)
-    kept = [i for i, c in enumerate(columns) if c.head]
-    needed = sum(min(widths[i], 24) if columns[i].name else widths[i] for i in kept) + 2 * len(kept)
-    if needed + BAR <= console.width:  # there is room for the column of bars
-        kept = list(range(len(columns)))
-    others = sum(widths[i] + 2 for i in kept if not columns[i].name)
-    room = max(12, console.width - others)
-    # Numbers are never cut: a terminal too narrow for them wraps the lines itself.
-    console.width = max(console.width, others + room)
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for i in kept:
-        right = columns[i].right
-        drawn.add_column(Text(columns[i].head), justify="right" if right else "left", no_wrap=True)
-    for row in rows:
-        # Text, never markup: a name may be "[bold]".
-        drawn.add_row(*(Text(cut(row[i], room) if columns[i].name else row[i]) for i in kept))
-    console.print(drawn)
+    """A row of as many lines as its cells have."""
+    kept = [i for i, w in fitted.items() if w]
+    for k in range(max(len(parts[i][0]) for i in kept)):
+        texts = [parts[i][0][k] if k < len(parts[i][0]) else "" for i in kept]
+        last = max([n for n, text in enumerate(texts) if text], default=-1)
+        out = []
+        for n, i in enumerate(kept[: last + 1]):
+            text, right = texts[n], columns[i].right
+            space = " " * (fitted[i] - cells(text))
+            painted = paint(text, parts[i][1], stream)
+            out.append(space + painted if right else painted + space if n < last else painted)
+        print("  ".join(out), file=stream)
 
 
-def line(text: str, stream: TextIO | None = None) -> None:
-    """One line of prose, escaped."""
-    print(escape(text), file=stream or sys.stdout)
+def fit(columns: Sequence[Column], widths: Sequence[int], gauges: set[int], room: int) -> dict[int, int]:
+    """Widths of the columns that are shown, by their places; 0: below the row. What is not in it is left out."""
+
+    def floors(more: int) -> list[int]:
+        most = [w if c.right else c.kept + more * c.name for c, w in zip(columns, widths, strict=True)]
+        return [8 if i in gauges else min(pair) for i, pair in enumerate(zip(widths, most, strict=True))]
+
+    full = {i: min(w, LONGEST) if columns[i].name else w for i, w in enumerate(widths)} | dict.fromkeys(gauges, BAR)
+    # What is given up, one after the other: bars, then whole columns of prose and those that can be spared.
+    spared = sorted((i for i, c in enumerate(columns) if c.spared), key=lambda i: -columns[i].spared)
+    prose = [i for i, c in enumerate(columns) if c.prose]
+    below: list[int] = []
+    for step in [None, *sorted(gauges), *prose, *spared]:
+        if step in prose and step not in below:
+            below.append(step)
+        if step is not None:
+            full.pop(step, None)
+        found = shrink(full, floors(8 if gauges & full.keys() else 0), gauges, room)
+        if total(found) <= room:
+            break
+    else:
+        found = shrink(full, [w if c.right else min(w, 12) for c, w in zip(columns, widths, strict=True)], set(), room)
+    return {**found, **dict.fromkeys(below, 0)}
+
+
+def total(found: dict[int, int]) -> int:
+    return sum(found.values()) + 2 * (len(found) - 1)
+
+
+def shrink(full: dict[int, int], floors: Sequence[int], gauges: set[int], room: int) -> dict[int, int]:
+    """Bars first, then the widest of those that are wider than they must be."""
+    found = dict(full)
+    for some in (gauges & found.keys(), found.keys() - gauges):
+        while (over := total(found) - room) > 0:
+            wide = [i for i in some if found[i] > floors[i]]
+            if not wide:
+                break
+            widest = max(wide, key=lambda i: found[i])
+            second = max((found[i] for i in wide if i != widest), default=0)
+            found[widest] -= min(over, found[widest] - floors[widest], max(1, found[widest] - second))
+    return found
 
 
 def jsonable(value: Any) -> Any:

@@ -17,13 +17,31 @@ NO = 1
 CANNOT_SAY = 2
 
 
+# What every verb opens.
+FILE = "a checkpoint; of a model in several files, its directory or index; or a URL"
+GLOB = "a glob over names, such as 'layers.*.weight'"
+
+
 class Verb(Record):
-    """What a module of report/ gives to the table of cli.py."""
+    """What a module of report/ gives to the table of cli.py.
+
+    `help` is its line among the others, `about` what it answers in some sentences; examples may have a comment behind
+    two spaces and a `#`. `no` is what exit code 1 says; without it there is none.
+    """
 
     run: Callable[[argparse.Namespace], int]
     arguments: Callable[[argparse.ArgumentParser], None]
     help: str
     example: str
+    about: str = ""
+    examples: tuple[str, ...] = ()
+    no: str = "the answer is no"
+
+
+def natural(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise argparse.ArgumentTypeError(f"not a whole number: {text!r}")
+    return int(text)
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -49,6 +67,13 @@ def tensor_row(t: Any) -> dict[str, Any]:
     }
 
 
+def tell(text: str) -> None:
+    """Something that is no answer."""
+    from .text import line
+
+    line(f"pthparse: {text}", sys.stderr)
+
+
 def complain(error: Exception, path: str, debug: bool) -> None:
     """One line on stderr, or all of it."""
     if debug:
@@ -56,7 +81,7 @@ def complain(error: Exception, path: str, debug: bool) -> None:
 
         traceback.print_exception(error)
     else:
-        print(f"pthparse: {message(error, path)}", file=sys.stderr)
+        tell(message(error, path))
 
 
 def message(error: Exception, path: str) -> str:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
 
-from ..verifier import Progress, VerifiedMember, VerifyReport
+from ..verifier import VerifiedMember, VerifyReport
 from ..verifier import verify as verify_any
-from .audit import MOST_LINES, finding_lines, print_lines, short
-from .text import BAR, count, line, on_terminal, size
-from .verb import CANNOT_SAY, NO, Verb, complain, message, print_json
+from .audit import print_findings
+from .progress import Bar
+from .screen import cut
+from .text import MOST_LINES, SHORT, count, head, line, listed, rest, short, size
+from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json
 
-PATIENCE = 1.0  # seconds without a word
 NAMES = 4  # tensors that are named in one line
 CUT = {"storage-cut": "cut off", "shard-missing": "in files that are missing"}
 
 
 def verify_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs="+")
+    parser.add_argument("file", nargs="+", metavar="FILE", help=FILE)
     parser.add_argument("--all", action="store_true", help="every member and tensor, also those that are whole")
 
 
@@ -29,17 +27,14 @@ def verify(args: argparse.Namespace) -> int:
     documents = []
     failed = False
     for path in args.file:
-        bar = Bar(path)
         try:
-            report = verify_any(path, progress=bar.progress)
+            with Bar(path) as bar:
+                report = verify_any(path, progress=bar.progress)
         except OSError as e:
-            bar.clear()
             complain(e, path, args.debug)
             documents.append({"file": path, "error": message(e, path)})
             failed = True
             continue
-        finally:
-            bar.clear()
         reports.append(report)
         documents.append({"file": path, **report.to_dict()})
         if not args.json:
@@ -51,67 +46,32 @@ def verify(args: argparse.Namespace) -> int:
     return CANNOT_SAY if failed or not all(report.ok for report in reports) else 0
 
 
-class Bar:
-    """On stderr, if that is a terminal, and the work takes longer than a second."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.start = time.monotonic()
-        self.drawn = False
-        self.progress: Progress | None = self._draw if on_terminal(sys.stderr) else None
-
-    def _draw(self, done: int, total: int) -> None:
-        passed = time.monotonic() - self.start
-        if passed < PATIENCE or not total:
-            return
-        filled = "#" * (BAR * done // total)
-        told = f"{100 * done // total:3d} %  {done / passed / 1e9:.1f} GB/s"
-        print(f"\r\x1b[K{short(self.path)[-40:]!a}  [{filled:{BAR}}] {told}", end="", file=sys.stderr, flush=True)
-        self.drawn = True
-
-    def clear(self) -> None:
-        if self.drawn:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-            self.drawn = False
-
-
 def print_report(report: VerifyReport, path: str, everything: bool) -> None:
     known = f"{report.format}, " if report.format else ""
-    line(f"{report.verdict.upper():<10} {path}   {known}{size(report.nbytes)}")
-    print_lines(finding_lines(report.findings), len(report.findings))
-    told = [m for m in report.members if everything or m.status in ("wrong", "broken")]
-    print_some((member_line(m) for m in told), len(told), everything)
-    damaged = [t for t in report.damaged if t.code not in CUT]
-    print_some((f"damaged: {t.name}: {short(t.message)} [{t.code}]" for t in damaged), len(damaged), everything)
-    for code, what in CUT.items():
-        print_names(what, [t.name for t in report.damaged if t.code == code], everything)
-    if report.damaged:
-        print_names("whole", report.whole, everything)
+    head(path, f"{known}{size(report.nbytes)}", report.verdict.upper())
     line(f"  {summed(report)}")
+    print_findings(report.findings, len(report.findings))
+    most = None if everything else MOST_LINES
+    members = [m for m in report.members if everything or m.status in ("wrong", "broken")]
+    for m in members[:most]:
+        line(member_text(m), lead=f"  {m.status}: ")
+    rest(len(members) - len(members[:most]))
+    damaged = [t for t in report.damaged if t.code not in CUT]
+    for t in damaged[:most]:
+        line(f"{short(t.name)}: {cut(t.message, SHORT)} [{t.code}]", lead="  damaged: ")
+    rest(len(damaged) - len(damaged[:most]))
+    names = {what: [t.name for t in report.damaged if t.code == code] for code, what in CUT.items()}
+    for what, lost in {**names, "whole": report.whole if report.damaged else ()}.items():
+        if lost:
+            line(f"  {what}: {listed(lost, None if everything else NAMES)}")
 
 
-def print_some(lines: Iterable[str], n: int, everything: bool) -> None:
-    for i, text in enumerate(lines):
-        if i == MOST_LINES and not everything:
-            line(f"  and {n - i:,} more")
-            break
-        line(f"  {text}")
-
-
-def print_names(what: str, names: Sequence[str], everything: bool) -> None:
-    """In one line."""
-    shown = [short(name) for name in (names if everything else names[:NAMES])]
-    more = f" and {len(names) - len(shown):,} more" if len(names) > len(shown) else ""
-    if names:
-        line(f"  {what}: {', '.join(shown)}{more}")
-
-
-def member_line(m: VerifiedMember) -> str:
-    return f"{m.status}: {short(m.name)}" + (f": {short(m.message)}" if m.message else "")
+def member_text(m: VerifiedMember) -> str:
+    return short(m.name) + (f": {cut(m.message, SHORT)}" if m.message else "")
 
 
 def summed(report: VerifyReport) -> str:
-    """The last line: members, tensors, and what is missing."""
+    """Members, tensors, and what is missing."""
     counts = Counter(m.status for m in report.members)
     parts = []
     if counts["ok"]:
@@ -132,6 +92,11 @@ def summed(report: VerifyReport) -> str:
 VERB = Verb(
     verify,
     verify_arguments,
-    "every checksum and every extent; what is whole of a broken file",
+    "is it what was written: every checksum, what is whole",
     "pthparse verify model.pth",
+    "Whether the file is what its writer wrote, to the last byte: every checksum is computed anew, headers, "
+    "directory and extents are compared, and the tensors that each damage reaches are named, as are those that are "
+    "whole. The verdict is OK, DAMAGED, TRUNCATED, or UNKNOWN where the format has no checksums.",
+    ("pthparse verify backups/*.pth", "pthparse verify download.pth --all  # every tensor that is whole"),
+    no="DAMAGED or TRUNCATED",
 )

@@ -25,7 +25,7 @@ from forge.zips import DEFLATED, Entry, build, checkpoint
 from oracle.judge import Pair, saved
 from torch import nn
 
-from pthparse.cli import main
+from pthparse.cli import VERBS, main
 
 DATA = Path(__file__).parents[1] / "data"
 LESSON = str(DATA / "lesson" / "lesson.pth")
@@ -496,15 +496,15 @@ def test_integers_that_python_does_not_print(run: Any, forged: Any) -> None:
 def test_ls(run: Any) -> None:
     _, out, _ = run("ls", LESSON)
     lines = out.splitlines()
-    assert lines[0].split() == ["name", "shape", "dtype", "bytes", "share"]
+    assert lines[0].split() == ["name", "shape", "dtype", "bytes", "of", "file"]
     assert lines[1].split("  ")[0] == "embed.weight" and len(lines) == 112
-    assert "6,208  5.01 %" in lines[1]
+    assert "6,208   5.01 %" in lines[1]
 
 
 def test_ls_pattern_sort_limit(run: Any) -> None:
     _, out, _ = run("ls", LESSON, "layers.*.bias", "--sort", "size", "--limit", "3")
-    names = [line.split()[0] for line in out.splitlines()[1:]]
-    assert names == [*(f"layers.{i}.linear1.bias" for i in range(3)), "(39"]  # more)
+    names = [line.split()[0] for line in out.splitlines()[1:-1]]
+    assert names == [f"layers.{i}.linear1.bias" for i in range(3)] and out.endswith("\nand 39 more\n")
     assert run("ls", LESSON, "--limit", "-1")[0] == 2
     facts = json.loads(run("ls", LESSON, "--json", "--sort", "name")[1])
     assert facts["found"] == 111
@@ -519,7 +519,7 @@ def test_ls_csv(run: Any) -> None:
 
 @pytest.mark.parametrize(
     ("how", "printed"),
-    [([], "name  shape  dtype  bytes  share\n"), (["--csv"], "name,shape,dtype,numel,nbytes,stored_nbytes\n")],
+    [([], "name  shape  dtype  bytes  of file\n"), (["--csv"], "name,shape,dtype,numel,nbytes,stored_nbytes\n")],
     ids=["table", "csv"],
 )
 def test_ls_without_a_match_is_1(run: Any, how: list[str], printed: str) -> None:
@@ -533,7 +533,7 @@ def test_ls_without_a_match_is_1(run: Any, how: list[str], printed: str) -> None
 def test_ls_of_no_tensors_at_all_is_fine(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "m.pth"
     path.write_bytes(saved({"epoch": 1}))
-    assert run("ls", str(path)) == (0, "name  shape  dtype  bytes  share\n", "")
+    assert run("ls", str(path)) == (0, "name  shape  dtype  bytes  of file\n", "")
 
 
 def test_ls_of_nothing(run: Any) -> None:
@@ -909,10 +909,9 @@ def test_a_full_disk_is_named_as_standard_output(words: list[str]) -> None:
 
 def test_no_words_print_the_help(run: Any) -> None:
     code, out, err = run()
-    assert (code, out) == (2, "") and err.startswith("usage: pthparse [-h] [--version] VERB ...\n")
-    assert all(f"\n    {verb} " in err for verb in ("info", "ls", "show")) and "exit codes: 0 fine" in err
-    code, out, also = run("--help")
-    assert (code, out, also) == (0, err, "")
+    assert (code, out) == (2, "") and err.startswith("usage: pthparse VERB FILE...\n")
+    assert all(f"\n  {verb} " in err for verb in VERBS) and "\nexit codes: 0 fine; 1 the answer is no; 2 " in err
+    assert run("--help") == run("help") == (0, err, "")
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
@@ -930,10 +929,40 @@ def test_bad_usage_is_2(run: Any, words: list[str]) -> None:
     assert code == 2 and out == "" and err
 
 
-@pytest.mark.parametrize("verb", ["info", "ls", "show"])
-def test_help_has_an_example(run: Any, verb: str) -> None:
-    code, out, _ = run(verb, "--help")
-    assert code == 0 and f"example: pthparse {verb} " in out and "exit codes: 0 fine" in out
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_says_what_is_answered_and_how(run: Any, verb: str) -> None:
+    code, out, err = run(verb, "--help")
+    assert (code, err) == (0, "") and run("help", verb) == (0, out, "")
+    assert out.startswith(f"usage: pthparse {verb} [options] ")
+    assert f"\n\nexamples:\n  pthparse {verb} " in out and "\n\nexit codes:\n  0  fine\n" in out
+    if VERBS[verb]().about:
+        assert max(map(len, out.splitlines())) <= 80
+        assert "\n  1  the answer is no\n" not in out, "what is it that is answered by no?"
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_help_fits_a_terminal(run: Any, columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = run("--help")[1].splitlines()
+    assert max(map(len, lines)) <= min(int(columns), 100)
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [("nfo", "near: 'info'"), ("stat", "near: 'stats'"), ("cap", "near: 'capacity'"), ("compleation", "'completion'")],
+)
+def test_what_is_no_verb_and_no_file(run: Any, word: str, near: str) -> None:
+    code, out, err = run(word)
+    assert (code, out) == (2, "") and err.startswith(f"pthparse: '{word}' is neither a verb nor a file; ")
+    assert near in err and err.count("\n") == 1
+    assert run("xyzzyxyzzy")[2] == "pthparse: 'xyzzyxyzzy' is neither a verb nor a file\n"
+
+
+def test_a_file_may_have_the_name_of_no_verb(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").write_bytes(Path(LESSON).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert run("model")[1].startswith("model   124,012 B ")
+    assert "none.pth: No such file" in run("none.pth")[2]
 
 
 def test_version(run: Any) -> None:
@@ -957,6 +986,20 @@ def test_names_of_a_file_do_not_act_on_a_terminal(run: Any, evil: str) -> None:
         assert code == 0 and "\x1b" not in out + err and "\u202e" not in out + err and "\x07" not in out + err
     assert "[bold]x[/bold]" in run("ls", evil)[1]
     assert json.loads(run("ls", "--json", evil)[1])["tensors"][0]["name"] == EVIL
+
+
+@pytest.mark.parametrize("env", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}], ids=str)
+def test_where_only_ascii_can_be_printed(tmp_path: Path, env: dict[str, str]) -> None:
+    path = tmp_path / "\u6a21\u578b.pth"
+    path.write_bytes(checkpoint(p.pickle(p.dict_of({"\u6743\u91cd": p.vector("0", 4)})), {"0": bytes(16)}))
+    for words in (["info"], ["ls"], ["audit"], ["stats"], ["capacity"], ["verify"], ["hash", "--all"], ["show"]):
+        named = [str(path), "\u91cd"] if words == ["show"] else [str(path)]
+        done = subprocess.run(
+            [sys.executable, "-m", "pthparse", *words, *named], env={**os.environ, **env}, capture_output=True
+        )
+        assert b"Traceback" not in done.stderr and done.returncode == (2 if words == ["show"] else 0)
+        if "PYTHONIOENCODING" in env:
+            assert (done.stdout + done.stderr).isascii()
 
 
 def on_terminal(*words: str, columns: int = 100, **env: str) -> str:
@@ -993,29 +1036,29 @@ def test_on_a_terminal(evil: str) -> None:
 
 
 def cells(text: str) -> list[list[str]]:
-    """Rows of the tables, without colours and bars."""
+    """Rows of tables, without colours and bars."""
     rows = [re.sub(r"\x1b\[[0-9;]*m", "", row).rstrip() for row in text.replace("\r", "").split("\n")]
-    return [[c for c in re.split(r" {2,}", row) if c.strip("#")] for row in rows]
+    return [[c for c in re.split(r" {2,}", row) if c.strip("#▏▎▍▌▋▊▉█")] for row in rows]
 
 
 @pytest.mark.parametrize("columns", [60, 40])
 @pytest.mark.parametrize(
-    "words", [["info", LESSON], ["info", TRAINING], ["ls", LESSON], ["ls", TRAINING]], ids=" ".join
+    "words", [["ls", LESSON], ["ls", TRAINING], ["capacity", LESSON, "--by", "module", "--depth", "3"]], ids=" ".join
 )
 def test_narrow_terminals_cut_names_and_no_digits(run: Any, words: list[str], columns: int) -> None:
-    expected = cells(run(*words)[1])
-    found = cells(on_terminal(*words, columns=columns))
-    assert len(found) == len(expected)
-    names = 0
+    heads, *expected = [row for row in cells(run(*words)[1]) if row]
+    shown, *found = [row for row in cells(on_terminal(*words, columns=columns)) if row]
+    found, told = found[: len(expected)], " ".join(cell for row in found[len(expected) :] for cell in row)
+    missing = told.removeprefix("no room for: ").partition(" (")[0].split(", ")
+    assert [h for h in heads if h not in missing] == shown and len(found) == len(expected)
     for narrow, wide in zip(found, expected, strict=True):
-        if narrow == wide:
-            continue
         # A name may have lost its middle: its ends, and every number beside it, are there.
-        head, dots, tail = narrow[0].partition("...")
-        assert dots and wide[0].startswith(head) and wide[0].endswith(tail)
-        assert narrow[1:] == wide[1:] and len(narrow[0]) >= 12
-        names += 1
-    assert names > 0 or columns == 60
+        ends = [
+            (narrow[0][: dots.start()], narrow[0][dots.start() + 3 :]) for dots in re.finditer(r"(?=\.\.\.)", narrow[0])
+        ]
+        assert narrow[0] == wide[0] or any(wide[0].startswith(a) and wide[0].endswith(z) for a, z in ends)
+        assert narrow[1:] == [cell for h, cell in zip(heads[1:], wide[1:], strict=True) if h not in missing]
+        assert len(narrow[0]) >= min(12, len(wide[0]))
 
 
 @pytest.mark.parametrize("columns", [60, 40])
@@ -1028,9 +1071,12 @@ def test_narrow_terminals_show_every_value(columns: int) -> None:
     assert max(map(len, body.split("\n"))) < columns
 
 
-def test_a_closed_pipe_is_no_error() -> None:
+@pytest.mark.parametrize("words", ["ls LESSON", "ls --help", "--help", "stats LESSON --csv", "info --json LESSON"])
+def test_a_closed_pipe_is_no_error(words: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "pthparse", "ls", LESSON], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "pthparse", *words.replace("LESSON", LESSON).split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()

@@ -1,0 +1,126 @@
+"""The terminal: its width, how wide a text is on it, its colours. A pipe has no width: there everything is whole."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ..errors import escape
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+NARROWEST = 20
+BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
+# What verdicts and severities look like, in every verb.
+STYLES = {
+    **dict.fromkeys(("clean", "ok", "same"), GREEN),
+    **dict.fromkeys(("review", "incomplete", "unknown", "unchecked"), YELLOW),
+    **dict.fromkeys(("dangerous", "malformed", "damaged", "truncated", "different", "wrong", "broken", "error"), RED),
+    "note": DIM,
+}
+WORD = re.compile(r"( *)((?:\+ |byte )?(?:\d[\d,.]* )?[^ ]+(?: \[\d+\])?)")  # a number stays with what it counts
+
+
+def on_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:
+        return False
+
+
+def columns() -> int | None:
+    """Of the terminal, if there is one."""
+    try:
+        return int(os.environ.get("COLUMNS", "0")) or os.get_terminal_size().columns
+    except (OSError, ValueError):
+        return None
+
+
+def width(stream: TextIO) -> int | None:
+    """Columns to fit into; None where nothing need fit."""
+    return max(NARROWEST, columns() or 80) if on_terminal(stream) else None
+
+
+def coloured(stream: TextIO) -> bool:
+    return on_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, style: str | None, stream: TextIO) -> str:
+    return f"\x1b[{style}m{text}\x1b[0m" if style and text and coloured(stream) else text
+
+
+def draws(stream: TextIO) -> bool:
+    """Can it show blocks, and is it there to be looked at?"""
+    return on_terminal(stream) and (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
+
+
+def clean(text: str, stream: TextIO) -> str:
+    """As it will be printed: what acts on a terminal is spelt out, and so is what the stream's encoding lacks."""
+    text = escape(text)
+    if text.isascii():
+        return text
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def cells(text: str) -> int:
+    """How many columns it takes: a Chinese character takes two, an accent none."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def pad(text: str, room: int, right: bool = False) -> str:
+    space = " " * (room - cells(text))
+    return space + text if right else text + space
+
+
+def first(text: str, room: int) -> str:
+    """As much of its beginning as fits."""
+    if text.isascii():
+        return text[: max(0, room)]
+    used = 0
+    for i, c in enumerate(text[: 4 * room]):  # accents take no room, but a line is not made of them
+        used += cells(c)
+        if used > room:
+            return text[:i]
+    return text[: max(0, 4 * room)]
+
+
+def cut(text: str, room: int) -> str:
+    """The middle goes, the ends stay: they are what tells names apart."""
+    if room < 5 or fits(text, room):
+        return text
+    head, tail = (room - 3) // 2, room - 3 - (room - 3) // 2
+    return f"{first(text, head)}...{first(text[-4 * tail :][::-1], tail)[::-1]}"
+
+
+def fits(text: str, room: int) -> bool:
+    """However long it is, this looks at no more of it than a line."""
+    return len(text) <= 4 * room and cells(text) <= room
+
+
+def wrap(text: str, room: int, hang: int = 2) -> list[str]:
+    """Lines of at most so many columns, broken between words, and in a word only where it is longer than a line."""
+    if fits(text, room):
+        return [text]
+    indent = " " * min(hang, room // 2)
+    lines, current = [], ""
+    for gap, word in WORD.findall(text.rstrip(" ")):
+        if fits(current + gap + word, room):
+            current += gap + word
+            continue
+        if current.strip():
+            lines.append(current)
+            current = indent
+        at = 0
+        while not fits(current + word[at : at + 4 * room], room):
+            part = first(word[at : at + 4 * room], room - cells(current)) or word[at]
+            lines.append(current + part)
+            at, current = at + len(part), indent
+        current += word[at:]
+    return [*lines, current] if current.strip() else lines

@@ -1,0 +1,124 @@
+"""Texts on a terminal: none is wider than it, and what is cut or wrapped is what may be."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from pthparse.report.screen import cells, clean, cut, first, pad, width, wrap
+from pthparse.report.text import LONGEST, Column, bar, blocks, first_of, fit, number, share, size, total
+
+WIDE = "\u6ce8\u610f\u529b"
+WORDS = st.text(st.sampled_from("ab .,:[]0123456789" + WIDE + "\u0301"), max_size=200)
+
+
+class Screen(io.StringIO):
+    def __init__(self, encoding: str) -> None:
+        super().__init__()
+        self.told = encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.told
+
+    def isatty(self) -> bool:
+        return True
+
+
+@given(WORDS, st.integers(5, 100))
+def test_what_is_cut_fits_and_keeps_its_ends(text: str, room: int) -> None:
+    found = cut(text, room)
+    assert cell_len(found) <= room and len(found) <= 4 * room
+    if found != text:
+        places = [i for i in range(len(found)) if found.startswith("...", i)]
+        assert any(text.startswith(found[:i]) and text.endswith(found[i + 3 :]) for i in places)
+
+
+@given(WORDS, st.integers(20, 100), st.integers(0, 10))
+def test_what_is_wrapped_fits_and_loses_nothing(text: str, room: int, hang: int) -> None:
+    rows = wrap(text, room, hang)
+    assert all(cell_len(row) <= room for row in rows)
+    assert "".join(rows).replace(" ", "") == text.replace(" ", "")
+    assert all(row.startswith(" " * hang) for row in rows[1:])
+
+
+@pytest.mark.parametrize(
+    "text", [WIDE * 100_000, "a" * 10**6, "a" + " " * 10**6, " " * 10**6, "1" * 10**6, "a " * 10**5]
+)
+def test_what_is_very_long_takes_no_longer(text: str) -> None:
+    """Each step looks at a line of it: a step that looked at all of it would take minutes."""
+    rows = wrap(text, 80)
+    assert sum(map(len, rows)) - 2 * len(rows) <= len(text) and max(map(cells, rows), default=0) <= 80
+    assert cells(cut(text, 40)) <= 40
+
+
+def test_a_number_stays_with_what_it_counts() -> None:
+    assert wrap("cut off, 1,234 bytes missing", 14) == ["cut off,", "  1,234 bytes", "  missing"]
+    assert wrap("note: found at byte 12", 20) == ["note: found at", "  byte 12"]
+
+
+def test_cells() -> None:
+    assert (cells("abc"), cells(WIDE), cells("e\u0301"), cells("")) == (3, 6, 1, 0)
+    assert pad(WIDE, 8) == WIDE + "  " and pad(WIDE, 8, True) == "  " + WIDE
+    assert first(WIDE, 5) == WIDE[:2] and first("e" + "\u0301" * 1000, 3) == "e" + "\u0301" * 11
+
+
+def test_clean() -> None:
+    assert clean("a\x1b[31m\u202e", Screen("utf-8")) == "a\\x1b[31m\\u202e"
+    assert (
+        clean(WIDE, Screen("ascii")) == "\\u6ce8\\u610f\\u529b" and clean("\xe9" + WIDE, Screen("latin-1"))[0] == "\xe9"
+    )
+
+
+def test_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told, found in (("132", 132), ("3", 20), ("", 80), ("x", 80)):
+        monkeypatch.setenv("COLUMNS", told)
+        monkeypatch.setattr("os.get_terminal_size", lambda: (_ for _ in ()).throw(OSError()))
+        assert width(Screen("utf-8")) == found
+    assert width(io.StringIO()) is None
+
+
+COLUMNS = (
+    Column("name", name=True),
+    Column("shape"),
+    Column("elements", right=True, spared=1),
+    Column("bytes", right=True),
+    Column("worst", right=True, spared=2),
+    Column("why", prose=True),
+    Column(""),
+)
+
+
+@given(
+    st.tuples(*[st.integers(1, 300)] * 2, *[st.integers(1, 12)] * 3, st.integers(1, 300), st.just(24)),
+    st.integers(48, 300),
+)
+def test_columns_fit_and_numbers_are_whole(widths: tuple[int, ...], room: int) -> None:
+    found = fit(COLUMNS, widths, {6}, room)
+    shown = {i: w for i, w in found.items() if w}
+    assert total(shown) <= room and {0, 1, 3} <= shown.keys()
+    assert all(shown[i] == widths[i] for i in (2, 3, 4) if i in shown)
+    assert all(shown[i] >= min(widths[i], 12) for i in (0, 1))
+    assert 5 in found, "prose is below its row where it is not beside it"
+    if 4 in shown:
+        assert 2 in shown, "the one that is spared first goes first"
+    assert shown[0] <= LONGEST
+    if sum(widths) + 12 <= room and widths[0] <= LONGEST:
+        assert shown == dict(enumerate(widths))
+
+
+def test_figures() -> None:
+    assert (number(None), number(1234), number(10**9), number(0.12345), number(1 - 2j)) == (
+        *("-", "1,234", "1e+09", "0.1235", "1-2j"),
+    )
+    assert (share(1, 3), share(1, 10**7), share(0, 5), share(1, 0)) == ("33.33 %", "< 0.0001 %", "0.00 %", "-")
+    assert size(1_500_000) == "1,500,000 B (1.5 MB, 1.4 MiB)"
+    assert (bar(1, 2), bar(0, 2), bar(1, 0)) == ("#" * 12, "", "")
+    assert (blocks(0.5, 10), blocks(1, 3), blocks(0, 3)) == ("\u2588" * 5, "\u2588" * 3, "") and blocks(
+        0.05, 10
+    ) == "\u258c"
+    assert (first_of(["a", "b"], 2), first_of(["a"], 1001)) == ("a, b", "a and 1,000 more")
