@@ -11,13 +11,12 @@ from ..checkpoint import nearest
 from ..checkpoint import open as open_checkpoint
 from ..errors import escape
 from ..modules import Module
-from .ls import natural
-from .text import Column, count, cut, jsonable, line, on_terminal, shape, share, size, table
-from .verb import Verb, print_json
+from .screen import cut
+from .text import Column, count, head, jsonable, line, rest, shape, share, short, size, table
+from .verb import FILE, Verb, natural, print_json
 
 MOST_ROWS = 500  # of the whole tree, unless all are asked for
 MOST_BELOW = 60  # of one module
-LONG, SHORT = 40, 16  # characters of names that others make room for; of what a module is, at least
 TEXT = 100  # characters of what a module is
 NAME = 200  # of its own name
 VALUES = 300  # characters of a module's configuration
@@ -25,14 +24,16 @@ SOURCE_LINES = 60
 
 HEADS = (
     Column("module", name=True),
-    Column("what it is"),
+    Column("what it is", kept=16),
     *(Column(head, right=True) for head in ("parameters", "bytes", "of file")),
 )
 
 
 def tree_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file")
-    parser.add_argument("name", nargs="?", default="", help="of one module: what is known of it, and what lies below")
+    parser.add_argument("file", metavar="FILE", help=FILE)
+    parser.add_argument(
+        "name", nargs="?", default="", metavar="NAME", help="of one module: what is known of it, and what lies below"
+    )
     parser.add_argument("--depth", type=natural, metavar="N", help="levels; default: all of them")
     parser.add_argument("--expand", action="store_true", help="every module, and no layers folded")
 
@@ -48,7 +49,7 @@ def tree(args: argparse.Namespace) -> int:
             told = {"family": family.to_dict() if family else None, "module": document(top, args.depth, args.expand)}
             print_json({"file": args.file, "nbytes": ckpt.nbytes, **told})
             return 0
-        line(f"{args.file}   {size(ckpt.nbytes)}")
+        head(args.file, size(ckpt.nbytes))
         if top.name:
             print_module(top, ckpt)
         elif family is not None:
@@ -58,7 +59,7 @@ def tree(args: argparse.Namespace) -> int:
         rows.of(top)
         if rows.rows:
             line("")
-            table(HEADS, fitted(rows.rows), sys.stdout)
+            table(HEADS, rows.rows, sys.stdout)
         for told_text in rows.told():
             line(told_text)
     return 0
@@ -70,18 +71,6 @@ def heading(top: Module) -> str:
 
 def no_module(name: str, root: Module) -> str:
     return f"no module '{escape(name)}'{nearest(name, [m.name for m in root.walk()])}"
-
-
-def fitted(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """On a terminal: what a module is, as long as there is room beside its name and its figures."""
-    from rich.console import Console
-
-    if not on_terminal(sys.stdout):
-        return [*rows]
-    others = sum(max(len(head.head), *(len(row[i]) for row in rows)) + 2 for i, head in enumerate(HEADS) if i > 1)
-    name = min(max(len(row[0]) for row in rows), LONG)
-    room = max(SHORT, Console().width - others - name - 2)
-    return [(row[0], row[1] if len(row[1]) <= room else f"{row[1][: room - 3]}...", *row[2:]) for row in rows]
 
 
 # ---- the table ----
@@ -160,10 +149,10 @@ def what(module: Module) -> str:
 
 def print_module(module: Module, ckpt: Any) -> None:
     """What is known of it: its class, where that is known from, its configuration, its tensors, its source."""
-    line(f"{cut(module.name, NAME)}: {cut(module.text, TEXT) if module.kind else 'not known what it is'}")
+    line(f"{short(module.name)}: {cut(module.text, TEXT) if module.kind else 'not known what it is'}")
     if module.class_name is not None:
         mode = {True: ", in training mode", False: ", in evaluation mode", None: ""}[module.training]
-        line(f"class {cut(module.class_name, NAME)}, stated by the file{mode}")
+        line(f"class {short(module.class_name)}, stated by the file{mode}")
     if module.evidence:
         line(f"{'inferred: ' if module.basis == 'inferred' else ''}{module.evidence}")
     if module.config:
@@ -184,8 +173,7 @@ def print_module(module: Module, ckpt: Any) -> None:
         line(f"source code of its class, as saved ({count(len(lines), 'line')}; text, not run):")
         for text in lines[:SOURCE_LINES]:
             line(f"  | {text}")
-        if len(lines) > SOURCE_LINES:
-            line(f"  | ... {len(lines) - SOURCE_LINES:,} more")
+        rest(len(lines) - SOURCE_LINES, " lines")
 
 
 # ---- for programs ----
@@ -231,6 +219,14 @@ def one(module: Module) -> dict[str, Any]:
 VERB = Verb(
     tree,
     tree_arguments,
-    "the modules: classes, parameters, bytes and shares, stated by the file or inferred",
-    "pthparse tree model.pth layers.0 --depth 2",
+    "the modules: classes, parameters, bytes and shares",
+    "pthparse tree model.pth",
+    "The model as a tree of modules, with parameters and bytes. A file that holds a whole model, or TorchScript, states"
+    " the classes, and nothing of them is imported. Of a state dict they are inferred from names and shapes (~), and "
+    "left open (?) where several fit. Numbered neighbours of equal structure are one row.",
+    (
+        "pthparse tree model.pth --depth 2",
+        "pthparse tree model.pth layers.0.self_attn  # all that is known of one",
+    ),
+    no="",
 )

@@ -163,7 +163,7 @@ def test_one_tensor(run: Any, tmp_path: Path) -> None:
 
 def test_help(run: Any) -> None:
     code, out, _ = run("tree", "--help")
-    assert code == 0 and "example: pthparse tree model.pth layers.0 --depth 2" in out
+    assert code == 0 and "pthparse tree model.pth layers.0.self_attn" in out
 
 
 def test_info_names_the_family(run: Any) -> None:
