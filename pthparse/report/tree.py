@@ -12,8 +12,8 @@ from ..checkpoint import open as open_checkpoint
 from ..errors import escape
 from ..modules import Module
 from .screen import cut
-from .text import Column, count, head, jsonable, line, rest, shape, share, short, size, table
-from .verb import FILE, Verb, natural, print_json
+from .text import Column, count, head, jsonable, line, shape, share, size, some, table
+from .verb import Verb, natural, print_json
 
 MOST_ROWS = 500  # of the whole tree, unless all are asked for
 MOST_BELOW = 60  # of one module
@@ -24,16 +24,16 @@ SOURCE_LINES = 60
 
 HEADS = (
     Column("module", name=True),
-    Column("what it is", kept=16),
-    *(Column(head, right=True) for head in ("parameters", "bytes", "of file")),
+    Column("what it is", kept=32),
+    Column("parameters", right=True),
+    Column("bytes", right=True, spared=1),
+    Column("of file", right=True),
 )
 
 
 def tree_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help=FILE)
-    parser.add_argument(
-        "name", nargs="?", default="", metavar="NAME", help="of one module: what is known of it, and what lies below"
-    )
+    parser.add_argument("file")
+    parser.add_argument("name", nargs="?", default="", help="of one module: what is known of it, and what lies below")
     parser.add_argument("--depth", type=natural, metavar="N", help="levels; default: all of them")
     parser.add_argument("--expand", action="store_true", help="every module, and no layers folded")
 
@@ -149,10 +149,10 @@ def what(module: Module) -> str:
 
 def print_module(module: Module, ckpt: Any) -> None:
     """What is known of it: its class, where that is known from, its configuration, its tensors, its source."""
-    line(f"{short(module.name)}: {cut(module.text, TEXT) if module.kind else 'not known what it is'}")
+    line(f"{cut(module.name, NAME)}: {cut(module.text, TEXT) if module.kind else 'not known what it is'}")
     if module.class_name is not None:
         mode = {True: ", in training mode", False: ", in evaluation mode", None: ""}[module.training]
-        line(f"class {short(module.class_name)}, stated by the file{mode}")
+        line(f"class {cut(module.class_name, NAME)}, stated by the file{mode}")
     if module.evidence:
         line(f"{'inferred: ' if module.basis == 'inferred' else ''}{module.evidence}")
     if module.config:
@@ -171,9 +171,7 @@ def print_module(module: Module, ckpt: Any) -> None:
     if module.source is not None:
         lines = module.source.splitlines()
         line(f"source code of its class, as saved ({count(len(lines), 'line')}; text, not run):")
-        for text in lines[:SOURCE_LINES]:
-            line(f"  | {text}")
-        rest(len(lines) - SOURCE_LINES, " lines")
+        some(lines, len(lines), SOURCE_LINES, lead="| ")
 
 
 # ---- for programs ----
@@ -219,14 +217,14 @@ def one(module: Module) -> dict[str, Any]:
 VERB = Verb(
     tree,
     tree_arguments,
-    "the modules: classes, parameters, bytes and shares",
+    "the modules: classes, parameters, bytes and shares, stated by the file or inferred",
     "pthparse tree model.pth",
-    "The model as a tree of modules, with parameters and bytes. A file that holds a whole model, or TorchScript, states"
-    " the classes, and nothing of them is imported. Of a state dict they are inferred from names and shapes (~), and "
-    "left open (?) where several fit. Numbered neighbours of equal structure are one row.",
+    "The modules of the model, with their classes and configuration as repr(model) has them where the file states "
+    "them, and as names and shapes tell them (~) where it does not. Equal neighbours are one row: layers.0-5 (6x).",
     (
         "pthparse tree model.pth --depth 2",
         "pthparse tree model.pth layers.0.self_attn  # all that is known of one",
+        "pthparse tree model.pth --expand | less  # every module",
     ),
     no="",
 )

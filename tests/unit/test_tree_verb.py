@@ -161,11 +161,6 @@ def test_one_tensor(run: Any, tmp_path: Path) -> None:
     assert code == 0 and out.splitlines()[-1].startswith("4 parameters, 16 B of tensor data")
 
 
-def test_help(run: Any) -> None:
-    code, out, _ = run("tree", "--help")
-    assert code == 0 and "pthparse tree model.pth layers.0.self_attn" in out
-
-
 def test_info_names_the_family(run: Any) -> None:
     _, out, _ = run("info", LESSON)
     told = "feed-forward 32, vocabulary 97 (inferred from layers.#.self_attn.in_proj_weight and 2 more names)"
