@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .limits import Limits
     from .manifests import Manifest, ManifestCheck, TensorHash, Unhashed, read_manifest
     from .modules import Module
+    from .pages import page, pictures
     from .plan import Plan
     from .sharded import Shard, ShardedCheckpoint
     from .stats import Stats, StatsTable
@@ -95,6 +96,8 @@ _HOMES = {
     "export_tensorboard": "events",
     "manifest": "hashes",
     "open": "checkpoint",
+    "page": "pages",
+    "pictures": "pages",
     "read_manifest": "manifests",
     "verify": "verifier",
 }
@@ -153,6 +156,8 @@ __all__ = [
     "export_tensorboard",
     "manifest",
     "open",
+    "page",
+    "pictures",
     "read_manifest",
     "verify",
 ]

@@ -98,6 +98,12 @@ def _convert() -> Verb:
     return convert.VERB
 
 
+def _report() -> Verb:
+    from .report import report
+
+    return report.VERB
+
+
 def _drift() -> Verb:
     from .report import drift
 
@@ -124,6 +130,7 @@ VERBS: dict[str, Callable[[], Verb]] = {
     "diff": _diff,
     "hash": _hash,
     "convert": _convert,
+    "report": _report,
     "drift": _drift,
     "export-tensorboard": _export_tensorboard,
 }

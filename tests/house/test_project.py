@@ -20,7 +20,7 @@ def test_versions_agree() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == pthparse.__version__
     needed = {re.split(r"[>=<]", d)[0] for d in project["dependencies"]}
-    assert needed == {"blake3", "numpy", "ml_dtypes", "rich", "zlib-ng"}
+    assert needed == {"blake3", "jinja2", "numpy", "ml_dtypes", "rich", "squarify", "zlib-ng"}
 
 
 def test_torch_is_pinned() -> None:

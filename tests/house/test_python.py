@@ -77,6 +77,7 @@ FLOORS = {
     "events": 8,
     "notebook": 1,
     "converter": 8,
+    "pages": 9,
     "report": 9,
     "cli": 10,
     "__main__": 11,
