@@ -252,7 +252,7 @@ def test_spoilt_models() -> None:
     """Bytes of the pickles of whole models changed at random: what still opens has each tensor in one module."""
     rng, opened_files = random.Random(0), 0
     files = [file.read_bytes() for file in sorted(ZOO.glob("*/whole_model.pth"))]
-    for _ in range(400):
+    for _ in range(200):
         data = bytearray(rng.choice(files))
         start = data.find(b"\x80\x02")
         for _ in range(rng.choice((1, 2, 4))):
@@ -266,4 +266,4 @@ def test_spoilt_models() -> None:
         opened_files += 1
         found = [name for m in root.walk() for name in (*m.parameters, *m.buffers)]
         assert sorted(found) == sorted(ckpt) and repr(root)
-    assert opened_files > 100
+    assert opened_files > 50

@@ -48,6 +48,7 @@ CASES = {
     "tree": "tree lesson.pth",
     "tree-stated": "tree whole_model.pth",
     "tree-module": "tree lesson.pth layers.0.self_attn",
+    "tree-names": "tree names.pth",
     "show": "show lesson.pth embed.weight",
     "show-value": "show training.pth optimizer/param_groups/0",
     "show-quantized": "show quantized.pth per_channel",
