@@ -11,7 +11,7 @@ from .auditor import MOST_GLOBALS, VERDICTS, AuditedGlobal, AuditReport, audit_s
 from .directories import FILE, FOLDER, LINK, OTHER, Directory, Located, locate
 from .errors import PthError
 from .formats.base import MOST_FINDINGS, NOT_READ, Finding, finding_of
-from .shards import METADATA, index_layout, is_distributed, is_plain, read_index, there
+from .shards import METADATA, Layout, index_layout, is_distributed
 from .source import INDEX, open_source
 
 if TYPE_CHECKING:
@@ -160,20 +160,22 @@ def audit_folder(
     if index is None:
         found = list(files_below(top, whole))
         indexes = [row for row in found if row[2].endswith(INDEX)]
-        for folder, file, name in indexes:
-            check_index(folder, file, name, whole)
+        layouts = [
+            (check_index(folder, file, name, whole), name[: len(name) - len(file)]) for folder, file, name in indexes
+        ]
         wanted = [(folder.where(file), name, name.lower().endswith(CHECKPOINTS)) for folder, file, name in found]
         whole.audit(wanted, limits, executor, top)
-        for folder, file, name in indexes:
-            compare_index(folder, file, name[: len(name) - len(file)], limits, whole)
+        for layout, before in layouts:
+            compare_index(layout, before, limits, whole)
         if not whole.files:
             whole.find("no-checkpoint", None)
         if is_distributed(top):
             compare_metadata(asked, limits, whole)
     else:
-        named = check_index(top, index, index, whole, True)
+        layout = check_index(top, index, index, whole, True)
+        named = [] if layout is None else [name for name in layout.files if name not in layout.missing]
         whole.audit([(top.where(name), name, True) for name in named], limits, executor, top)
-        compare_index(top, index, "", limits, whole, True)
+        compare_index(layout, "", limits, whole)
     return whole.report()
 
 
@@ -205,14 +207,14 @@ def compare_metadata(asked: Located, limits: Any, whole: Whole) -> None:
         whole.find("unreadable", METADATA, f"cannot be opened: {e.strerror}")
 
 
-def compare_index(
-    directory: Directory, index: str, folder: str, limits: Any, whole: Whole, given: bool = False
-) -> None:
+def compare_index(layout: Layout | None, folder: str, limits: Any, whole: Whole) -> None:
     """Do the files have the tensors that an index says? folder: how the names of files begin in findings."""
     from .sharded import ShardedCheckpoint
 
+    if layout is None or len(layout.missing) == len(layout.files):
+        return
     try:
-        with ShardedCheckpoint(index_layout(index, directory, index, given), limits, False) as model:
+        with ShardedCheckpoint(layout, limits, False) as model:
             whole.told(model._between, folder)
     except (PthError, OSError):  # told already
         pass
@@ -257,15 +259,14 @@ def files_below(top: Directory, whole: Whole) -> Iterator[tuple[Directory, str, 
         stack += reversed(folders)
 
 
-def check_index(directory: Directory, index: str, name: str, whole: Whole, given: bool = False) -> list[str]:
+def check_index(directory: Directory, index: str, name: str, whole: Whole, given: bool = False) -> Layout | None:
     """The files that an index names; what is wrong with it becomes findings. name: the index's in findings."""
     try:
-        weights, _, _ = read_index(directory, index, name, whole.find, given)
+        return index_layout(index, directory, index, given, whole.find, name)
+    except PthError:  # told already
+        return None
     except OSError as e:
         if given:
             raise
-        weights = None
         whole.find("unreadable", name, f"cannot be opened: {e.strerror}")
-    files = [file for file in dict.fromkeys((weights or {}).values()) if is_plain(file, name, whole.find)]
-    good = there(directory, files, whole.find)
-    return [file for file in files if file in good]
+        return None

@@ -187,13 +187,18 @@ def _numbered(text: str, directory: Directory, stem: str, count: int, ending: st
     return Layout(text, directory, None, 0, tuple(files), frozenset(files) - good, None, {}, tuple(found.findings))
 
 
-def index_layout(text: str, directory: Directory, index: str, given: bool = False) -> Layout:
+def index_layout(
+    text: str, directory: Directory, index: str, given: bool = False, find: Find | None = None, name: str = ""
+) -> Layout:
+    """find: who keeps the findings, if the layout is not to; name: the index's in them."""
     found = Found()
-    weights, metadata, nbytes = read_index(directory, index, index, found.find, given)
+    told, name = find or found.find, name or index
+    weights, metadata, nbytes = read_index(directory, index, name, told, given)
     if weights is None:
-        raise PthError("shard-index", found.findings[-1].message, path=text)
+        message = found.findings[-1].message if found.findings else _core.FINDINGS["shard-index"][1]
+        raise PthError("shard-index", message, path=text)
     files = list(dict.fromkeys(weights.values()))
-    good = there(directory, [f for f in files if is_plain(f, index, found.find)], found.find)
+    good = there(directory, [f for f in files if is_plain(f, name, told)], told)
     number = {f: i for i, f in enumerate(files)}
     return Layout(
         text,
