@@ -119,8 +119,9 @@ class ShardedCheckpoint(Checkpoint):
     def _read_all(self) -> list[Checkpoint | PthError]:
         """All of them, several at once."""
         files, missing = self._layout.files, self._layout.missing
-        for i in (i for i, file in enumerate(files) if file in missing and i not in self._read):
-            self._read[i] = self._open(i)  # an index may name any number of them
+        lost = [i for i, file in enumerate(files) if file in missing and i not in self._read]
+        alike = _missing(self._layout.directory.path)  # an index may name any number of them: one error stands for many
+        self._read |= {i: self._open(i) if n < MOST_FINDINGS else alike for n, i in enumerate(lost)}
         wanted = [i for i in range(len(files)) if i not in self._read]
         left = iter(wanted)
 
