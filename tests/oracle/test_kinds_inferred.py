@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,7 +194,7 @@ def test_configuration() -> None:
 
 def test_the_lesson_is_inferred_whole() -> None:
     """Every kind: embedding, decoder layers and their list, attention, norms, dropouts, the output layer."""
-    root = pthparse.open("tests/data/lesson/lesson.pth").modules
+    root = pthparse.open(Path(__file__).parents[1] / "data" / "lesson" / "lesson.pth").modules
     layer = {
         "": "TransformerDecoderLayer", "self_attn": "MultiheadAttention", "self_attn.out_proj": "Linear",
         "multihead_attn": "MultiheadAttention", "multihead_attn.out_proj": "Linear", "linear1": "Linear",
