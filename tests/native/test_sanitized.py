@@ -47,18 +47,8 @@ def test_on_a_build_with_sanitizers(tmp_path: Path) -> None:
     code = (
         "import gc, sys, pytest; from pthparse._core import SANITIZED; assert SANITIZED; r = pytest.main(sys.argv[1:])"
     )
-    run = [
-        sys.executable,
-        "-P",
-        "-c",
-        f"{code}; gc.collect(); sys.exit(r)",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        SLOW,
-        *tests,
-    ]
+    options = ["-q", "-p", "no:cacheprovider", "-k", SLOW]
+    run = [sys.executable, "-P", "-c", f"{code}; gc.collect(); sys.exit(r)", *options, *tests]
     done = subprocess.run(run, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert " passed" in done.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from oracle.judge import saved
@@ -81,7 +83,7 @@ def test_family_below_a_container() -> None:
 
 
 def test_the_lesson() -> None:
-    found = pthparse.open("tests/data/lesson/lesson.pth").family
+    found = pthparse.open(Path(__file__).parents[1] / "data" / "lesson" / "lesson.pth").family
     assert dict(found.facts) == {"depth": 6, "width": 16, "feed_forward": 32, "vocabulary": 97, "tied": False}
 
 
