@@ -183,6 +183,18 @@ static int shape_of(pth_rows *w, pth_tensor *r, uint32_t size, uint32_t stride) 
   return stride == PTH_NONE ? -contiguous(w->t, r, w->err) : 0;
 }
 
+bool pth_tensor_in_line(const pth_tensors *t, const pth_tensor *r) {
+  /* Of float4_e2m1fn_x2 torch counts two numbers as one element. */
+  if (pth_dtypes[r->dtype].packing != 1 || r->dtype == PTH_DT_FLOAT4_E2M1FN_X2) return false;
+  uint64_t step = 1;
+  for (uint32_t i = r->n_dims; i-- > 0;) {
+    int64_t size = PTH_AT(int64_t, t->dims, r->sizes + i), stride = PTH_AT(int64_t, t->dims, r->strides + i);
+    if (size <= 0 || (size > 1 && (stride < 0 || (uint64_t)stride != step))) return false;
+    if (!pth_mul(step, (uint64_t)size, &step)) return false;
+  }
+  return true;
+}
+
 static int new_storage(pth_tensors *t, const pth_storage *s, uint32_t *row, pth_err *err) {
   int rc = pth_pool_room(t->arena, &t->storages, err);
   if (rc) return -rc;

@@ -116,6 +116,9 @@ static inline uint32_t pth_row_of_node(const pth_tensors *t, uint32_t node) {
   return row < t->tensors.len ? row : PTH_NONE;
 }
 
+/* Do its elements, whole bytes and one at least, lie one behind the other in the order of their indices? */
+bool pth_tensor_in_line(const pth_tensors *t, const pth_tensor *r);
+
 /* Finds everything. `g` has a root. */
 int pth_tensors_read(pth_tensors *t, const pth_graph *g, const pth_store *s, const pth_limits *lim, pth_err *err);
 void pth_tensors_free(pth_tensors *t);

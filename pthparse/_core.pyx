@@ -1421,6 +1421,11 @@ cdef class TensorRow:
         return self.c.numel
 
     @property
+    def _in_line(self):
+        """Do the elements, whole bytes and one at least, lie one behind the other in the order of their indices?"""
+        return pth_tensor_in_line(&self.table.c, self.c)
+
+    @property
     def _kind(self):
         return self.c.kind
 

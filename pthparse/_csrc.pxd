@@ -351,6 +351,7 @@ cdef extern from "pth.h" nogil:
     int pth_safetensors_tensors(const pth_safetensors *s, pth_tensors *t, const pth_limits *lim, pth_err *err)
 
     uint32_t pth_row_of_node(const pth_tensors *t, uint32_t node)
+    bint pth_tensor_in_line(const pth_tensors *t, const pth_tensor *r)
     uint32_t pth_storage_of_node(const pth_tensors *t, uint32_t node)
     enum:
         PTH_DT_UNTYPED

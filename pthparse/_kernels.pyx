@@ -85,6 +85,9 @@ cdef extern from "pair.h" nogil:
     )
     void pth_pair_fold(pth_pair *a, const pth_pair *b)
 
+cdef enum:
+    AT_ONCE = 1 << 19  # bytes of each of two files that are read together: more pieces than one, if they are small
+
 PIECE = PTH_PIECE
 PAIR_PIECE = PTH_PAIR_PIECE
 WIDE = PTH_STATS_WIDE
@@ -298,17 +301,21 @@ cdef int _typed(uint32_t a, uint32_t b) except -1:
     return 0
 
 
-cdef void _pair(
-    const pth_kernel *k, const pth_tolerance *t, two_codes *known, const void *a, const void *b, uint32_t type_a,
-    uint32_t type_b, uint32_t n, pth_pair *out
+cdef void _pairs(
+    const pth_kernel *k, const pth_tolerance *t, two_codes *known, const uint8_t *a, const uint8_t *b, uint32_t type_a,
+    uint32_t type_b, uint64_t n, pth_pair *out
 ) noexcept nogil:
-    """One piece, put behind those that `out` has."""
+    """Piece by piece, put behind those that `out` has."""
     cdef pth_pair piece
     cdef pth_side sides[2]
-    sides[0].data, sides[0].type, sides[0].codes = a, type_a, _codes(&known.a, type_a)
-    sides[1].data, sides[1].type, sides[1].codes = b, type_b, _codes(&known.b, type_b)
-    pth_pair_piece(k, t, &sides[0], &sides[1], n, &piece)
-    pth_pair_fold(out, &piece)
+    cdef uint64_t at = 0
+    sides[0].type, sides[0].codes = type_a, _codes(&known.a, type_a)
+    sides[1].type, sides[1].codes = type_b, _codes(&known.b, type_b)
+    while at < n:
+        sides[0].data, sides[1].data = a + _span(type_a, at), b + _span(type_b, at)
+        pth_pair_piece(k, t, &sides[0], &sides[1], <uint32_t>min(n - at, <uint64_t>PTH_PAIR_PIECE), &piece)
+        pth_pair_fold(out, &piece)
+        at += PTH_PAIR_PIECE
 
 
 cdef const pth_kernel *_kernel(int isa) except NULL:
@@ -325,11 +332,7 @@ def compare(int isa, const uint8_t[::1] a, const uint8_t[::1] b, int type_a, int
     _typed(<uint32_t>type_a, <uint32_t>type_b)
     if n > <uint64_t>1 << 32 or a.shape[0] * 8 < <Py_ssize_t>n or b.shape[0] * 8 < <Py_ssize_t>n:
         raise ValueError("no such pairs")
-    cdef uint64_t at, few
-    cdef uint64_t step_a = _bytes_of(<uint32_t>type_a, PTH_PAIR_PIECE), step_b = _bytes_of(<uint32_t>type_b, PTH_PAIR_PIECE)
-    cdef uint64_t rest = n % PTH_PAIR_PIECE, whole = n // PTH_PAIR_PIECE
-    if (whole * step_a + _bytes_of(<uint32_t>type_a, <uint32_t>rest) > <uint64_t>a.shape[0]
-            or whole * step_b + _bytes_of(<uint32_t>type_b, <uint32_t>rest) > <uint64_t>b.shape[0]):
+    if (_span(<uint32_t>type_a, n) > <uint64_t>a.shape[0] or _span(<uint32_t>type_b, n) > <uint64_t>b.shape[0]):
         raise ValueError("a piece lies outside of the data")
     cdef bytes record = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>sizeof(pth_pair))
     cdef pth_pair *out = <pth_pair *>PyBytes_AsString(record)
@@ -343,13 +346,7 @@ def compare(int isa, const uint8_t[::1] a, const uint8_t[::1] b, int type_a, int
     cdef two_codes known
     known.a.type = known.b.type = 0xffffffff
     with nogil:
-        at = 0
-        while at < n:
-            few = min(n - at, <uint64_t>PTH_PAIR_PIECE)
-            _pair(k, &t, &known, p, q, <uint32_t>type_a, <uint32_t>type_b, <uint32_t>few, out)
-            p += step_a
-            q += step_b
-            at += few
+        _pairs(k, &t, &known, p, q, <uint32_t>type_a, <uint32_t>type_b, n, out)
     return record
 
 
@@ -368,7 +365,7 @@ def compare_files(
     if runs.shape[0] % size:
         raise ValueError("a run is cut")
     cdef const two_runs *row = <const two_runs *>&runs[0] if n_runs else NULL
-    cdef uint64_t longest = 0
+    cdef uint64_t longest = AT_ONCE
     for r in range(n_runs):
         _typed(row[r].type_a, row[r].type_b)
         if row[r].off_a >= <uint64_t>1 << 62 or row[r].off_b >= <uint64_t>1 << 62 or row[r].n >= <uint64_t>1 << 40:
@@ -383,17 +380,18 @@ def compare_files(
     cdef uint8_t *b = a + ((longest + 63) & ~<uint64_t>63)
     cdef two_codes known
     cdef bint plain, whole = True
-    cdef uint64_t at, size_a, size_b
-    cdef uint32_t few
+    cdef uint64_t at, size_a, size_b, few, step
     known.a.type = known.b.type = 0xffffffff
     with nogil:
         for r in range(n_runs):
             pth_pair_start(&out[r])
             plain = not forced and row[r].type_a == row[r].type_b
+            size_a, size_b = _bytes_of(row[r].type_a, PTH_PAIR_PIECE), _bytes_of(row[r].type_b, PTH_PAIR_PIECE)
+            step = max(<uint64_t>1, AT_ONCE // max(size_a, size_b)) * PTH_PAIR_PIECE
             at = 0
             while at < row[r].n:
-                few = <uint32_t>min(row[r].n - at, <uint64_t>PTH_PAIR_PIECE)
-                size_a, size_b = _bytes_of(row[r].type_a, few), _bytes_of(row[r].type_b, few)
+                few = min(row[r].n - at, step)
+                size_a, size_b = _span(row[r].type_a, few), _span(row[r].type_b, few)
                 if (seam_read(fd_a, a, size_a, base_a + row[r].off_a + _span(row[r].type_a, at)) != <long long>size_a
                         or seam_read(fd_b, b, size_b, base_b + row[r].off_b + _span(row[r].type_b, at)) != <long long>size_b):
                     whole = False
@@ -405,7 +403,7 @@ def compare_files(
                     plain, at = False, 0
                     continue
                 plain = False
-                _pair(k, &t, &known, a, b, row[r].type_a, row[r].type_b, few, &out[r])
+                _pairs(k, &t, &known, a, b, row[r].type_a, row[r].type_b, few, &out[r])
                 at += few
             if not whole:
                 break
@@ -415,8 +413,8 @@ def compare_files(
 
 
 cdef uint64_t _span(uint32_t type, uint64_t n) noexcept nogil:
-    """Bytes of whole pieces."""
-    return n // PTH_PAIR_PIECE * _bytes_of(type, PTH_PAIR_PIECE)
+    """Bytes of whole pieces, and of one that may be cut."""
+    return n // PTH_PAIR_PIECE * _bytes_of(type, PTH_PAIR_PIECE) + _bytes_of(type, <uint32_t>(n % PTH_PAIR_PIECE))
 
 
 def fold_pairs(const uint8_t[::1] records):

@@ -562,6 +562,14 @@ class Checkpoint(Names):
 
         return MappingProxyType(plain_values(self.root, self.pickle_nbytes))
 
+    @property
+    def _said(self) -> bytes | None:
+        """The pickle that all of `metadata` is made of; None: it is made of something else."""
+        if self._box.metadata is not None or self._box.names is not None:
+            return None
+        graph = self._table.graph
+        return bytes(graph.source[: graph.end])
+
     def capacity(self) -> Capacity:
         """Where parameters and bytes are: by module, dtype and role, what is shared and wasted, and the ledger.
 

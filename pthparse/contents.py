@@ -67,13 +67,17 @@ class Elements(NamedTuple):
             else:
                 yield block
 
+    def span(self, first: int, n: int) -> tuple[int, int]:
+        """Of some of them, where all are plain: the first byte, and how many. From a whole byte to a whole byte."""
+        start = first * self.nbytes // self.n
+        return self.offset + start, min(first + n, self.n) * self.nbytes // self.n - start
+
     def run(self, first: int, n: int) -> Elements:
-        """Some of them, where all are plain: from a whole byte to a whole byte."""
-        n = min(n, self.n - first)
-        offset, end = (self.offset + at * self.nbytes // self.n for at in (first, first + n))
+        """Some of them, where all are plain."""
+        offset, nbytes = self.span(first, n)
         size = self.lie.itemsize
-        lie = Lie(size, offset, (((end - offset) // size, size),), None, 1)
-        return self._replace(n=n, nbytes=end - offset, lie=lie)
+        lie = Lie(size, offset, ((nbytes // size, size),), None, 1)
+        return self._replace(n=min(n, self.n - first), nbytes=nbytes, lie=lie)
 
 
 def of_array(array: NDArray[Any], dtype: str | None = None) -> Elements:
@@ -128,7 +132,7 @@ def _elements_of(t: Tensor) -> Elements:
     if t.kind in ("dense", "quantized") and not (cast or t.conj or t.neg):
         simple = simple_lie(t)
         if simple is not None:
-            source, n = t._home.box.source, t.numel
+            source, n = t._home.box.source, t._numel
             key: Hashable = (source, simple.offset, simple.dims, 1, t._dtype, n)
             return Elements(t._dtype, n, n * simple.itemsize, simple, source, True, 0, key)
     if t.kind == "array" or cast or t.conj or t.neg:
@@ -213,6 +217,8 @@ class Integers(NamedTuple):
 
 def leaves_of(t: Any, budget: Budget | None = None) -> tuple[tuple[Any, ...], list[tuple[str, Elements]]]:
     """Words of a tensor and of all that it is made of, and the elements of each part that has some, by path."""
+    if isinstance(t, Tensor) and t.kind == "dense":  # most are, and there may be very many
+        return (("", "tensor", t.dtype, t.shape),), [("", elements_of(t, budget))]
     words: list[Any] = []
     found: list[tuple[str, Elements]] = []
     stack: list[tuple[str, Any, int]] = [("", t, 0)]

@@ -453,6 +453,13 @@ def _told(parts: list[tuple[str, Part]], different: tuple[str, ...]) -> tuple[st
 
 def _values_of(a: Any, b: Any, prefixes: tuple[str, ...]) -> tuple[list[ValueDiff], bool]:
     """Values that differ; and do those count that one side lacks?"""
+    # A format that has no pickle can hold few of them, if any.
+    alike = getattr(a, "format", "") == getattr(b, "format", "")
+    pickled = [bool(getattr(side, "pickle_nbytes", 0)) for side in (a, b)]
+    count = all(pickled) or (alike and not any(pickled))
+    said = getattr(a, "_said", None)
+    if alike and said is not None and said == getattr(b, "_said", None):
+        return [], count
     sides: list[dict[str, Any]] = []
     for side in (a, b):
         found: dict[str, Any] = {}
@@ -468,10 +475,7 @@ def _values_of(a: Any, b: Any, prefixes: tuple[str, ...]) -> tuple[list[ValueDif
             rows.append(ValueDiff(path, "added", None, _shown(sides[1][path])))
         elif not _equal(sides[0][path], sides[1][path]):
             rows.append(ValueDiff(path, "changed", _shown(sides[0][path]), _shown(sides[1][path])))
-    # A format that has no pickle can hold few of them, if any.
-    alike = getattr(a, "format", "") == getattr(b, "format", "")
-    pickled = [bool(getattr(side, "pickle_nbytes", 0)) for side in (a, b)]
-    return rows, all(pickled) or (alike and not any(pickled))
+    return rows, count
 
 
 def _shown(value: Any) -> Any:

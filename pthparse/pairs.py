@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 RUN = 1 << 18  # elements of a run: a whole number of the kernels' pieces
-TASK = 1 << 23  # bytes of a task for a thread
+TASK = 1 << 24  # bytes of a task for a thread
 MOST_RUNS = 4096  # of a task: runs may be short
 ISA = len(_kernels.ISAS) - 1
 FLOATS = frozenset(("float64", "float32", "float16", "bfloat16"))
@@ -267,9 +267,8 @@ class _Lying(_Job):
         spans = []
         for part, number in self.runs:
             assert part.a is not None and part.b is not None
-            first, n = number * RUN, min(RUN, part.n - number * RUN)
-            a, b = part.a.run(first, n), part.b.run(first, n)
-            spans.append((a.offset, a.nbytes, b.offset, b.nbytes, n, *part.types))
+            first = number * RUN
+            spans.append((*part.a.span(first, RUN), *part.b.span(first, RUN), min(RUN, part.n - first), *part.types))
         return spans
 
     def run(self) -> int:

@@ -103,19 +103,14 @@ def walk_of(t: Tensor) -> Walk:
 
 def simple_lie(t: Tensor) -> Lie | None:
     """Of most dense tensors, in short: whole bytes that lie in the file one behind the other. None: of others."""
-    name, _, itemsize, packing, swap, _, _ = _core.DTYPES[t._dtype]
-    row, box = t._storage, t._home.box
-    n = 1
-    for size, stride in zip(reversed(t._sizes), reversed(t._strides), strict=True):
-        if size != 1 and stride != n:
-            return None
-        n *= size
-    if n == 0 or packing != 1 or name == "float4_e2m1fn_x2" or row is None or (box.byteorder == "big" and swap > 1):
+    _, _, itemsize, _, swap, _, _ = _core.DTYPES[t._dtype]
+    row, n, home, table = t._storage, t._numel, t._home, t.table
+    if row is None or not n or not t._in_line or (home.box.byteorder == "big" and swap > 1):
         return None
-    span = t.table.storage(row)[0]
-    if span is None or not box.is_stored(t.table.store, span):
+    span = table.storage(row)[0]
+    if span is None or not home.box.is_stored(table.store, span):
         return None
-    extent, base = t._home.extent(t.table, row)
+    extent, base = home.extent(table, row)
     if extent.offset is None:
         return None
     start = base + t.storage_offset * itemsize

@@ -287,7 +287,6 @@ class ZipContainer(Container):
         offset = self.zip.data_off(entry)
         if offset:
             return int(offset)
-        name = self.zip.name(entry)
         lho = self.zip.entry(entry)[0]
         try:
             header = self.source.window(lho, _core.ZIP_LOCAL + len(self.zip.name_bytes(entry)))
@@ -295,9 +294,9 @@ class ZipContainer(Container):
         except PthError as e:
             # An offset beside a member would count from the member's first byte.
             e.message, e.offset = f"{e.message} (its header is at byte {lho} of the file)", None
-            raise e.at(self.source.path, name) from None
+            raise e.at(self.source.path, self.zip.name(entry)) from None
         if odd:
-            self.find(odd, name, lho)
+            self.find(odd, self.zip.name(entry), lho)
         return int(offset)
 
     def read_member(self, entry: int, limit: int | None = None, storage: bool = False) -> tuple[Any, int | None]:
@@ -402,12 +401,11 @@ class ZipContainer(Container):
             found: Extent = self.nested.extent(span)
             return found
         _, _, nbytes, entry, _ = store.span(span)
-        name = self.zip.name(entry)
         try:
             self.zip.check(entry)
         except PthError as e:
             e.offset = None  # of the file: beside a member it would count from the member's first byte
-            raise e.at(self.source.path, name) from None
+            raise e.at(self.source.path, self.zip.name(entry)) from None
         if self.zip.entry(entry)[3] == DEFLATED:
             return Extent(None, nbytes, self.read_member(entry, self.limits.max_inflate_bytes, storage=True)[0])
         return Extent(self.data_offset(entry), nbytes)

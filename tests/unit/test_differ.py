@@ -14,7 +14,9 @@ from forge import pickles as p
 from forge import zips
 
 import pthparse
+from pthparse import _kernels, metadata
 from pthparse.differ import _bare as bare
+from pthparse.metadata import plain_values
 from pthparse.pairs import RUN
 
 
@@ -158,6 +160,27 @@ def test_files_and_memory_and_any_number_of_threads_give_the_same_bits(tmp_path:
         assert (r.changed, r.identical) == (first.changed, 2)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "uint8"])
+def test_one_other_element_anywhere_in_a_run(tmp_path: Path, dtype: str) -> None:
+    """Runs are read several pieces at once: those before the first that differs count as those behind it do."""
+    n, piece = RUN + 100, _kernels.PAIR_PIECE
+    x = (np.arange(n) % 100).astype(dtype)
+    paths = [tmp_path / name for name in ("a.pth", "b.pth")]
+    names = {"float64": "DoubleStorage", "float32": "FloatStorage", "float16": "HalfStorage", "uint8": "ByteStorage"}
+
+    def put(array: Any, path: Path) -> None:
+        tensor = p.tensor(p.storage("0", n, names[dtype]), [n], [1])
+        path.write_bytes(file({"w": tensor}, array.tobytes()))
+
+    put(x, paths[0])
+    for at in (0, piece - 1, piece, 2 * piece, 3 * piece + 7, RUN - 1, RUN, n - 1):
+        y = x.copy()
+        y[at] += 1
+        put(y, paths[1])
+        (d,) = pthparse.diff(*paths).changed
+        assert (d.numel, d.equal, d.max_abs, d.mean_abs, d.worst) == (n, n - 1, 1, 1 / n, (at,)), at
+
+
 def test_progress_ends_with_all(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     data = of_vectors(w=bytes(1 << 23))
@@ -187,6 +210,20 @@ def test_plain_values() -> None:
     assert [v.kind for v in one_sided.values] == ["removed"] * 5
     assert one_sided.same and not one_sided.values_count
     assert not pthparse.diff(a, training()).same
+
+
+def test_values_of_equal_pickles_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def training(epoch: int, weights: bytes = floats(1, 2)) -> bytes:
+        nan = b"G" + struct.pack(">d", math.nan)
+        return file({"w": p.vector("0", 2), "epoch": p.integer(epoch), "nan": nan}, weights)
+
+    made: list[Any] = []
+    monkeypatch.setattr(metadata, "plain_values", lambda *a: made.append(a) or plain_values(*a))
+    r = pthparse.diff(training(3), training(3, floats(1, 3)))
+    assert (r.values, len(r.changed), made) == ((), 1, [])
+    r = pthparse.diff(training(3), training(4))
+    assert [(v.path, v.a, v.b) for v in r.values] == [("epoch", 3, 4)]
+    assert len(made) == 2
 
 
 def test_values_that_cannot_be_told() -> None:
