@@ -83,7 +83,7 @@ class Whole:
             return
         strange = {f.code for f in report.findings} & {*NOT_READ, "not-a-checkpoint", "empty-file", "html-page"}
         if strange and not (report.globals or report.code or wanted):
-            if strange & NOT_READ:
+            if strange & NOT_READ and not ("shard-index" in strange and name.endswith(INDEX)):  # read as one
                 self.find("not-looked-into", name)
             return
         self.files.append(report)

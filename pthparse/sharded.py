@@ -336,6 +336,10 @@ class ShardedCheckpoint(Checkpoint):
             found |= {f"{self._layout.files[i]}/{k}": v for k, v in own.items()}
         return MappingProxyType(found)
 
+    @property
+    def _said(self) -> None:
+        return None
+
     @cached_property
     def _common(self) -> dict[str, Any]:
         """Plain values of the same name in all files."""

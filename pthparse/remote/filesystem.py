@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -123,5 +124,7 @@ def told(error: Exception, path: str) -> OSError:
         code = error.errno if error.errno and error.errno > 0 else None
         if code is None:
             code = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}.get(type(error), errno.EIO)
-        return OSError(code, escape(error.strerror) if error.strerror else text, path)
+        if error.strerror or text in path:  # some say the name, and no more
+            text = escape(error.strerror or os.strerror(code))
+        return OSError(code, text, path)
     return OSError(errno.EIO, f"{type(error).__name__}: {text}", path)

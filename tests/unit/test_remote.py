@@ -700,8 +700,10 @@ def test_other_protocols() -> None:
             assert ckpt.verify().verdict == "unknown"
             fs.rm("/pthparse/x.pth")
             assert ckpt._box.source.changed()
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(FileNotFoundError) as missing:
             pthparse.open("memory://pthparse/x.pth")
+        assert missing.value.strerror == "No such file or directory"
+        assert missing.value.filename == "memory://pthparse/x.pth"
         with pytest.raises(pthparse.UnsupportedError, match="directory"):
             pthparse.open("memory://")
     finally:

@@ -367,6 +367,7 @@ def test_the_audit_and_the_verification_name_the_file(folder: Path) -> None:
     at = data.index(struct.pack("<4f", *VALUES["layers.4.w"]))
     data[at] ^= 1
     second.write_bytes(data)
+    assert pthparse.audit(folder).findings == ()  # the index as well is read
     with pthparse.open(folder) as model:
         report = model.verify()
         assert report.verdict == "damaged" and [t.name for t in report.damaged] == ["layers.4.w"]
