@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -189,6 +190,33 @@ def test_folding_is_in_order() -> None:
     assert (f.n, f.equal, f.sum, f.most, f.at) == (9, 3, 18.0, 3.0, 3)
     empty = Figures(*struct.unpack(_kernels.PAIR_LAYOUT, _kernels.fold_pairs(b"")))
     assert (empty.n, empty.at) == (0, NOWHERE)
+
+
+@pytest.mark.parametrize("name", ["complex128", "float32", "uint8", "quint4x2"])
+def test_runs_of_two_files(tmp_path: Path, name: str) -> None:
+    """What is read together, pieces at a time, is what `compare` says of the bytes in memory, wherever they differ."""
+    dtype = DTYPES.index(name)
+    itemsize, packing = _core.DTYPES[dtype][2:4]
+    most = 9 * PIECE + 1 if itemsize < 16 else 2 * PIECE + 1
+    x = np.random.default_rng(7).integers(0, 60, -(-most // packing) * itemsize, np.uint8).tobytes()
+    (tmp_path / "a").write_bytes(b"a" * 100 + x)
+    lengths = (0, 1, PIECE - 1, PIECE, PIECE + 1, most)
+    for n in lengths:
+        nbytes = -(-n // packing) * itemsize
+        for at in {0, nbytes // 2, nbytes - 1, None} if n else {None}:
+            y = bytearray(x[:nbytes])
+            if at is not None:
+                y[at] ^= 1
+            (tmp_path / "b").write_bytes(b"b" * 3 + y)
+            with (tmp_path / "a").open("rb") as a, (tmp_path / "b").open("rb") as b:
+                row = struct.pack(_kernels.RUNS_LAYOUT, 60, 1, n, dtype, dtype)
+                for forced in (False, True):
+                    done, record = _kernels.compare_files(0, a.fileno(), 40, b.fileno(), 2, row, EXACT, forced)
+                    whole = _kernels.compare(0, x[:nbytes], bytes(y), dtype, dtype, n, EXACT)
+                    wanted = whole if forced or at is not None else _kernels.fold_pairs(b"")
+                    assert (done, record) == (1, wanted), (n, at, forced)
+                cut = struct.pack(_kernels.RUNS_LAYOUT, 60, 1, n + packing, dtype, dtype)
+                assert _kernels.compare_files(0, a.fileno(), 40, b.fileno(), 2, row + cut, EXACT, False)[0] == 1
 
 
 def test_the_seam_refuses_what_does_not_lie_in_the_data() -> None:
