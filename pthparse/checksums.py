@@ -17,7 +17,7 @@ from .team import AFAR, bundles, call_all, is_near, share, submit
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-BUFFER = 1 << 19
+BUFFER = 1 << 20
 PIECE = 1 << 24  # of a large part: what a thread takes at once
 AHEAD = 1 << 22  # of a file that is far away: what a thread fetches at once
 TASK = 1 << 23  # of what is done elsewhere
@@ -99,7 +99,7 @@ def crc32s(
 ) -> list[int | PthError]:
     """The CRC-32 of each part, of what it holds when it is inflated; FormatError for one that cannot be.
 
-    Memory: half a MiB a thread, and what inflating takes, whatever the sizes of parts.
+    Memory: a MiB a thread, and what inflating takes, whatever the sizes of parts.
 
     Parameters
     ----------
