@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..wording import base_name
+
 if TYPE_CHECKING:
     from typing import BinaryIO
 
@@ -18,7 +20,7 @@ def title_of(path: Any) -> str:
     """What a page calls a file: its name, without the folder."""
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else ""
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return text.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or "checkpoint"
+    return base_name(text) or "checkpoint"
 
 
 def page(

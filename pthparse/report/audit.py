@@ -9,8 +9,8 @@ from collections.abc import Callable
 from ..auditor import AuditedGlobal, AuditReport
 from ..audits import audit as audit_any
 from ..formats.base import Finding
-from .screen import cut
-from .text import MOST_LINES, SHORT, count, head, line, listed, rest, size
+from ..wording import count, cut, size
+from .text import MOST_LINES, SHORT, head, line, listed, rest
 from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json
 
 TYPE_CHECKING = False

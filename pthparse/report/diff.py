@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from ..differ import DiffReport, TensorDiff, ValueDiff
 from ..differ import diff as diff_any
 from ..values import preview
+from ..wording import count, cut, number, shape
 from .progress import Bar
-from .screen import cut
-from .text import MOST_LINES, SHORT, Column, count, jsonable, line, number, rest, shape, short, some, table
+from .text import MOST_LINES, SHORT, Column, jsonable, line, rest, short, some, table
 from .verb import CANNOT_SAY, FILE, NO, Verb, print_json
 
 COLUMNS = (

@@ -13,10 +13,11 @@ from pathlib import Path
 from ..drifter import SORTS, DriftReport, DriftRow
 from ..drifter import drift as drift_any
 from ..errors import escape
+from ..wording import change, count, number
 from .heatmap import heatmap
 from .progress import Bar
 from .screen import draws
-from .text import FEW, MOST_LINES, Column, count, first_of, jsonable, line, rest, short, some, table
+from .text import FEW, MOST_LINES, Column, first_of, jsonable, line, rest, short, some, table
 from .verb import CANNOT_SAY, Verb, natural, print_json, tell
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-:=+*#"
@@ -126,18 +127,6 @@ def events(report: DriftReport) -> Iterator[str]:
         same = list(found)
         named = [f"{short(e.name)} {short(e.text)}" for e in same[:FEW]]
         yield f"step {report.steps[at].step}, {kind}: {first_of(named, len(same), '; ')}"
-
-
-def number(x: float | None) -> str:
-    return "-" if x is None else f"{x:.4g}"
-
-
-def change(x: float | None) -> str:
-    if x is None:
-        return "-"
-    if math.isinf(x):
-        return "from 0"
-    return "0" if x == 0 else f"{100 * x:.3g} %" if 1e-6 <= x < 1e4 else f"{x:.2e}"
 
 
 def sparkline(values: Sequence[float | None]) -> str:

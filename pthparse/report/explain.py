@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from ..checkpoint import open as open_checkpoint
 from ..errors import UnsupportedError, escape
 from ..tour import LANGUAGES, PARTS, Tour, Words, tour_of
-from .screen import BOLD, DIM, NARROWEST, cells, clean, columns, pad, paint, width
+from ..wording import cells
+from .screen import BOLD, DIM, NARROWEST, clean, columns, pad, paint, width
 from .text import jsonable
 from .verb import Verb, print_json
 

@@ -6,8 +6,9 @@ import argparse
 
 from ..errors import PthError
 from ..events import BINS, EventFile, export_tensorboard
+from ..wording import count
 from .progress import Bar
-from .text import count, jsonable, line, short, some
+from .text import jsonable, line, short, some
 from .verb import CANNOT_SAY, Verb, natural, print_json, tell
 
 

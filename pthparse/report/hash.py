@@ -11,8 +11,9 @@ from typing import Any
 from ..errors import PthError
 from ..hashes import manifest
 from ..manifests import Manifest, ManifestCheck, read_manifest
-from .screen import cells, cut, width
-from .text import FEW, MOST_LINES, SHORT, count, first_of, head, line, short, some
+from ..wording import cells, count, cut
+from .screen import width
+from .text import FEW, MOST_LINES, SHORT, first_of, head, line, short, some
 from .verb import CANNOT_SAY, FILE, NO, Verb, complain, tell
 from .verify import each_file, print_documents
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from ..checkpoint import open as open_checkpoint
 from ..errors import PthError
+from ..wording import count, share, size
 from .summary import summary
-from .text import FEW, Column, bar, count, first_of, head, line, listed, rest, share, short, size, table
+from .text import FEW, Column, bar, first_of, head, line, listed, rest, short, table
 from .verb import CANNOT_SAY, FILE, Verb, complain, message, print_json
 
 TOP_GROUPS = 12

@@ -13,9 +13,10 @@ from typing import Any
 from ..checkpoint import open as open_checkpoint
 from ..errors import escape
 from ..source import is_afar
+from ..wording import shape, share
 from .screen import on_terminal
 from .summary import stored_nbytes
-from .text import Column, rest, shape, share, table
+from .text import Column, rest, table
 from .verb import FILE, GLOB, NO, Verb, natural, print_json, tell, tensor_row
 
 MOST_ROWS = 1000  # on a terminal

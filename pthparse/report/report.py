@@ -10,8 +10,9 @@ from typing import Any
 from ..checkpoint import open as open_checkpoint
 from ..errors import PthError, UnsupportedError, escape
 from ..pages import FIGURES, page, pictures, title_of
+from ..wording import size
 from .progress import Bar
-from .text import line, size
+from .text import line
 from .verb import CANNOT_SAY, Verb, complain, message, print_json
 
 PICTURES = ("svg", "png", "pdf")

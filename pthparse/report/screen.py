@@ -6,6 +6,7 @@ import os
 import re
 
 from ..errors import escape
+from ..wording import cells, first, fits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,43 +66,9 @@ def clean(text: str, stream: TextIO) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def cells(text: str) -> int:
-    """How many columns it takes: a Chinese character takes two, an accent none."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
 def pad(text: str, room: int, right: bool = False) -> str:
     space = " " * (room - cells(text))
     return space + text if right else text + space
-
-
-def first(text: str, room: int) -> str:
-    """As much of its beginning as fits."""
-    if text.isascii():
-        return text[: max(0, room)]
-    used = 0
-    for i, c in enumerate(text[: 4 * room]):  # accents take no room, but a line is not made of them
-        used += cells(c)
-        if used > room:
-            return text[:i]
-    return text[: max(0, 4 * room)]
-
-
-def cut(text: str, room: int) -> str:
-    """The middle goes, the ends stay: they are what tells names apart."""
-    if room < 5 or fits(text, room):
-        return text
-    head, tail = (room - 3) // 2, room - 3 - (room - 3) // 2
-    return f"{first(text, head)}...{first(text[-4 * tail :][::-1], tail)[::-1]}"
-
-
-def fits(text: str, room: int) -> bool:
-    """However long it is, this looks at no more of it than a line."""
-    return len(text) <= 4 * room and cells(text) <= room
 
 
 def wrap(text: str, room: int, hang: int = 2) -> list[str]:

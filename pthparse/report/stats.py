@@ -12,9 +12,10 @@ from ..checkpoint import open as open_checkpoint
 from ..errors import escape
 from ..health import Remark, health
 from ..stats import Stats, StatsTable
+from ..wording import count, number, shape, share
 from .ls import ALL, on_screen
 from .progress import Bar
-from .text import BAR, Column, bar, count, drawn, jsonable, line, number, rest, shape, short, table
+from .text import BAR, Column, bar, drawn, jsonable, line, rest, short, table
 from .verb import CANNOT_SAY, FILE, GLOB, NO, Verb, natural, print_json, tell
 
 FIGURES = ("mean", "std", "min", "max", "absmax", "l1", "l2", "zeros", "nan", "posinf", "neginf", "subnormal", "numel")
@@ -90,10 +91,8 @@ def json_row(s: Stats) -> dict[str, Any]:
 
 
 def zeros(s: Stats) -> str:
-    if s.zeros == 0 or not s.numel:
-        return "0"
-    percent = 100 * s.zeros / s.numel
-    return f"{percent:.1f} %" if percent >= 0.05 else f"{s.zeros:,}"
+    """Their share, or how many if they are few."""
+    return share(s.zeros, s.numel) if s.zeros and 2000 * s.zeros >= s.numel else f"{s.zeros:,}"
 
 
 def print_stats(rows: list[Stats]) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from .._core import LongInteger
 from ..errors import LimitError
 from ..record import Record
-from .screen import BOLD, CYAN, DIM, STYLES, cells, clean, cut, draws, pad, paint, width, wrap
+from ..wording import cells, cut
+from .screen import BOLD, CYAN, DIM, STYLES, clean, draws, pad, paint, width, wrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,40 +50,6 @@ class Gauge(str):
     part = 0.0
 
 
-def size(n: int) -> str:
-    """Exact bytes first, both units named: MB is 10^6, MiB 2^20."""
-    if n < 1000:
-        return f"{n:,} B"
-    if n < 10**6:
-        return f"{n:,} B ({n / 1e3:.1f} kB, {n / 2**10:.1f} KiB)"
-    if n < 10**9:
-        return f"{n:,} B ({n / 1e6:.1f} MB, {n / 2**20:.1f} MiB)"
-    return f"{n:,} B ({n / 1e9:.2f} GB, {n / 2**30:.2f} GiB)"
-
-
-def count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def number(x: Any) -> str:
-    """A figure of a tensor: integers whole as far as they are short, four digits of all others."""
-    if x is None:
-        return "-"
-    if isinstance(x, complex):
-        return f"{x.real:.4g}{x.imag:+.4g}j"
-    return f"{x:,}" if isinstance(x, int) and abs(x) < 10**9 else f"{x:.4g}"
-
-
-def share(part: int, whole: int) -> str:
-    """Per cent, with enough digits to tell small things from nothing."""
-    if whole <= 0:
-        return "-"
-    percent = 100 * part / whole
-    if 0 < percent < 0.0001:
-        return "< 0.0001 %"
-    return f"{percent:.2f} %" if percent >= 0.01 or part == 0 else f"{percent:.2g} %"
-
-
 def bar(part: int, whole: int) -> Gauge:
     if whole <= 0:
         return Gauge()
@@ -100,10 +67,6 @@ def blocks(part: float, room: int) -> str:
     """A bar of blocks, in eighths of a column."""
     eighths = round(8 * room * part)
     return BLOCKS[8] * (eighths // 8) + BLOCKS[eighths % 8].strip()
-
-
-def shape(dims: Sequence[int]) -> str:
-    return "[" + ", ".join("?" if n < 0 else str(n) for n in dims) + "]"
 
 
 def short(name: str) -> str:

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from ..errors import PthError
 from ..verifier import VerifiedMember, VerifyReport
 from ..verifier import verify as verify_any
+from ..wording import count, cut, size
 from .audit import print_findings
 from .progress import Bar
-from .screen import cut
-from .text import MOST_LINES, SHORT, count, head, line, listed, rest, short, size
+from .text import MOST_LINES, SHORT, head, line, listed, rest, short
 from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json
 
 Found = TypeVar("Found")

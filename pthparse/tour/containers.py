@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..errors import PthError
 from ..source import SliceSource
+from ..wording import base_name
 from .opening import Subject, hex_of, section, table
 from .words import Own, Section, Table, Words
 
@@ -79,10 +80,6 @@ def container(subject: Subject) -> Section:
     blocks.append(_note(subject, box))
     blocks.append(say("container.writer", writer=first.writer.text, order=say(f"order.{first.byteorder}")))
     return section(say, 1, "container", blocks, facts, title=title)
-
-
-def base_name(path: str | None) -> str:
-    return (path or "").replace("\\", "/").rpartition("/")[2]
 
 
 def _peek(box: Any, r: Region) -> str:

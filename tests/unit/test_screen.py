@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from pthparse.report.screen import cells, clean, cut, first, pad, width, wrap
-from pthparse.report.text import LONGEST, Column, bar, blocks, first_of, fit, number, share, size, total
+from pthparse.report.screen import clean, pad, width, wrap
+from pthparse.report.text import LONGEST, Column, bar, blocks, first_of, fit, total
+from pthparse.wording import cells, cut, first
 
 WIDE = "\u6ce8\u610f\u529b"
 WORDS = st.text(st.sampled_from("ab .,:[]0123456789" + WIDE + "\u0301"), max_size=200)
@@ -111,12 +112,7 @@ def test_columns_fit_and_numbers_are_whole(widths: tuple[int, ...], room: int) -
         assert shown == dict(enumerate(widths))
 
 
-def test_figures() -> None:
-    assert (number(None), number(1234), number(10**9), number(0.12345), number(1 - 2j)) == (
-        *("-", "1,234", "1e+09", "0.1235", "1-2j"),
-    )
-    assert (share(1, 3), share(1, 10**7), share(0, 5), share(1, 0)) == ("33.33 %", "< 0.0001 %", "0.00 %", "-")
-    assert size(1_500_000) == "1,500,000 B (1.5 MB, 1.4 MiB)"
+def test_bars_and_lists() -> None:
     assert (bar(1, 2), bar(0, 2), bar(1, 0)) == ("#" * 12, "", "")
     assert (blocks(0.5, 10), blocks(1, 3), blocks(0, 3)) == ("\u2588" * 5, "\u2588" * 3, "") and blocks(
         0.05, 10
