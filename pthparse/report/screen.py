@@ -10,6 +10,7 @@ from ..wording import cells, first, fits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import TextIO
 
 NARROWEST = 20
@@ -21,7 +22,11 @@ STYLES = {
     **dict.fromkeys(("dangerous", "malformed", "damaged", "truncated", "different", "wrong", "broken", "error"), RED),
     "note": DIM,
 }
-WORD = re.compile(r"( *)((?:\+ |byte )?(?:\d[\d,.]* )?[^ ]+(?: \[\d+\])?)")  # a number stays with what it counts
+# A number stays with what it counts, and a product in one line.
+WORD = re.compile(r"( *)((?:\+ |byte (?=\d))?(?:\d[\d,.]* x )*(?:\d[\d,.]* )?[^ ]+(?: \[\d+\])?)")
+# Of Chinese: what may not begin a line, and what may not end one.
+CLOSING = frozenset("，。、；：？！）》」』】”’…,.;:?!)]}%")
+OPENING = frozenset("（《「『【“‘([{")
 
 
 def on_terminal(stream: TextIO) -> bool:
@@ -72,12 +77,15 @@ def pad(text: str, room: int, right: bool = False) -> str:
 
 
 def wrap(text: str, room: int, hang: int = 2) -> list[str]:
-    """Lines of at most so many columns, broken between words, and in a word only where it is longer than a line."""
+    """Lines of at most so many columns, broken between words, and in a word only where it is longer than a line.
+
+    Chinese may be broken before and behind each character, but for marks.
+    """
     if fits(text, room):
         return [text]
     indent = " " * min(hang, room // 2)
     lines, current = [], ""
-    for gap, word in WORD.findall(text.rstrip(" ")):
+    for gap, word in _units(text.rstrip(" ")):
         if fits(current + gap + word, room):
             current += gap + word
             continue
@@ -91,3 +99,15 @@ def wrap(text: str, room: int, hang: int = 2) -> list[str]:
             at, current = at + len(part), indent
         current += word[at:]
     return [*lines, current] if current.strip() else lines
+
+
+def _units(text: str) -> Iterator[tuple[str, str]]:
+    """What is not broken, each behind the spaces before it."""
+    for gap, word in WORD.findall(text):
+        begin = 0
+        for i in range(1, 0 if word.isascii() else len(word)):
+            before, c = word[i - 1 : i + 1]
+            if before not in OPENING and c not in CLOSING and " " not in (before, c) and cells(before) + cells(c) > 2:
+                yield gap, word[begin:i]
+                gap, begin = "", i
+        yield gap, word[begin:]

@@ -129,11 +129,18 @@ def some(texts: Iterable[str], n: int, most: int | None = MOST_LINES, *, indent:
         line(text, lead=" " * indent + lead)
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: TextIO) -> None:
-    """Prints an aligned table: on a terminal fitted to it, elsewhere whole."""
+def table(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    stream: TextIO,
+    *,
+    room: int | None = None,
+    indent: int = 0,
+) -> None:
+    """Prints an aligned table: on a terminal, or where there is only so much room, fitted to it, elsewhere whole."""
     texts = [[clean(cell, stream) for cell in row] for row in rows]
-    widths = [max([len(c.head), *(cells(row[i]) for row in texts)]) for i, c in enumerate(columns)]
-    room = width(stream)
+    widths = [max([cells(c.head), *(cells(row[i]) for row in texts)]) for i, c in enumerate(columns)]
+    room = room or width(stream)
     if room is None:
         for row in [[c.head for c in columns], *texts]:
             # A cell of any length is printed whole, but others are not padded to it.
@@ -141,9 +148,11 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: Text
             print("  ".join(padded).rstrip(), file=stream)
         return
     gauges = {i for i in range(len(columns)) if any(isinstance(row[i], Gauge) for row in rows)}
-    fitted = fit(columns, widths, gauges, room)
+    margin = " " * indent
+    fitted = fit(columns, widths, gauges, room - indent)
     kept, below = [i for i, w in fitted.items() if w], [i for i, w in fitted.items() if not w]
-    _row([([c.head if i in kept else ""], BOLD) for i, c in enumerate(columns)], columns, fitted, stream)
+    if any(c.head for c in columns):
+        _row([([c.head if i in kept else ""], BOLD) for i, c in enumerate(columns)], columns, fitted, margin, stream)
     for row, whole in zip(texts, rows, strict=True):
         summed = any(columns[i].name and row[i].startswith("(") for i in kept)  # not of the file: a sum of others
         parts: list[tuple[list[str], str | None]] = []
@@ -158,9 +167,9 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: Text
             elif not c.right:
                 cell = [cut(row[i], room_here)]
             parts.append((cell, style))
-        _row(parts, columns, fitted, stream)
+        _row(parts, columns, fitted, margin, stream)
         if told := "; ".join(row[i] for i in below if row[i]):
-            for text in wrap(f"    {told}", room, 4):
+            for text in wrap(f"{margin}    {told}", room, indent + 4):
                 print(paint(text, DIM, stream), file=stream)
     if not rows:
         print(paint("(none)", DIM, stream), file=stream)
@@ -171,7 +180,11 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: Text
 
 
 def _row(
-    parts: Sequence[tuple[list[str], str | None]], columns: Sequence[Column], fitted: dict[int, int], stream: TextIO
+    parts: Sequence[tuple[list[str], str | None]],
+    columns: Sequence[Column],
+    fitted: dict[int, int],
+    margin: str,
+    stream: TextIO,
 ) -> None:
     """A row of as many lines as its cells have."""
     kept = [i for i, w in fitted.items() if w]
@@ -184,7 +197,7 @@ def _row(
             space = " " * (fitted[i] - cells(text))
             painted = paint(text, parts[i][1], stream)
             out.append(space + painted if right else painted + space if n < last else painted)
-        print("  ".join(out), file=stream)
+        print(margin + "  ".join(out), file=stream)
 
 
 def fit(columns: Sequence[Column], widths: Sequence[int], gauges: set[int], room: int) -> dict[int, int]:

@@ -25,7 +25,7 @@ from rich.cells import cell_len
 import pthparse
 from pthparse import _core
 from pthparse.cli import main
-from pthparse.report.explain import CLOSING, OPENING, language, wrapped
+from pthparse.report.explain import language
 from pthparse.tour import LANGUAGES, PARTS, Tour, en, explain, sizes, tour_of, zh
 from pthparse.tour.elements import FLOATS, bits_of, number
 from pthparse.tour.opcodes import ARGUMENTS, MOST_TEXT, instructions
@@ -888,30 +888,3 @@ def test_values_are_put_into_words() -> None:
     assert say.vformat("{s}", (), {"s": "a\x1b" + "b" * 100}) == "a\\x1b" + "b" * 13 + "..." + "b" * 19
     assert say.size(505_322_271) == "505,322,271 bytes (505.3 MB, 481.9 MiB)" and say.size(1) == "1 byte"
     assert Words("zh").size(1234) == "1,234 字节（1.2 kB，1.2 KiB）"
-
-
-# ---- lines ----
-
-
-@pytest.mark.parametrize("width", [10, 20, 33, 80])
-@pytest.mark.parametrize("lang", LANGUAGES)
-def test_lines_are_broken_where_they_may_be(lang: str, width: int) -> None:
-    for text in (t for table in (en.TEXTS, zh.TEXTS) for t in table.values()):
-        lines = list(wrapped(text, width))
-        assert all(cell_len(line) <= width for line in lines)
-        assert "".join(lines).replace(" ", "") == text.replace("\n", "").replace(" ", "")
-        for line in lines[1:]:
-            if width >= 33 and not re.search(r"[^\s]{33}", text):
-                assert line[:1] not in CLOSING - {*".,"}
-        for line in lines[:-1]:
-            if width >= 33 and not re.search(r"[^\s]{33}", text):
-                assert line[-1:] not in OPENING
-
-
-def test_wrapping() -> None:
-    assert list(wrapped("one two three", 7)) == ["one two", "three"]
-    assert list(wrapped("文件的大小，是", 10)) == ["文件的大", "小，是"]
-    assert list(wrapped("a is 39.97 % of it", 10)) == ["a is", "39.97 % of", "it"]
-    assert list(wrapped("it is 12 x 3 = 36", 10)) == ["it is", "12 x 3 =", "36"]
-    assert list(wrapped("x" * 25, 10)) == ["x" * 10, "x" * 10, "x" * 5]
-    assert list(wrapped("a\n   b", 10)) == ["a", "   b"] and list(wrapped("", 10)) == [""]
