@@ -25,6 +25,7 @@ PART_HELP = (
 PROSE = 100  # columns: longer lines are hard to read
 ELSEWHERE = 80  # columns where there is no terminal
 INDENT = 2
+LEAST, WHOLE = 16, 80  # columns that prose is wrapped to, or else it stands below; other cells are not cut for it
 
 
 def explain_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,8 +97,9 @@ def print_table(told: Table, room: int) -> None:
     rows: list[list[str]] = [[row[i] for i in used] for row in told.rows]
     if {*"".join(row[-1] for row in rows)} == {"#"}:
         rows = [[*row, bar(len(row.pop()), BAR)] for row in rows]
-    heads = [Column(told.heads[i], right=told.right[i], prose=i == used[-1] and not told.right[i]) for i in used]
-    table(heads, rows, sys.stdout, room=room, indent=INDENT)
+    *before, last = (Column(told.heads[i], right=told.right[i], kept=WHOLE) for i in used)
+    heads = [*before, last if last.right else Column(last.head, prose=True, kept=LEAST)]
+    table(heads, rows, sys.stdout, room=room, indent=INDENT, aside=None)
 
 
 VERB = Verb(

@@ -136,8 +136,12 @@ def table(
     *,
     room: int | None = None,
     indent: int = 0,
+    aside: str | None = DIM,
 ) -> None:
-    """Prints an aligned table: on a terminal, or where there is only so much room, fitted to it, elsewhere whole."""
+    """Prints an aligned table: on a terminal, or where there is only so much room, fitted to it, elsewhere whole.
+
+    aside: the style of prose, which elsewhere than in a tour explains figures.
+    """
     texts = [[clean(cell, stream) for cell in row] for row in rows]
     widths = [max([cells(c.head), *(cells(row[i]) for row in texts)]) for i, c in enumerate(columns)]
     room = room or width(stream)
@@ -152,12 +156,18 @@ def table(
     fitted = fit(columns, widths, gauges, room - indent)
     kept, below = [i for i, w in fitted.items() if w], [i for i, w in fitted.items() if not w]
     if any(c.head for c in columns):
-        _row([([c.head if i in kept else ""], BOLD) for i, c in enumerate(columns)], columns, fitted, margin, stream)
+        _row(
+            [([cut(c.head, fitted[i]) if i in kept else ""], BOLD) for i, c in enumerate(columns)],
+            columns,
+            fitted,
+            margin,
+            stream,
+        )
     for row, whole in zip(texts, rows, strict=True):
         summed = any(columns[i].name and row[i].startswith("(") for i in kept)  # not of the file: a sum of others
         parts: list[tuple[list[str], str | None]] = []
         for i, c in enumerate(columns):
-            style: str | None = DIM if summed or c.prose else None
+            style: str | None = DIM if summed else aside if c.prose else None
             room_here = fitted.get(i, 0)
             cell = [row[i]]
             if i in gauges and isinstance(gauge := whole[i], Gauge):
@@ -170,7 +180,7 @@ def table(
         _row(parts, columns, fitted, margin, stream)
         if told := "; ".join(row[i] for i in below if row[i]):
             for text in wrap(f"{margin}    {told}", room, indent + 4):
-                print(paint(text, DIM, stream), file=stream)
+                print(paint(text, aside, stream), file=stream)
     if not rows:
         print(paint("(none)", DIM, stream), file=stream)
     left_out = [c.head for i, c in enumerate(columns) if i not in fitted and i not in gauges and c.head]
