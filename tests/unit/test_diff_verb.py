@@ -18,15 +18,6 @@ LESSON = str(Path(__file__).parents[1] / "data" / "lesson" / "lesson.pth")
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: str) -> tuple[int, str, str]:
-        code = main(list(words))
-        return (code, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
 def forged(tmp_path: Path) -> Any:
     def make(name: str, _tensors: dict[str, tuple[float, ...]], **values: bytes) -> str:
         path = tmp_path / name

@@ -27,15 +27,6 @@ MADE: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: str) -> tuple[int, str, str]:
-        code = main(list(words))
-        return (code, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
 def files(tmp_path: Path) -> list[str]:
     paths = [tmp_path / f"e{i}.pth" for i in (8, 9, 10)]
     for path, tensors in zip(paths, MADE, strict=True):

@@ -7,27 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from forge import pickles as p
 from forge import zips
-
-from pthparse.cli import main
 
 DATA = Path(__file__).parents[1] / "data"
 LESSON = str(DATA / "lesson" / "lesson.pth")
 WHOLE = str(DATA / "zoo" / "torch-1.0.1-py2.7" / "whole_model.pth")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: str) -> tuple[int, str, str]:
-        try:
-            code = main(list(words))
-        except SystemExit as e:
-            code = int(e.code or 0)
-        return (code, *capsys.readouterr())
-
-    return call
 
 
 def forged(tmp_path: Path, *names: str) -> str:
