@@ -13,6 +13,7 @@ from pathlib import Path
 from ..drifter import SORTS, DriftReport, DriftRow
 from ..drifter import drift as drift_any
 from ..errors import escape
+from ..outputs import write
 from ..wording import change, count, number
 from .heatmap import heatmap
 from .progress import Bar
@@ -56,8 +57,7 @@ def drift(args: argparse.Namespace) -> int:
         )
     rows = report.sorted(args.sort)
     if args.svg is not None:
-        drawn = heatmap(report)
-        Path(args.svg).write_text(drawn, encoding="utf-8", newline="\n")
+        write(Path(args.svg), [heatmap(report).encode()])
     if args.json:
         print_json(jsonable({**report.to_dict(), "rows": [as_json(row) for row in rows[: args.limit]]}))
     elif args.csv:

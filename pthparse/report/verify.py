@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
-from ..errors import PthError
 from ..verifier import VerifiedMember, VerifyReport
 from ..verifier import verify as verify_any
 from ..wording import count, cut, size
 from .audit import print_findings
-from .progress import Bar
 from .text import MOST_LINES, SHORT, head, line, listed, rest, short
-from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json
+from .verb import CANNOT_SAY, FILE, NO, Verb, each_file, print_documents
 
-Found = TypeVar("Found")
 NAMES = 4  # tensors that are named in one line
 CUT = {"storage-cut": "cut off", "shard-missing": "in files that are missing"}
 
@@ -39,25 +35,6 @@ def verify(args: argparse.Namespace) -> int:
     if any(report.verdict in ("damaged", "truncated") for report in reports):
         return NO
     return 0 if len(reports) == len(args.file) and all(report.ok for report in reports) else CANNOT_SAY
-
-
-def each_file(
-    args: argparse.Namespace, read: Callable[..., Found], documents: list[dict[str, Any]]
-) -> Iterator[tuple[str, Found]]:
-    """What `read` finds in each file, with a bar meanwhile. What cannot be read is told, and is among the documents."""
-    for path in args.file:
-        try:
-            with Bar(path) as bar:
-                found = read(path, progress=bar.progress)
-        except (PthError, OSError) as e:
-            complain(e, path, args.debug)
-            documents.append({"file": path, "error": message(e, path)})
-            continue
-        yield path, found
-
-
-def print_documents(args: argparse.Namespace, documents: list[dict[str, Any]]) -> None:
-    print_json(documents[0] if len(args.file) == 1 else {"files": documents})
 
 
 def print_report(report: VerifyReport, path: str, everything: bool) -> None:
