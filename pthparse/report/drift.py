@@ -18,7 +18,7 @@ from ..wording import change, count, number
 from .heatmap import heatmap
 from .progress import Bar
 from .screen import draws
-from .text import FEW, MOST_LINES, Column, first_of, jsonable, line, rest, short, some, table
+from .text import FEW, MOST_LINES, Column, first_of, jsonable, line, rest, short, some, table, wrong
 from .verb import CANNOT_SAY, Verb, natural, print_json, tell
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-:=+*#"
@@ -115,8 +115,7 @@ def print_report(report: DriftReport, rows: Sequence[DriftRow], most: int, by_mo
         )
     table(columns, cells, sys.stdout)
     rest(len(rows) - most, " (--limit, --depth, --csv)")
-    told = list(events(report))
-    told += [f"{short(e.name)}: {short(e.message)} [{e.code}]" for e in report.errors]
+    told = [*events(report), *map(wrong, report.errors)]
     some(told, len(told), most, indent=0)
     line("norm: of the last; change: ||a - b|| / ||a||, from the first to the last, and the largest between neighbours")
 

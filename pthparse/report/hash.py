@@ -11,9 +11,9 @@ from ..errors import PthError
 from ..hashes import manifest
 from ..manifests import Manifest, ManifestCheck, read_manifest
 from ..outputs import write
-from ..wording import cells, count, cut
+from ..wording import cells, count
 from .screen import width
-from .text import FEW, MOST_LINES, SHORT, first_of, head, line, short, some
+from .text import FEW, MOST_LINES, first_of, head, line, short, some, wrong
 from .verb import CANNOT_SAY, FILE, NO, Verb, complain, each_file, print_documents, tell
 
 SHOWN = 16  # digits of a hash of a tensor, where the whole is not asked for
@@ -86,8 +86,7 @@ def print_manifest(made: Manifest, path: str, everything: bool, checked: Manifes
     if everything:
         for t in made.tensors:
             line(f"  {t.hash}  {t.name}")
-    texts = [f"{short(e.name)}: {cut(e.message, SHORT)} [{e.code}]" for e in made.errors]
-    some(texts, len(texts), most, lead="cannot be read: ")
+    some(map(wrong, made.errors), len(made.errors), most, lead="cannot be read: ")
 
 
 def print_equal(found: list[Manifest], everything: bool) -> None:

@@ -80,6 +80,11 @@ def listed(names: Sequence[str], most: int | None = FEW, between: str = ", ") ->
     return first_of([short(name) for name in names[:most]], len(names), between)
 
 
+def wrong(e: Any) -> str:
+    """A line of what cannot be read or compared, and why: it has a name, a code and a message."""
+    return f"{short(e.name)}: {cut(e.message, SHORT)} [{e.code}]"
+
+
 def first_of(texts: Sequence[str], n: int, between: str = ", ") -> str:
     """These, and how many more there are of all n."""
     return between.join(texts) + (f" and {n - len(texts):,} more" if n > len(texts) else "")

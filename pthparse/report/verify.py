@@ -10,7 +10,7 @@ from ..verifier import VerifiedMember, VerifyReport
 from ..verifier import verify as verify_any
 from ..wording import count, cut, size
 from .audit import print_findings
-from .text import MOST_LINES, SHORT, head, line, listed, rest, short
+from .text import MOST_LINES, SHORT, head, line, listed, rest, short, wrong
 from .verb import CANNOT_SAY, FILE, NO, Verb, each_file, print_documents
 
 NAMES = 4  # tensors that are named in one line
@@ -49,7 +49,7 @@ def print_report(report: VerifyReport, path: str, everything: bool) -> None:
     rest(len(members) - len(members[:most]))
     damaged = [t for t in report.damaged if t.code not in CUT]
     for t in damaged[:most]:
-        line(f"{short(t.name)}: {cut(t.message, SHORT)} [{t.code}]", lead="  damaged: ")
+        line(wrong(t), lead="  damaged: ")
     rest(len(damaged) - len(damaged[:most]))
     names = {what: [t.name for t in report.damaged if t.code == code] for code, what in CUT.items()}
     for what, lost in {**names, "whole": report.whole if report.damaged else ()}.items():
