@@ -213,17 +213,10 @@ def _names_of(layer: Layer | None) -> tuple[str, ...]:
 
 def _output_of(subject: Subject, t: Tensor) -> tuple[Layer | None, str]:
     """The layer that makes a number for each token: of its own, or, by its name, the embedding once more."""
-    for other in subject.tensors if t.kind == "dense" else ():
-        if other.name != t.name and other.kind == "dense" and other.table is t.table and _same(other, t):
+    own = t._identity
+    for other in subject.tensors:
+        if other.name != t.name and other._identity == own:
             return None, other.name
     alike = [one for one in linears(subject) if one.weight.shape == t.shape and one.weight.name != t.name]
     named = [one for one in alike if one.module.lower().rpartition(".")[2].endswith(OUTPUT_WORDS)]
     return named[-1] if named else None, ""
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.row == b.row or (
-        a._storage is not None
-        and a._storage == b._storage
-        and (a.shape, a._strides, a.storage_offset) == (b.shape, b._strides, b.storage_offset)
-    )
