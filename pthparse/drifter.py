@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
 from .contents import Budget, leaves_of
-from .differ import Uncompared
+from .differ import Uncompared, uncompared
 from .engine import measure, measure_array
 from .errors import PthError, UnsupportedError
 from .limits import Limits
@@ -245,16 +245,13 @@ class _Drift:
             self.series.basis,
             tuple(self._row(name, row) for name, row in self.rows.items()),
             tuple(self.events),
-            tuple(Uncompared(name, e.code, e.message) for name, e in self.errors.items()),
+            uncompared(self.errors),
         )
 
     def _open(self, i: int, stack: ExitStack) -> dict[str, Tensor]:
         """The tensors that are followed."""
-        ckpt: Any = self.series.open(i, stack)
-        if not self.everything and hasattr(ckpt, "state_dict"):
-            ckpt = ckpt.state_dict()
         found: dict[str, Tensor] = {}
-        for name, t in ckpt.items():
+        for name, t in self.series.open(i, stack, self.everything).items():
             kind = getattr(t, "kind", "dense")
             if kind in NOT_FOLLOWED:
                 self._fail(name, UnsupportedError("no-array", f"tensor {name!r} {NOT_FOLLOWED[kind]}"))

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .differ import Uncompared
+from .differ import Uncompared, uncompared
 from .distribution import value_histogram
 from .engine import measure
 from .errors import PthError, UnsupportedError, escape, guard
@@ -131,9 +131,8 @@ def export_tensorboard(
             raise
     finally:
         series.close()
-    told = tuple(Uncompared(name, e.code, e.message) for name, e in made.errors.items())
     counts = made.tensors, made.histograms, made.scalars
-    return EventFile(str(path), series.steps, series.basis, *counts, told)
+    return EventFile(str(path), series.steps, series.basis, *counts, uncompared(made.errors))
 
 
 class _Encoder:
@@ -171,11 +170,9 @@ class _Writing:
         self._write(file_version="brain.Event:2")
         for i, step in enumerate(self.series.steps):
             with ExitStack() as stack:
-                ckpt: Any = self.series.open(i, stack)
+                ckpt: Any = self.series.open(i, stack, self.everything)
                 if not hasattr(ckpt, "stats"):
                     raise TypeError("a checkpoint is wanted, not a mapping of arrays")
-                if not self.everything and hasattr(ckpt, "state_dict"):
-                    ckpt = ckpt.state_dict()
                 tensors = iter(ckpt.values())
                 if not i and self.progress is not None:
                     self.total = len(self.series) * sum(max(0, t.nbytes) for t in ckpt.values())
