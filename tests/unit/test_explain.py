@@ -228,6 +228,7 @@ def test_the_small_lesson(run: Any) -> None:
     for kind, n in ledger.items():
         assert not n or re.search(rf"^  {kind} +{n:,}  ", out, re.MULTILINE)
     assert "layers.0.linear1.weight is a matrix W" in out
+    assert "rounding" not in facts(explain(LESSON), "capacity"), "it would explain less than the structure does"
 
 
 # ---- the command ----
@@ -549,6 +550,12 @@ def test_what_is_no_linear_layer(values: dict[str, np.ndarray[Any, Any]]) -> Non
 def test_which_table_is_that_of_the_tokens(names: list[str], found: str | None) -> None:
     tour = tour_of_bytes(built({name: W for name in names}))
     assert facts(tour, "embedding").get("name") == found and tour.sections[4].applies == (found is not None)
+
+
+def test_of_several_tables_the_longest_is_that_of_the_tokens() -> None:
+    tables = {"lang_embed.weight": 2, "tok_embed.weight": 9, "word_embed.weight": 5}
+    tour = tour_of_bytes(built({name: np.ones((rows, 3), np.float32) for name, rows in tables.items()}))
+    assert facts(tour, "embedding")["name"] == "tok_embed.weight"
 
 
 def test_numbers_that_are_none() -> None:

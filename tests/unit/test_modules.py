@@ -70,6 +70,7 @@ def test_folding() -> None:
 def test_folding_compares_what_lies_below() -> None:
     made = {"0.a.w": vector(3), "1.b.w": vector(3), "2.b.w": vector(3), "3.b.v": vector(3)}
     assert [label for _, label, _ in opened(made).modules.folded()] == ["0", "1-2", "3"]
+    assert [label for _, label, _ in opened({"a.w": vector(3), "0.w": vector(3)}).modules.folded()] == ["a", "0"]
 
 
 def test_order_is_that_of_the_file() -> None:

@@ -114,6 +114,15 @@ def test_tensors_without_an_array(tmp_path: Path) -> None:
         assert shown(several).rows[-1] == ["w", "float32", "[2]", "8"]
 
 
+def test_of_what_is_far_away_nothing_more_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pthparse.open(LESSON) as ckpt:
+        near = shown(ckpt), shown(ckpt["fc.weight"])
+        assert near[0].row("layers") and len(near[1].rows) > 1
+        monkeypatch.setattr(type(ckpt._box.source), "afar", True)
+        assert "64.72 %" not in shown(ckpt).told and "and 61 more tensors" in shown(ckpt).told
+        assert shown(ckpt["fc.weight"]).rows == []
+
+
 def test_capacity() -> None:
     with pthparse.open(LESSON) as ckpt:
         found = shown(ckpt.capacity())

@@ -27,7 +27,8 @@ from pthparse.cli import main
 from pthparse.pages import charts, samples
 from pthparse.pages.facts import PageFacts, facts_of, together
 from pthparse.pages.html import ridges_of
-from pthparse.pages.strip import strip_of
+from pthparse.pages.labels import LETTER, labels
+from pthparse.pages.strip import Span, _filled, strip_of
 from pthparse.pages.tree import MOST_LEAVES, Leaf, Node
 from pthparse.pages.treemap import Tile, squarified, treemap
 from pthparse.pages.words import number, units
@@ -271,11 +272,33 @@ def test_the_strip_holds_each_byte_once() -> None:
         assert {x.kind for x in found.rest} >= {"pickle"}
 
 
+def test_what_is_said_twice_is_drawn_once() -> None:
+    rows = ((10, 20, "a"), (15, 25, "b"), (25, 30, "c"), (30, 99, "d"))
+    spans = [Span(begin, end, "tensor", name) for begin, end, name in rows]
+    assert [(s.begin, s.end, s.name) for s in _filled(spans, {}, 40)] == [
+        *((0, 10, ""), (10, 20, "a"), (20, 25, ""), (25, 30, "c"), (30, 40, "")),
+    ]
+
+
+def test_labels_do_not_lie_on_each_other(tmp_path: Path) -> None:
+    rows = {f"block.{part}.weight": [rows, 40] for part, rows in (("up", 300), ("down", 280), ("gate", 9), ("norm", 3))}
+    tile = treemap(facts(floats(tmp_path / "m.pth", {**rows, "embed.weight": [900, 40]})).tree, 1200, 400)
+    assert tile is not None
+    for root in (tile, treemap(facts(LESSON).tree, 1200, 200)):
+        found = [*labels(root)] if root is not None else []
+        boxes = [(label.x, label.y - 12, label.x + LETTER * len(label.text), label.y) for label in found]
+        assert len(boxes) > 4
+        for i, (left, top, right, low) in enumerate(boxes):
+            for other in boxes[:i]:
+                assert right <= other[0] or other[2] <= left or low <= other[1] or other[3] <= top, (found[i], other)
+
+
 def test_charts() -> None:
     assert charts.steps([0, 2, 4, 4], 40, 8) == "M0 8H10V4H20V0H40V8z"
     assert charts.steps([0, 0], 40, 8) == ""
     assert charts.ridge({-1: 1, 0: 2}, -1, 0, 10, 4, 5) == "M0 5L2.5 3 7.5 1 10 5z"
     assert charts.span_of([{-300: 1, -3: 5000, 1: 9}]) == (-4, 1)
+    assert charts.span_of([{-7: 1, -5: 10, -3: 900, 1: 9}]) == (-6, 1), "but for a half per cent all are shown"
     panel = facts(LESSON).panels[0]
     rows = ridges_of(panel, 200).rows
     assert [r.layer for _, r in rows] == list("012345") and rows[0][0] < rows[-1][0]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from pthparse.report.screen import CLOSING, OPENING, clean, pad, width, wrap
-from pthparse.report.text import LONGEST, Column, bar, blocks, first_of, fit, total
+from pthparse.report.text import LONGEST, Column, bar, blocks, first_of, fit, table, total
 from pthparse.tour import en, zh
 from pthparse.wording import cells, cut, first
 
@@ -135,6 +135,14 @@ def test_columns_fit_and_numbers_are_whole(widths: tuple[int, ...], room: int) -
     assert shown[0] <= LONGEST
     if sum(widths) + 12 <= room and widths[0] <= LONGEST:
         assert shown == dict(enumerate(widths))
+
+
+def test_what_is_a_sum_of_others_is_dimmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Screen("utf-8")
+    table((Column("name", name=True), Column("why", prose=True)), [("(sum)", "x"), ("w", "y")], screen)
+    assert screen.getvalue().splitlines()[1:] == ["\x1b[2m(sum)\x1b[0m  \x1b[2mx\x1b[0m", "w      \x1b[2my\x1b[0m"]
 
 
 def test_bars_and_lists() -> None:
