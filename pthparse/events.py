@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from .differ import Uncompared, uncompared
 from .distribution import value_histogram
 from .engine import measure
-from .errors import PthError, UnsupportedError, escape, guard
+from .errors import PthError, UnsupportedError, guard
 from .limits import Limits
 from .outputs import Outputs
 from .record import Record
 from .series import Series, Step
+from .wording import printable
 
 if TYPE_CHECKING:
     from .stats import Stats
@@ -264,11 +265,8 @@ class _Tags:
     def of(self, name: str) -> str:
         tag = self.known.get(name)
         if tag is None:
-            text = escape(name)
-            if len(text) > LONGEST:
-                half = LONGEST // 2 - 2
-                text = f"{text[:half]}...{text[-half:]}"
-            tag, n = text, 1
+            tag = text = printable(name, LONGEST)
+            n = 1
             while tag in self.used:
                 n += 1
                 tag = f"{text}#{n}"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from html import escape as html
 
-from .errors import PthError, escape, guard
-from .wording import count, cut, number, shape, share, size
+from .errors import PthError, guard
+from .wording import count, number, printable, shape, share, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ STYLE = (
 
 def text(value: Any, most: int = LONGEST) -> str:
     """A text, fit for HTML; the middle of a long one goes."""
-    return html(cut(escape(str(value)), most))
+    return html(printable(str(value), most))
 
 
 def box(*parts: str) -> str:

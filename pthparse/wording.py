@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from .errors import escape
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -115,3 +117,8 @@ def cut(text: str, room: int) -> str:
         return text
     head, tail = (room - 3) // 2, room - 3 - (room - 3) // 2
     return f"{first(text, head)}...{first(text[-4 * tail :][::-1], tail)[::-1]}"
+
+
+def printable(text: str, room: int) -> str:
+    """A text out of a file: what acts on a terminal is spelt out, and of a long one the middle goes."""
+    return cut(escape(cut(text, 2 * room)), room)

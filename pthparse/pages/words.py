@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from .. import wording
-from ..errors import escape
 
 NAME = 160  # characters of a name
 TEXT = 400  # of a sentence
@@ -13,7 +12,7 @@ TEXT = 400  # of a sentence
 
 def told(text: Any, most: int = TEXT) -> str:
     """Text out of a file: cut in its middle, and what is no letter of print spelt out."""
-    return escape(wording.cut(str(text), most))
+    return wording.printable(str(text), most)
 
 
 def name(text: str) -> str:

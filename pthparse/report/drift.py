@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from .heatmap import heatmap
 from .progress import Bar
 from .screen import draws
 from .text import FEW, MOST_LINES, Column, first_of, jsonable, line, rest, short, some, table, wrong
-from .verb import CANNOT_SAY, Verb, natural, print_json, tell
+from .verb import CANNOT_SAY, Verb, natural, print_csv, print_json, tell
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 WIDEST = 24  # signs of a sparkline
@@ -61,7 +60,7 @@ def drift(args: argparse.Namespace) -> int:
     if args.json:
         print_json(jsonable({**report.to_dict(), "rows": [as_json(row) for row in rows[: args.limit]]}))
     elif args.csv:
-        print_csv(report, rows[: args.limit])
+        print_csv(FIELDS, csv_rows(report, rows[: args.limit]))
     else:
         print_report(report, rows, args.limit or MOST_LINES, by_module=bool(args.depth))
     return CANNOT_SAY if not rows and report.errors else 0
@@ -72,13 +71,10 @@ def as_json(row: DriftRow) -> dict[str, object]:
     return {**row.to_dict(), "total": row.total, "largest": largest[0], "largest_at": largest[1]}
 
 
-def print_csv(report: DriftReport, rows: Sequence[DriftRow]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(FIELDS)
+def csv_rows(report: DriftReport, rows: Sequence[DriftRow]) -> Iterator[list[object]]:
     for row in rows:
         for i, step in enumerate(report.steps):
-            cells = [getattr(row, n)[i] for n in FIELDS[2:]]
-            writer.writerow([escape(row.name), step.step, *("" if c is None else c for c in cells)])
+            yield [escape(row.name), step.step, *(getattr(row, n)[i] for n in FIELDS[2:])]
 
 
 def print_report(report: DriftReport, rows: Sequence[DriftRow], most: int, by_module: bool) -> None:

@@ -8,7 +8,7 @@ from html import escape as html
 
 from ..drifter import DriftReport, DriftRow
 from ..errors import escape
-from ..wording import change, cut
+from ..wording import change, printable
 
 MOST_ROWS = 120
 LABEL = 48  # characters of a name
@@ -31,7 +31,7 @@ def heatmap(report: DriftReport) -> str:
     found = [x for row in rows for x in row.change[1:] if x is not None and 0 < x < math.inf]
     low, high = (min(found), max(found)) if found else (1e-3, 1.0)
     low = max(low, high / 1e6)
-    labels = [cut(escape(row.name), LABEL) for row in rows]
+    labels = [printable(row.name, LABEL) for row in rows]
     left = 12 + math.ceil(LETTER * max((len(t) for t in labels), default=0)) + 8
     wide = max(4.0, min(48.0, 720 / len(steps)))
     top = 60

@@ -11,7 +11,7 @@ from ..record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any, TypeVar
 
     Found = TypeVar("Found")
@@ -52,6 +52,15 @@ def print_json(document: dict[str, Any]) -> None:
 
     # Whole before its first byte is out: a program gets a document or none.
     print(json.dumps({"schema": 1, **document}, ensure_ascii=True, allow_nan=False, indent=1))
+
+
+def print_csv(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Cells that are None are empty."""
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(heads)
+    writer.writerows(rows)
 
 
 def print_documents(args: argparse.Namespace, documents: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from string import Formatter
 
 from ..errors import escape
 from ..record import Record
-from ..wording import cut, share, units
+from ..wording import printable, share, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Words(Formatter):
         if isinstance(value, Own):
             return value
         if isinstance(value, str):
-            return cut(escape(cut(value, 2 * NAME)), NAME)
+            return printable(value, NAME)
         if spec == "#share":
             return share(*value)
         if spec == "#size":

@@ -112,7 +112,7 @@ def test_hostile_names_are_told_apart(tmp_path: Path) -> None:
     found = read(tmp_path)
     tags = {t.removeprefix("mean/"): scalars(found, t)[0][1] for t in found.Tags()["scalars"] if t.startswith("mean/")}
     shown = "<script>alert(1)</script>\\x1b[31m\\u202e"
-    cut = f"{'x' * 248}...{'x' * 248}"
+    cut = f"{'x' * 248}...{'x' * 249}"
     assert tags == {shown: 0.0, shown + "#2": 1.0, cut: 2.0, cut + "#2": 3.0}
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from pthparse.wording import base_name, brief, change, count, number, shape, share, size, units
+from pthparse.wording import base_name, brief, change, count, number, printable, shape, share, size, units
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,9 @@ def test_counts_shapes_and_names() -> None:
     assert (shape(()), shape((2, -1))) == ("[]", "[2, ?]")
     paths = ("a.pth", "/x/a.pth", "C:\\x\\a.pth", "models/", "/", "", None)
     assert [base_name(path) for path in paths] == ["a.pth"] * 3 + ["models", "", "", ""]
+
+
+def test_texts_out_of_a_file() -> None:
+    assert printable("a\x1b[1m\u202e", 40) == "a\\x1b[1m\\u202e"
+    assert printable("\x1b" * 9, 13) == "\\x1b\\...b\\x1b"  # no longer for being spelt out
+    assert printable("a" * 10**7 + "b", 11) == "aaaa...aaab"
