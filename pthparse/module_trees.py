@@ -18,11 +18,6 @@ SEPARATOR = re.compile("[./]")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def is_number(label: str) -> bool:
-    """Is it the number of a layer?"""
-    return label.isascii() and label.isdecimal() and len(label) < 10
-
-
 class Said(NamedTuple):
     """What is known of a module beside its name and its tensors."""
 

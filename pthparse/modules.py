@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import escape
 from .inference import infer
-from .module_trees import STATED, Said, Tree, is_number
+from .module_trees import STATED, Said, Tree
 from .record import Record
+from .wording import is_number
 
 if TYPE_CHECKING:
     from .checkpoint import Names

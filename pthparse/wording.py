@@ -82,6 +82,11 @@ def base_name(path: str | None) -> str:
     return (path or "").rstrip("/\\").replace("\\", "/").rpartition("/")[2]
 
 
+def is_number(label: str) -> bool:
+    """Is it the number of a layer?"""
+    return label.isascii() and label.isdecimal() and len(label) < 10
+
+
 # ---- what of a text fits ----
 
 

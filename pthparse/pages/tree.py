@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..module_trees import is_number
+from ..wording import is_number
 
 if TYPE_CHECKING:
     from ..capacity import Capacity

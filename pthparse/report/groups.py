@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ..module_trees import is_number
+from ..wording import is_number
 
 MOST_PREFIXES = 32  # common components that are looked through
 
