@@ -21,7 +21,7 @@ from .errors import PthError, UnsupportedError
 from .limits import Limits
 from .pairs import Part, folded, is_known, jobs_of, work_on
 from .record import Record
-from .series import Series, Step
+from .series import Series, Step, each_of
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -182,7 +182,7 @@ def drift(
     """
     if depth is not None and depth < 1:
         raise ValueError("a depth of at least 1")
-    given = [*sources] if not isinstance(sources, (str, bytes, os.PathLike, Mapping)) else [sources]
+    given = each_of(sources)
     if len(given) < 2:
         raise ValueError("a series has two checkpoints at least")
     series = Series(given, limits)

@@ -7,7 +7,7 @@ bytes: there is no clock in them. TensorBoard's own classes encode them (`pip in
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from .errors import PthError, UnsupportedError, guard
 from .limits import Limits
 from .outputs import Outputs
 from .record import Record
-from .series import Series, Step
+from .series import Series, Step, each_of
 from .wording import printable
 
 if TYPE_CHECKING:
@@ -107,8 +107,7 @@ def export_tensorboard(
     """
     if not 1 <= bins <= MOST_BINS:
         raise ValueError(f"1 to {MOST_BINS:,} bins")
-    several = isinstance(sources, Iterable) and not isinstance(sources, (str, bytes, os.PathLike, Mapping))
-    given = [*sources] if several and not hasattr(sources, "read") else [sources]
+    given = each_of(sources)
     if not given:
         raise ValueError("no checkpoints")
     encoder = _Encoder()  # before anything is read: it may be absent

@@ -23,6 +23,12 @@ MOST = 1 << 63
 GIVEN = "as they were given"
 
 
+def each_of(sources: Any) -> list[Any]:
+    """One source, or several."""
+    several = isinstance(sources, Iterable) and not isinstance(sources, (str, bytes, os.PathLike, Mapping))
+    return [*sources] if several and not hasattr(sources, "read") else [sources]
+
+
 class Step(Record):
     """A checkpoint of a series: its path, or what stands for it, and its step."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import os
 import re
@@ -465,6 +466,16 @@ def test_two_files_and_what_is_different(tmp_path: Path) -> None:
 
 
 # ---- the command ----
+
+
+def test_what_is_open_stays_open_and_has_its_names() -> None:
+    data = LESSON.read_bytes()
+    assert "<h1>checkpoint</h1>" in pthparse.page(data, stats=False)
+    with pthparse.open(LESSON, mmap=False) as ckpt:
+        text = pthparse.page(ckpt, stats=False, other=io.BytesIO(data), other_title="the other")
+        assert "<h1>lesson.pth</h1>" in text and "the other" in text and ">The same</h2>" in text
+        assert pthparse.page(LESSON, title="mine", stats=False).count("<h1>mine</h1>") == 1
+        assert not ckpt.closed and set(pthparse.pictures(ckpt, figures=("tree",), stats=False)) == {"tree"}
 
 
 def test_report_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
