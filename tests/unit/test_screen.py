@@ -75,6 +75,7 @@ def test_lines_are_broken_where_they_may_be(lang: Any, room: int) -> None:
 def test_chinese_is_broken_anywhere_but_at_marks() -> None:
     assert wrap("文件的大小，是", 10, 0) == ["文件的大", "小，是"]
     assert wrap("文（件的）大", 6, 0) == ["文（件", "的）大"]
+    assert wrap("文字（件", 6, 0) == ["文字", "（件"] and wrap("文字abc", 5, 0) == ["文字", "abc"]
     assert wrap("共有 12 个张量", 9, 0) == ["共有", "12 个张量"]
     assert wrap("共有 12 个张量", 8, 0) == ["共有", "12 个张", "量"]
 
