@@ -54,6 +54,11 @@ def test_a_table(run: Any, forged: Any) -> None:
     ]
 
 
+def test_equal_nans_do_not_differ(run: Any, forged: Any) -> None:
+    a, b = forged("a.pth", {"w": (1, math.nan, 3)}), forged("b.pth", {"w": (2, math.nan, 3)})
+    assert run("diff", a, b)[1].splitlines()[4].split()[:3] == ["w", "3", "1"]
+
+
 def test_options(run: Any, forged: Any) -> None:
     a = forged("a.pth", {"w": (1, math.nan)}, epoch=p.integer(1))
     b = forged("b.pth", {"module.w": (1.5, math.nan)}, epoch=p.integer(2))

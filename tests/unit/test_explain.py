@@ -470,7 +470,9 @@ def test_deflated() -> None:
 def test_a_view_begins_where_its_offset_says() -> None:
     root = p.dict_of({"v": p.tensor(p.storage("0", 6), [2, 2], [1, 2], offset=1)})
     data = zips.checkpoint(p.pickle(root), {"0": struct.pack("<6f", *range(6))})
-    told = facts(tour_of_bytes(data), "tensor")
+    tour = tour_of_bytes(data)
+    told = facts(tour, "tensor")
+    assert f"begins 1 element later, at byte {told['file_offset'] + 4:,}." in whole(tour)
     assert [(e["index"], e["value"]) for e in told["elements"]] == [([0, 0], 1), ([0, 1], 3), ([1, 0], 2), ([1, 1], 4)]
     assert [e["offset"] - told["file_offset"] for e in told["elements"]] == [4, 12, 8, 16]
 

@@ -20,14 +20,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from forge import directories as d
+from forge import models, zips
 from forge import pickles as p
-from forge import zips
 
 import pthparse
 from pthparse.cli import main
 from pthparse.pages import charts, samples
 from pthparse.pages.facts import PageFacts, facts_of, together
-from pthparse.pages.html import ridges_of
+from pthparse.pages.html import View, ridges_of
 from pthparse.pages.labels import LETTER, labels
 from pthparse.pages.strip import Span, _filled, strip_of
 from pthparse.pages.tree import MOST_LEAVES, Leaf, Node
@@ -305,6 +305,21 @@ def test_charts() -> None:
     assert [r.layer for _, r in rows] == list("012345") and rows[0][0] < rows[-1][0]
 
 
+def test_far_smaller_magnitudes_are_only_counted(tmp_path: Path) -> None:
+    path = tmp_path / "m.pth"
+    path.write_bytes(models.zipped({"w": np.array([1.5, 2.0**-20, 2.0**-40, 2.0**-90], np.float32)}))
+    found = facts(path)
+    drawn = View(found).magnitudes(next(iter(found.root.every_leaf())))
+    assert drawn is not None and drawn[1:] == (-31, 0, 2)
+
+
+def test_what_a_tensor_is_drawn_as(tmp_path: Path) -> None:
+    found = facts(DATA / "zoo" / "torch-2.13.0-py3.11" / "whole_model.pth", stats=False)
+    kinds = {t.name: t.kind for t in found.root.every_leaf()}
+    assert kinds["conv.1.running_mean"] == kinds["conv.1.weight"] == "norm" and kinds["conv.0.weight"] == "convolution"
+    assert kinds["blocks.0.steps"] == "buffer" and kinds["embed.weight"] == "embedding"
+
+
 def test_numbers_in_words() -> None:
     assert [number(x) for x in (0.0, 12345.6, 1.5e-7, 3, None, float("nan"), True)] == [
         "0", "12,346", "1.5e-07", "3", "", "nan", "True",
@@ -433,11 +448,16 @@ def test_every_small_file_has_a_page() -> None:
 def test_a_model_in_several_files(tmp_path: Path) -> None:
     for i in range(2):
         floats(tmp_path / f"pytorch_model-{i + 1:05}-of-00002.bin", {f"layers.{i}.w": [4, 4]})
-    names = {f"layers.{i}.w": f"pytorch_model-{i + 1:05}-of-00002.bin" for i in range(2)}
-    index = {"metadata": {"total_size": 128}, "weight_map": names}
+    floats(tmp_path / "pytorch_model-00002-of-00002.bin", {f"layers.1.{leaf}": [4, 4] for leaf in "wxyz"})
+    names = {"layers.0.w": "pytorch_model-00001-of-00002.bin"}
+    names |= {f"layers.1.{leaf}": "pytorch_model-00002-of-00002.bin" for leaf in "wxyz"}
+    index = {"metadata": {"total_size": 320}, "weight_map": names}
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     text = Reader(pthparse.page(tmp_path)).text
     assert "In 2 files" in text and "They need not be merged" in text and "pytorch_model-00002-of-00002.bin" in text
+    with pthparse.open(tmp_path) as ckpt:
+        ends = facts_of(ckpt, "m", False).shard_ends
+    assert list(ends.values()) == [("layers.0.w", "layers.0.w"), ("layers.1.w", "layers.1.z")]
     (tmp_path / "pytorch_model-00002-of-00002.bin").unlink()
     assert "missing" in Reader(pthparse.page(tmp_path)).text
 
