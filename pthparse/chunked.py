@@ -112,6 +112,10 @@ class ChunkedTensor:
         return None
 
     @property
+    def _identity(self) -> Any:
+        return self.name
+
+    @property
     def _code(self) -> int:
         return 0 if self.error is None else 1
 

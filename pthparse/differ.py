@@ -110,6 +110,10 @@ class Uncompared(Record):
     message: str
 
 
+def uncompared(errors: Mapping[str, PthError]) -> tuple[Uncompared, ...]:
+    return tuple(Uncompared(name, e.code, e.message) for name, e in errors.items())
+
+
 class DiffReport(Record):
     """Two models beside each other. Names are as they are in the files.
 
@@ -289,7 +293,7 @@ class _Comparison:
             "renamed": tuple(renamed),
             "values": tuple(plain),
             "values_count": count,
-            "errors": tuple(Uncompared(name, e.code, e.message) for name, e in self.errors.items()),
+            "errors": uncompared(self.errors),
             **dict(zip(("rtol", "atol", "equal_nan"), self.tolerance, strict=True)),
         }
         report = DiffReport(same=False, **fields)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
 from .contents import Budget, leaves_of
-from .differ import Uncompared
+from .differ import Uncompared, uncompared
 from .engine import measure, measure_array
 from .errors import PthError, UnsupportedError
 from .limits import Limits
 from .pairs import Part, folded, is_known, jobs_of, work_on
 from .record import Record
-from .series import Series, Step
+from .series import Series, Step, each_of
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -182,7 +182,7 @@ def drift(
     """
     if depth is not None and depth < 1:
         raise ValueError("a depth of at least 1")
-    given = [*sources] if not isinstance(sources, (str, bytes, os.PathLike, Mapping)) else [sources]
+    given = each_of(sources)
     if len(given) < 2:
         raise ValueError("a series has two checkpoints at least")
     series = Series(given, limits)
@@ -245,16 +245,13 @@ class _Drift:
             self.series.basis,
             tuple(self._row(name, row) for name, row in self.rows.items()),
             tuple(self.events),
-            tuple(Uncompared(name, e.code, e.message) for name, e in self.errors.items()),
+            uncompared(self.errors),
         )
 
     def _open(self, i: int, stack: ExitStack) -> dict[str, Tensor]:
         """The tensors that are followed."""
-        ckpt: Any = self.series.open(i, stack)
-        if not self.everything and hasattr(ckpt, "state_dict"):
-            ckpt = ckpt.state_dict()
         found: dict[str, Tensor] = {}
-        for name, t in ckpt.items():
+        for name, t in self.series.open(i, stack, self.everything).items():
             kind = getattr(t, "kind", "dense")
             if kind in NOT_FOLLOWED:
                 self._fail(name, UnsupportedError("no-array", f"tensor {name!r} {NOT_FOLLOWED[kind]}"))

@@ -7,20 +7,21 @@ bytes: there is no clock in them. TensorBoard's own classes encode them (`pip in
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .differ import Uncompared
+from .differ import Uncompared, uncompared
 from .distribution import value_histogram
 from .engine import measure
-from .errors import PthError, UnsupportedError, escape, guard
+from .errors import PthError, UnsupportedError, guard
 from .limits import Limits
 from .outputs import Outputs
 from .record import Record
-from .series import Series, Step
+from .series import Series, Step, each_of
+from .wording import printable
 
 if TYPE_CHECKING:
     from .stats import Stats
@@ -106,8 +107,7 @@ def export_tensorboard(
     """
     if not 1 <= bins <= MOST_BINS:
         raise ValueError(f"1 to {MOST_BINS:,} bins")
-    several = isinstance(sources, Iterable) and not isinstance(sources, (str, bytes, os.PathLike, Mapping))
-    given = [*sources] if several and not hasattr(sources, "read") else [sources]
+    given = each_of(sources)
     if not given:
         raise ValueError("no checkpoints")
     encoder = _Encoder()  # before anything is read: it may be absent
@@ -131,9 +131,8 @@ def export_tensorboard(
             raise
     finally:
         series.close()
-    told = tuple(Uncompared(name, e.code, e.message) for name, e in made.errors.items())
     counts = made.tensors, made.histograms, made.scalars
-    return EventFile(str(path), series.steps, series.basis, *counts, told)
+    return EventFile(str(path), series.steps, series.basis, *counts, uncompared(made.errors))
 
 
 class _Encoder:
@@ -171,11 +170,9 @@ class _Writing:
         self._write(file_version="brain.Event:2")
         for i, step in enumerate(self.series.steps):
             with ExitStack() as stack:
-                ckpt: Any = self.series.open(i, stack)
+                ckpt: Any = self.series.open(i, stack, self.everything)
                 if not hasattr(ckpt, "stats"):
                     raise TypeError("a checkpoint is wanted, not a mapping of arrays")
-                if not self.everything and hasattr(ckpt, "state_dict"):
-                    ckpt = ckpt.state_dict()
                 tensors = iter(ckpt.values())
                 if not i and self.progress is not None:
                     self.total = len(self.series) * sum(max(0, t.nbytes) for t in ckpt.values())
@@ -267,11 +264,8 @@ class _Tags:
     def of(self, name: str) -> str:
         tag = self.known.get(name)
         if tag is None:
-            text = escape(name)
-            if len(text) > LONGEST:
-                half = LONGEST // 2 - 2
-                text = f"{text[:half]}...{text[-half:]}"
-            tag, n = text, 1
+            tag = text = printable(name, LONGEST)
+            n = 1
             while tag in self.used:
                 n += 1
                 tag = f"{text}#{n}"

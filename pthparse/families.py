@@ -44,10 +44,6 @@ class Family(Record):
     evidence: str
     facts: Mapping[str, Any]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The same as a dict of plain values."""
-        return {"name": self.name, "text": self.text, "evidence": self.evidence, "facts": dict(self.facts)}
-
     def __hash__(self) -> int:
         return hash((self.name, self.text))
 
@@ -403,7 +399,7 @@ class _Match(NamedTuple):
             return None, ""
         if head is None:
             return None, "no output layer in the file: it is tied to the embedding, or left out"
-        same = _place(checkpoint[embedding.first]) == _place(checkpoint[head.first])
+        same = checkpoint[embedding.first]._identity == checkpoint[head.first]._identity
         return same, "output layer tied to the embedding" if same else ""
 
 
@@ -415,13 +411,6 @@ def _stated_heads(checkpoint: Names) -> dict[str, int]:
             if module.basis == STATED and type(heads) is int and heads > 0:
                 return {"heads": heads}
     return {}
-
-
-def _place(t: Any) -> Any:
-    """Equal for tensors that are the same elements."""
-    if t.kind == "chunked" or t._storage is None:
-        return t.name
-    return id(t.table), t._storage, t.storage_offset, t.shape, t.stride
 
 
 RESNETS = {

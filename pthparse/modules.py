@@ -16,6 +16,7 @@ from .errors import escape
 from .inference import infer
 from .module_trees import STATED, Said, Tree
 from .record import Record
+from .wording import is_number
 
 if TYPE_CHECKING:
     from .checkpoint import Names
@@ -153,7 +154,7 @@ class Module(Record):
         last, structure = -1, -1
         for at in tree.below[self._at]:
             label = tree.names[at][cut:]
-            number = int(label) if label.isascii() and label.isdecimal() and len(label) < 10 else -1
+            number = int(label) if is_number(label) else -1
             if number > 0 and number == last + 1 and structure == tree.structure[at]:
                 out[-1][1:] = label, out[-1][2] + 1
             else:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from html import escape as html
 
-from .errors import PthError, escape, guard
+from .errors import PthError, guard
+from .wording import count, number, printable, shape, share, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,25 +40,7 @@ STYLE = (
 
 def text(value: Any, most: int = LONGEST) -> str:
     """A text, fit for HTML; the middle of a long one goes."""
-    told = escape(str(value))
-    if len(told) > most:
-        told = f"{told[: most // 2]}...{told[-(most // 2) :]}"
-    return html(told)
-
-
-def size(n: int) -> str:
-    for unit, most in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9)):
-        if most <= n < 1e3 * most or (unit == "GB" and n >= most):
-            return f"{n:,} B ({n / most:.1f} {unit})"
-    return f"{n:,} B"
-
-
-def count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def shape(dims: Sequence[int]) -> str:
-    return text("[" + ", ".join("?" if n < 0 else str(n) for n in dims) + "]")
+    return html(printable(str(value), most))
 
 
 def box(*parts: str) -> str:
@@ -84,16 +67,8 @@ def left_out(n: int, shown: int, noun: str) -> str:
     return f"<div>and {count(n - shown, f'more {noun}')}</div>" if n > shown else ""
 
 
-def bar(share: float) -> str:
-    return f'<i style="width:{6 * min(1.0, max(0.0, share)):.2f}em"></i>'
-
-
-def number(x: Any) -> str:
-    if x is None:
-        return "-"
-    if isinstance(x, complex):
-        return f"{x.real:.4g}{x.imag:+.4g}j"
-    return f"{x:,}" if isinstance(x, int) and abs(x) < 10**9 else f"{x:.4g}"
+def bar(part: float) -> str:
+    return f'<i style="width:{6 * min(1.0, max(0.0, part)):.2f}em"></i>'
 
 
 def wrong(error: PthError) -> str:
@@ -176,7 +151,7 @@ def of_capacity(c: Capacity) -> str:
     told = f"{count(c.parameters, 'parameter')}; {size(c.tensor_bytes)} of tensor data in {count(c.tensors, 'tensor')}"
     why = table(
         ("why so big", "", "bytes", "of file"),
-        ([text(r.what), text(r.text), f"{r.nbytes:,}", percent(r.share)] for r in c.why[:MOST_GROUPS]),
+        ([text(r.what), text(r.text), f"{r.nbytes:,}", share(r.nbytes, c.file_bytes)] for r in c.why[:MOST_GROUPS]),
         2,
     )
     ledger = table(
@@ -190,15 +165,16 @@ def of_capacity(c: Capacity) -> str:
 def _groups(c: Capacity) -> list[str]:
     groups = c.groups()
     rows = (
-        [text(g.name), f"{g.tensors:,}", f"{g.elements:,}", f"{g.nbytes:,}", percent(g.share), bar(g.share)]
+        [
+            text(g.name),
+            *(f"{n:,}" for n in (g.tensors, g.elements, g.nbytes)),
+            share(g.nbytes, c.file_bytes),
+            bar(g.share),
+        ]
         for g in groups[:MOST_GROUPS]
     )
     heads = ("module", "tensors", "elements", "bytes", "of file", "")
     return [table(heads, rows), left_out(len(groups), MOST_GROUPS, "module")]
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.2f} %" if share >= 1e-4 or share == 0 else f"{100 * share:.2g} %"
 
 
 def of_stats(found: StatsTable) -> str:

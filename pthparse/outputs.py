@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 MARK = ".pthparse-"
+LONGEST = 100  # characters of a name in a temporary one: of several, the ends differ
 
 
 class Outputs:
@@ -34,7 +35,7 @@ class Outputs:
 
     def create(self, name: str) -> int:
         """A new file, open for reading and writing."""
-        path = self.work / (name if self.fresh else f".{name}{self.mark}")
+        path = self.work / (name if self.fresh else f".{name[-LONGEST:]}{self.mark}")
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
         self.made[name] = path
         return fd
@@ -94,6 +95,24 @@ class Outputs:
         if self.fresh:
             _remove(self.work)
         self.made, self.named = {}, []
+
+
+def write(path: Path, parts: Iterable[bytes]) -> None:
+    """One file of bytes, in the place of what had its name."""
+    if path.exists() and not path.is_file():  # a pipe, a terminal
+        with path.open("wb") as file:
+            file.writelines(parts)
+        return
+    outputs = Outputs(path.parent, fresh=False)
+    try:
+        with os.fdopen(outputs.create(path.name), "wb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        outputs.commit([path.name], overwrite=True)
+    except BaseException:
+        outputs.discard()
+        raise
 
 
 def _place(here: Path, there: Path) -> None:

@@ -7,6 +7,8 @@ classes are made here, and dataclasses is imported for them when somebody asks i
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ClassVar, NoReturn, dataclass_transform
@@ -115,4 +117,6 @@ class Record(metaclass=RecordType):
 def _plain(value: Any) -> Any:
     if isinstance(value, Record):
         return value.to_dict()
+    if type(value) is MappingProxyType:
+        return dict(value)
     return tuple(map(_plain, value)) if type(value) is tuple else value

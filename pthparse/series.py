@@ -23,6 +23,12 @@ MOST = 1 << 63
 GIVEN = "as they were given"
 
 
+def each_of(sources: Any) -> list[Any]:
+    """One source, or several."""
+    several = isinstance(sources, Iterable) and not isinstance(sources, (str, bytes, os.PathLike, Mapping))
+    return [*sources] if several and not hasattr(sources, "read") else [sources]
+
+
 class Step(Record):
     """A checkpoint of a series: its path, or what stands for it, and its step."""
 
@@ -66,12 +72,13 @@ class Series:
     def __len__(self) -> int:
         return len(self._sources)
 
-    def open(self, i: int, stack: ExitStack) -> Names:
-        """One of them, until the stack ends."""
-        source = self._sources[i]
-        if isinstance(source, Mapping):
-            return source  # type: ignore[return-value]
-        return stack.enter_context(open_checkpoint(source, limits=self._limits, mmap=False))
+    def open(self, i: int, stack: ExitStack, everything: bool = True) -> Names:
+        """One of them, until the stack ends; or its model alone, where it can tell it from the rest."""
+        found: Any = self._sources[i]
+        if not isinstance(found, Mapping):
+            found = stack.enter_context(open_checkpoint(found, limits=self._limits, mmap=False))
+        model: Names = found if everything or not hasattr(found, "state_dict") else found.state_dict()
+        return model
 
     def close(self) -> None:
         self._stack.close()

@@ -190,11 +190,8 @@ class Walk:
 
     def _pickled(self, state: Mapping[Any, Any], cls: str) -> _Object:
         parameters, buffers, below = (_dict(state.get(key)) for key in ("_parameters", "_buffers", "_modules"))
-        unsaved = state.get("_non_persistent_buffers_set")
         tensors = [(component(k, i), False) for i, (k, v) in enumerate(parameters.items()) if isinstance(v, Tensor)]
         held = [(component(k, i), True) for i, (k, v) in enumerate(buffers.items()) if isinstance(v, Tensor)]
-        if isinstance(unsaved, (set, frozenset)):
-            held.sort(key=lambda row: row[0] in unsaved)
         parts = {**buffers, **parameters}
         said = self._said(cls, state, parts)
         inner = [(component(k, i), m) for i, (k, m) in enumerate(below.items()) if m is None or is_module(m)]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from ..wording import base_name
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -18,7 +21,20 @@ def title_of(path: Any) -> str:
     """What a page calls a file: its name, without the folder."""
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else ""
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return text.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or "checkpoint"
+    return base_name(text) or "checkpoint"
+
+
+@contextmanager
+def _opened(source: Any, title: str | None) -> Iterator[tuple[Checkpoint, str]]:
+    """A checkpoint, and what the page calls it; what was open stays open."""
+    from ..checkpoint import Checkpoint
+    from ..checkpoint import open as open_checkpoint
+
+    if isinstance(source, Checkpoint):
+        yield source, title or title_of(source.path)
+        return
+    with open_checkpoint(source, mmap=False) as opened:
+        yield opened, title or title_of(source)
 
 
 def page(
@@ -52,26 +68,17 @@ def page(
     PthError
         A file cannot be read.
     """
-    from ..checkpoint import Checkpoint
-    from ..checkpoint import open as open_checkpoint
     from .facts import facts_of
     from .html import page_of
 
-    if not isinstance(source, Checkpoint):
-        with open_checkpoint(source, mmap=False) as opened:
-            named = title or title_of(source)
-            return page(opened, title=named, stats=stats, other=other, other_title=other_title, progress=progress)
-    if other is not None and not isinstance(other, Checkpoint):
-        with open_checkpoint(other, mmap=False) as opened:
-            told = other_title or title_of(other)
-            return page(source, title=title, stats=stats, other=opened, other_title=told, progress=progress)
-    found = facts_of(source, title or title_of(source.path), stats, progress)
-    if other is None:
-        return page_of(found)
-    from ..differ import diff
+    with _opened(source, title) as (ckpt, named):
+        found = facts_of(ckpt, named, stats, progress)
+        if other is None:
+            return page_of(found)
+        from ..differ import diff
 
-    beside = facts_of(other, other_title or title_of(other.path), False)
-    return page_of(found, beside, diff(source, other))
+        with _opened(other, other_title) as (beside, told):
+            return page_of(found, facts_of(beside, told, False), diff(ckpt, beside))
 
 
 def pictures(
@@ -104,16 +111,10 @@ def pictures(
     PthError
         The file cannot be read, or has nothing to draw; UnsupportedError: the extra is not there.
     """
-    from ..checkpoint import Checkpoint
-    from ..checkpoint import open as open_checkpoint
     from .drawings import converter, drawings
-
-    if not isinstance(source, Checkpoint):
-        with open_checkpoint(source, mmap=False) as opened:
-            named = title or title_of(source)
-            return pictures(opened, title=named, figures=figures, to=to, stats=stats, progress=progress)
-    convert = converter(to)
     from .facts import facts_of
 
-    found = facts_of(source, title or title_of(source.path), stats and "histograms" in figures, progress)
+    convert = converter(to)
+    with _opened(source, title) as (ckpt, named):
+        found = facts_of(ckpt, named, stats and "histograms" in figures, progress)
     return {name: convert(text) for name, text in drawings(found, figures).items()}

@@ -12,8 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import __version__
-from ..report.text import count, share
+from .. import __version__, wording
 from . import charts, words
 from .facts import KINDS, STRIP_WIDTH, PageFacts, Panel, TensorFacts
 from .labels import Label, labels, named
@@ -73,15 +72,16 @@ def environment() -> Environment:
         "told": words.told,
         "name": words.name,
         "units": words.units,
-        "brief": words.brief,
+        "brief": wording.brief,
         "number": words.number,
         "dims": words.dims,
+        "shape": wording.shape,
         "short": charts.short,
-        "count": count,
-        "basename": lambda path: str(path).replace("\\", "/").rsplit("/", 1)[-1],
+        "count": wording.count,
+        "basename": wording.base_name,
         "lines": lambda text: "\n".join(words.told(line) for line in text.splitlines()),
     }
-    made.globals |= {"share": share, "steps": charts.steps, "trend": charts.trend, "KINDS": KINDS}
+    made.globals |= {"share": wording.share, "steps": charts.steps, "trend": charts.trend, "KINDS": KINDS}
     return made
 
 

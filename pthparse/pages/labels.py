@@ -28,7 +28,7 @@ def labels(root: Tile) -> Iterator[Label]:
     whole = root.area or 1.0
     for tile in named(root):
         name = tile.name if tile.what is not None else f"{tile.left:,} more"
-        share = f"{100 * tile.area / whole:.1f} %"
+        share = f"{100 * tile.area / whole:.1f} %"  # of the picture: tensors' bytes, and not the file's
         own = name if tile.tiles else name.rpartition(".")[0]
         if LAYERS.search(own):  # the same for all layers, whatever their widths
             name = own = ".".join(own.split(".")[-2:])

@@ -22,7 +22,6 @@ ROWS = 3
 BLOCKS, BLOCK = 16, 512  # of a sample: runs of elements, at equal distances
 BINS = 48
 WIDTHS = 4.5  # standard deviations that are drawn on each side of the mean
-INFLATED = 1 << 22  # bytes, up to which a compressed storage is worth a few elements
 
 
 def _is_plain(t: Tensor) -> bool:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..wording import is_number
+
 if TYPE_CHECKING:
     from ..capacity import Capacity
     from ..checkpoint import Checkpoint
@@ -180,17 +182,13 @@ def _node(
     return Node(name, label, copies, module, leaves, children, tensors, elements, nbytes)
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 10
-
-
 def _folded(grown: list[tuple[Node, int]]) -> list[Node]:
     """Runs of numbered siblings of one structure as one node each."""
     out: list[Node] = []
     run: list[Node] = []
     last: tuple[int, int] | None = None
     for node, sign in grown:
-        number = int(node.label) if _is_number(node.label) else None
+        number = int(node.label) if is_number(node.label) else None
         if run and last is not None and (number, sign) == (last[0] + 1, last[1]):
             run.append(node)
         else:

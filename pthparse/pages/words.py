@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from ..errors import escape
-from ..report.screen import cut
+from .. import wording
 
 NAME = 160  # characters of a name
 TEXT = 400  # of a sentence
@@ -14,7 +12,7 @@ TEXT = 400  # of a sentence
 
 def told(text: Any, most: int = TEXT) -> str:
     """Text out of a file: cut in its middle, and what is no letter of print spelt out."""
-    return escape(cut(str(text), most))
+    return wording.printable(str(text), most)
 
 
 def name(text: str) -> str:
@@ -23,32 +21,13 @@ def name(text: str) -> str:
 
 def units(n: int) -> str:
     """Bytes in both units, in short."""
-    for power, decimal, binary in ((4, "TB", "TiB"), (3, "GB", "GiB"), (2, "MB", "MiB"), (1, "kB", "KiB")):
-        if n >= 1000**power:
-            return f"{n / 1000**power:.1f} {decimal} = {n / 1024**power:.1f} {binary}"
-    return f"{n:,} bytes"
-
-
-def brief(n: int) -> str:
-    """Bytes in one unit, in short."""
-    return units(n).split(" = ")[0] if n >= 1000 else f"{n} B"
+    both = wording.units(n)
+    return " = ".join(both) if both else f"{n:,} bytes"
 
 
 def number(x: Any) -> str:
-    """Four digits, and as few characters as they take."""
-    if x is None:
-        return ""
-    if isinstance(x, bool):
-        return str(x)
-    if isinstance(x, complex):
-        return f"{x.real:.4g}{x.imag:+.4g}j"
-    if isinstance(x, int):
-        return f"{x:,}" if abs(x) < 10**12 else f"{x:.4e}"
-    if x == 0 or not math.isfinite(x):
-        return f"{x:g}"
-    if 1e4 <= abs(x) < 1e7:
-        return f"{x:,.0f}"
-    return f"{x:.4g}"
+    """A figure; of what there is not, nothing."""
+    return "" if x is None else wording.number(x)
 
 
 def dims(shape: tuple[int, ...]) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from ..auditor import AuditedGlobal, AuditReport
 from ..audits import audit as audit_any
 from ..formats.base import Finding
-from .screen import cut
-from .text import MOST_LINES, SHORT, count, head, line, listed, rest, size
-from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json
+from ..wording import count, cut, size
+from .text import MOST_LINES, SHORT, head, line, listed, rest
+from .verb import CANNOT_SAY, FILE, NO, Verb, each_file, print_documents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,14 +32,9 @@ def audit_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def audit(args: argparse.Namespace) -> int:
-    reports, failed = [], []
-    for path in args.file:
-        try:
-            report = audit_any(path)
-        except OSError as e:
-            complain(e, path, args.debug)
-            failed.append({"file": path, "error": message(e, path)})
-            continue
+    reports: list[AuditReport] = []
+    failed: list[dict[str, Any]] = []
+    for _, report in each_file(args, lambda path, progress: audit_any(path), failed):
         reports.append(report)
         if not (args.json or args.sarif):
             print_report(report, args.all)
@@ -51,7 +46,7 @@ def audit(args: argparse.Namespace) -> int:
         print(json.dumps(sarif(reports), ensure_ascii=True, indent=1))
     elif args.json:
         documents = [{"file": report.path, **report.to_dict()} for report in reports] + failed
-        print_json(documents[0] if len(args.file) == 1 else {"files": documents})
+        print_documents(args, documents)
     if any(report.verdict not in ("clean", "incomplete") for report in reports):
         return NO
     return CANNOT_SAY if failed or any(report.verdict == "incomplete" for report in reports) else 0

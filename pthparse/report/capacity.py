@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from ..capacity import Capacity, CapacityGroup
 from ..checkpoint import open as open_checkpoint
 from ..errors import UnsupportedError
-from .text import FEW, Column, bar, count, head, line, listed, rest, share, short, size, table
+from ..wording import count, share, size
+from .text import FEW, Column, bar, head, line, listed, rest, short, table
 from .verb import FILE, Verb, natural, print_json
 
 BY = ("module", "dtype", "role")

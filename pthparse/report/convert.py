@@ -9,10 +9,10 @@ from ..casts import TARGETS
 from ..converter import SHARED, Conversion
 from ..converter import convert as convert_any
 from ..errors import PthError
+from ..wording import count, cut, size
 from ..writers import FORMATS
 from .progress import Bar
-from .screen import cut
-from .text import SHORT, count, first_of, head, line, short, size, some
+from .text import SHORT, first_of, head, line, short, some
 from .verb import CANNOT_SAY, FILE, Verb, natural, print_json, tell
 
 NAMES = 4  # in one line

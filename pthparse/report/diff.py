@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from ..differ import DiffReport, TensorDiff, ValueDiff
 from ..differ import diff as diff_any
 from ..values import preview
+from ..wording import count, number, shape
 from .progress import Bar
-from .screen import cut
-from .text import MOST_LINES, SHORT, Column, count, jsonable, line, number, rest, shape, short, some, table
+from .text import MOST_LINES, Column, jsonable, line, rest, short, some, table, wrong
 from .verb import CANNOT_SAY, FILE, NO, Verb, print_json
 
 COLUMNS = (
@@ -84,7 +84,7 @@ def print_report(report: DiffReport, everything: bool) -> None:
         "removed": [short(name) for name in report.removed],
         "added": [short(name) for name in report.added],
         "value": [of_value(v, report.values_count) for v in report.values],
-        "cannot be compared": [f"{short(e.name)}: {cut(e.message, SHORT)} [{e.code}]" for e in report.errors],
+        "cannot be compared": [wrong(e) for e in report.errors],
     }
     if (report.changed or report.close) and any(pairs.values()):
         line("")

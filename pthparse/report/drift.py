@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,11 +12,13 @@ from pathlib import Path
 from ..drifter import SORTS, DriftReport, DriftRow
 from ..drifter import drift as drift_any
 from ..errors import escape
+from ..outputs import write
+from ..wording import change, count, number
 from .heatmap import heatmap
 from .progress import Bar
 from .screen import draws
-from .text import FEW, MOST_LINES, Column, count, first_of, jsonable, line, rest, short, some, table
-from .verb import CANNOT_SAY, Verb, natural, print_json, tell
+from .text import FEW, MOST_LINES, Column, first_of, jsonable, line, rest, short, some, table, wrong
+from .verb import CANNOT_SAY, Verb, natural, print_csv, print_json, tell
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 WIDEST = 24  # signs of a sparkline
@@ -55,12 +56,11 @@ def drift(args: argparse.Namespace) -> int:
         )
     rows = report.sorted(args.sort)
     if args.svg is not None:
-        drawn = heatmap(report)
-        Path(args.svg).write_text(drawn, encoding="utf-8", newline="\n")
+        write(Path(args.svg), [heatmap(report).encode()])
     if args.json:
         print_json(jsonable({**report.to_dict(), "rows": [as_json(row) for row in rows[: args.limit]]}))
     elif args.csv:
-        print_csv(report, rows[: args.limit])
+        print_csv(FIELDS, csv_rows(report, rows[: args.limit]))
     else:
         print_report(report, rows, args.limit or MOST_LINES, by_module=bool(args.depth))
     return CANNOT_SAY if not rows and report.errors else 0
@@ -71,13 +71,10 @@ def as_json(row: DriftRow) -> dict[str, object]:
     return {**row.to_dict(), "total": row.total, "largest": largest[0], "largest_at": largest[1]}
 
 
-def print_csv(report: DriftReport, rows: Sequence[DriftRow]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(FIELDS)
+def csv_rows(report: DriftReport, rows: Sequence[DriftRow]) -> Iterator[list[object]]:
     for row in rows:
         for i, step in enumerate(report.steps):
-            cells = [getattr(row, n)[i] for n in FIELDS[2:]]
-            writer.writerow([escape(row.name), step.step, *("" if c is None else c for c in cells)])
+            yield [escape(row.name), step.step, *(getattr(row, n)[i] for n in FIELDS[2:])]
 
 
 def print_report(report: DriftReport, rows: Sequence[DriftRow], most: int, by_module: bool) -> None:
@@ -114,8 +111,7 @@ def print_report(report: DriftReport, rows: Sequence[DriftRow], most: int, by_mo
         )
     table(columns, cells, sys.stdout)
     rest(len(rows) - most, " (--limit, --depth, --csv)")
-    told = list(events(report))
-    told += [f"{short(e.name)}: {short(e.message)} [{e.code}]" for e in report.errors]
+    told = [*events(report), *map(wrong, report.errors)]
     some(told, len(told), most, indent=0)
     line("norm: of the last; change: ||a - b|| / ||a||, from the first to the last, and the largest between neighbours")
 
@@ -126,18 +122,6 @@ def events(report: DriftReport) -> Iterator[str]:
         same = list(found)
         named = [f"{short(e.name)} {short(e.text)}" for e in same[:FEW]]
         yield f"step {report.steps[at].step}, {kind}: {first_of(named, len(same), '; ')}"
-
-
-def number(x: float | None) -> str:
-    return "-" if x is None else f"{x:.4g}"
-
-
-def change(x: float | None) -> str:
-    if x is None:
-        return "-"
-    if math.isinf(x):
-        return "from 0"
-    return "0" if x == 0 else f"{100 * x:.3g} %" if 1e-6 <= x < 1e4 else f"{x:.2e}"
 
 
 def sparkline(values: Sequence[float | None]) -> str:

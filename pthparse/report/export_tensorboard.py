@@ -6,8 +6,9 @@ import argparse
 
 from ..errors import PthError
 from ..events import BINS, EventFile, export_tensorboard
+from ..wording import count
 from .progress import Bar
-from .text import count, jsonable, line, short, some
+from .text import jsonable, line, short, some, wrong
 from .verb import CANNOT_SAY, Verb, natural, print_json, tell
 
 
@@ -48,8 +49,7 @@ def print_export(made: EventFile, logdir: str) -> None:
     line(f"{count(len(made.steps), 'checkpoint')} -> {made.path}")
     some((f"step {step.step:<8}  {short(step.path)}" for step in made.steps), len(made.steps))
     line(f"steps {made.basis}; {count(made.histograms, 'histogram')}, {count(made.scalars, 'scalar')}")
-    wrong = (f"{short(e.name)}: {short(e.message)} [{e.code}]" for e in made.errors)
-    some(wrong, len(made.errors), indent=0, lead="left out: ")
+    some(map(wrong, made.errors), len(made.errors), indent=0, lead="left out: ")
     line(f"to see it: tensorboard --logdir {logdir}")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from ..wording import is_number
+
 MOST_PREFIXES = 32  # common components that are looked through
 
 
@@ -26,10 +28,6 @@ def _parts(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 10
-
-
 def _structure(rows: list[tuple[str, Any, int, int]]) -> tuple[Any, ...]:
     return tuple((rest, kind) for rest, kind, _, _ in rows)
 
@@ -48,7 +46,7 @@ def fold(rows: Iterable[tuple[str, Any, int, int]]) -> list[Group]:
         if len(tops) != 1:
             break
         ((head, inner),) = tops.items()
-        if not any(rest for rest, *_ in inner) or all(_is_number(_parts(rest)[0]) for rest, *_ in inner):
+        if not any(rest for rest, *_ in inner) or all(is_number(_parts(rest)[0]) for rest, *_ in inner):
             break
         common, rows = f"{common}{head}.", inner  # a common prefix says nothing: look below it
     out: list[Group] = []
@@ -62,7 +60,7 @@ def _fold_numbers(head: str, rows: list[tuple[str, Any, int, int]]) -> list[Grou
     others: list[tuple[str, Any, int, int]] = []
     for rest, *more in rows:
         first, tail = _parts(rest)
-        if _is_number(first):
+        if is_number(first):
             numbered.setdefault(int(first), []).append((tail, *more))
         else:
             others.append((rest, *more))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ from typing import Any
 from ..errors import PthError
 from ..hashes import manifest
 from ..manifests import Manifest, ManifestCheck, read_manifest
-from .screen import cells, cut, width
-from .text import FEW, MOST_LINES, SHORT, count, first_of, head, line, short, some
-from .verb import CANNOT_SAY, FILE, NO, Verb, complain, tell
-from .verify import each_file, print_documents
+from ..outputs import write
+from ..wording import cells, count
+from .screen import width
+from .text import FEW, MOST_LINES, first_of, head, line, short, some, wrong
+from .verb import CANNOT_SAY, FILE, NO, Verb, complain, each_file, print_documents, tell
 
 SHOWN = 16  # digits of a hash of a tensor, where the whole is not asked for
 
@@ -48,7 +48,7 @@ def hash_files(args: argparse.Namespace) -> int:
         if not args.json:
             print_manifest(made, path, args.all, checked)
         if args.output:
-            write(args.output, made)
+            write(Path(args.output), (text.encode("ascii") for text in made.lines()))
         if checked is not None:
             return finish(args, documents, NO if differs(checked) else 0 if checked.ok else CANNOT_SAY)
     if not args.json:
@@ -65,21 +65,6 @@ def finish(args: argparse.Namespace, documents: list[dict[str, Any]], code: int)
     if args.json:
         print_documents(args, documents)
     return code
-
-
-def write(path: str, made: Manifest) -> None:
-    """Under another name first: what is there in the end is whole."""
-    target = Path(path)
-    part = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
-    with part.open("x", encoding="ascii") as file:
-        try:
-            file.writelines(made.lines())
-            file.flush()
-            os.fsync(file.fileno())
-            part.replace(target)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
 
 
 def print_manifest(made: Manifest, path: str, everything: bool, checked: ManifestCheck | None) -> None:
@@ -101,8 +86,7 @@ def print_manifest(made: Manifest, path: str, everything: bool, checked: Manifes
     if everything:
         for t in made.tensors:
             line(f"  {t.hash}  {t.name}")
-    texts = [f"{short(e.name)}: {cut(e.message, SHORT)} [{e.code}]" for e in made.errors]
-    some(texts, len(texts), most, lead="cannot be read: ")
+    some(map(wrong, made.errors), len(made.errors), most, lead="cannot be read: ")
 
 
 def print_equal(found: list[Manifest], everything: bool) -> None:

@@ -8,7 +8,7 @@ from html import escape as html
 
 from ..drifter import DriftReport, DriftRow
 from ..errors import escape
-from .screen import cut
+from ..wording import change, printable
 
 MOST_ROWS = 120
 LABEL = 48  # characters of a name
@@ -31,7 +31,7 @@ def heatmap(report: DriftReport) -> str:
     found = [x for row in rows for x in row.change[1:] if x is not None and 0 < x < math.inf]
     low, high = (min(found), max(found)) if found else (1e-3, 1.0)
     low = max(low, high / 1e6)
-    labels = [cut(escape(row.name), LABEL) for row in rows]
+    labels = [printable(row.name, LABEL) for row in rows]
     left = 12 + math.ceil(LETTER * max((len(t) for t in labels), default=0)) + 8
     wide = max(4.0, min(48.0, 720 / len(steps)))
     top = 60
@@ -59,7 +59,7 @@ def heatmap(report: DriftReport) -> str:
         out.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{html(label)}</text>')
         for i, value in enumerate(row.change[1:]):
             box = f'x="{left + wide * i:.1f}" y="{y + 1}" width="{wide - 1:.1f}" height="{ROW - 2}"'
-            told = f"{label}, step {steps[i].step}: {_told(value)}"
+            told = f"{label}, step {steps[i].step}: {'nothing to compare' if value is None else change(value)}"
             look = 'class="n"' if value is None else f'fill="{_colour(value, low, high)}"'
             out.append(f"<rect {box} {look}><title>{html(told)}</title></rect>")
     out += _legend(left, bottom + 22, low, high)
@@ -82,18 +82,12 @@ def _legend(x: int, y: int, low: float, high: float) -> list[str]:
     for i in range(n):
         colour = _mixed(i / (n - 1))
         out.append(f'<rect x="{x + step * i:.1f}" y="{y}" width="{step + 0.2:.1f}" height="10" fill="{colour}"/>')
-    out.append(f'<text class="q" x="{x}" y="{y + 24}">{_told(low)}</text>')
-    out.append(f'<text class="q" x="{x + LEGEND}" y="{y + 24}" text-anchor="end">{_told(high)}</text>')
+    out.append(f'<text class="q" x="{x}" y="{y + 24}">{change(low)}</text>')
+    out.append(f'<text class="q" x="{x + LEGEND}" y="{y + 24}" text-anchor="end">{change(high)}</text>')
     for k, (look, told) in enumerate(((f'fill="{UNCHANGED}"', "unchanged"), ('class="n"', "nothing to compare"))):
         out.append(f'<rect {look} x="{x + LEGEND + 24}" y="{y + 16 * k}" width="14" height="10"/>')
         out.append(f'<text class="q" x="{x + LEGEND + 44}" y="{y + 9 + 16 * k}">{told}</text>')
     return out
-
-
-def _told(value: float | None) -> str:
-    if value is None:
-        return "nothing to compare"
-    return "from zero" if math.isinf(value) else f"{100 * value:.3g} %"
 
 
 def _colour(value: float, low: float, high: float) -> str:

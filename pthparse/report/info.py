@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..checkpoint import open as open_checkpoint
-from ..errors import PthError
+from ..wording import count, share, size
 from .summary import summary
-from .text import FEW, Column, bar, count, first_of, head, line, listed, rest, share, short, size, table
-from .verb import CANNOT_SAY, FILE, Verb, complain, message, print_json
+from .text import FEW, Column, bar, first_of, head, line, listed, rest, short, table
+from .verb import CANNOT_SAY, FILE, Verb, each_file, print_documents
 
 TOP_GROUPS = 12
 
@@ -23,31 +23,26 @@ def info_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def info(args: argparse.Namespace) -> int:
-    documents, code = [], 0
-    for i, path in enumerate(args.file):
-        try:
-            with open_checkpoint(path) as ckpt:
-                facts = summary(ckpt, path)
-        except (PthError, OSError) as e:
-            if len(args.file) == 1:
-                raise
-            code = CANNOT_SAY
-            complain(e, path, args.debug)
-            documents.append({"file": path, "error": message(e, path)})
-            continue
-        documents.append(facts)
+    documents: list[dict[str, Any]] = []
+    for _, facts in each_file(args, summary_of, documents):
         if not args.json:
-            if i:
+            if documents:
                 line("")
             print_info(facts)
             if args.shard:
                 print_shards(facts)
+        documents.append(facts)
     if args.json:
-        print_json(documents[0] if len(args.file) == 1 else {"files": documents})
+        print_documents(args, documents)
     elif any("format" in facts for facts in documents):
         file = shlex.quote(args.file[0]) if len(args.file) == 1 else "FILE"
         line(f"explained step by step: pthparse explain {file}")
-    return code
+    return CANNOT_SAY if any("error" in facts for facts in documents) else 0
+
+
+def summary_of(path: str, progress: object) -> dict[str, Any]:
+    with open_checkpoint(path) as ckpt:
+        return summary(ckpt, path)
 
 
 def print_info(facts: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,11 +12,13 @@ from typing import Any
 from ..checkpoint import open as open_checkpoint
 from ..errors import escape
 from ..source import is_afar
+from ..wording import shape, share
 from .screen import on_terminal
 from .summary import stored_nbytes
-from .text import Column, rest, shape, share, table
-from .verb import FILE, GLOB, NO, Verb, natural, print_json, tell, tensor_row
+from .text import Column, rest, table
+from .verb import FILE, GLOB, NO, Verb, natural, print_csv, print_json, tell, tensor_row
 
+FIELDS = ("name", "shape", "dtype", "numel", "nbytes", "stored_nbytes")
 MOST_ROWS = 1000  # on a terminal
 ALL = ": a pipe gets all, --limit N the first N"
 
@@ -49,13 +50,7 @@ def ls(args: argparse.Namespace) -> int:
             rows = [{**tensor_row(t), **({"file": file_of(t)} if args.shard else {})} for t in tensors]
             print_json({"file": args.file, "nbytes": ckpt.nbytes, "found": found, "tensors": rows})
         elif args.csv:
-            writer = csv.writer(sys.stdout, lineterminator="\n")
-            heads = ("name", "shape", "dtype", "numel", "nbytes", "stored_nbytes")
-            writer.writerow((*heads, "file") if args.shard else heads)
-            for t in tensors:
-                dims = "x".join(map(str, t.shape))
-                row = (escape(t.name), dims, t.dtype, t.numel, t.nbytes, stored_nbytes(t))
-                writer.writerow((*row, escape(file_of(t))) if args.shard else row)
+            print_csv((*FIELDS, "file") if args.shard else FIELDS, (csv_row(t, args.shard) for t in tensors))
         else:
             shown = on_screen(tensors, args.limit)
             print_tensors(shown, ckpt.nbytes, args.shard)
@@ -64,6 +59,11 @@ def ls(args: argparse.Namespace) -> int:
         tell(f"{args.file}: no tensor matches '{args.pattern}'")
         return NO
     return 0
+
+
+def csv_row(t: Any, with_file: bool) -> list[Any]:
+    row = [escape(t.name), "x".join(map(str, t.shape)), t.dtype, t.numel, t.nbytes, stored_nbytes(t)]
+    return [*row, escape(file_of(t))] if with_file else row
 
 
 def on_screen(rows: list[Any], limit: int | None) -> list[Any]:

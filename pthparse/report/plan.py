@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from ..checkpoint import open as open_checkpoint
 from ..plan import Figure, Plan
-from .text import Column, count, head, line, size, table
+from ..wording import count, size
+from .text import Column, head, line, table
 from .verb import CANNOT_SAY, FILE, Verb, natural, print_json
 
 

@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from .screen import cells, clean, cut, on_terminal, width
+from ..wording import brief, cells, cut
+from .screen import clean, on_terminal, width
 from .text import BAR, bar
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ class Bar:
         if passed < PATIENCE or now - self.last < EVERY or total <= 0:
             return
         self.last, self.drawn = now, True
-        rate = f"{done / passed / 1e9:.1f} GB/s" if done / passed > 1e8 else f"{done / passed / 1e6:.1f} MB/s"
+        rate = f"{brief(int(done / passed))}/s"
         told = f"  [{bar(done, total):{BAR}}] {100 * done // total:3d} %  {rate}"
         room = (width(sys.stderr) or 80) - cells(told) - 1
         print(f"\r\x1b[K{cut(clean(self.path, sys.stderr), max(5, room))}{told}", end="", file=sys.stderr, flush=True)

@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import open as open_checkpoint
-from ..errors import PthError, UnsupportedError, escape
+from ..errors import UnsupportedError, escape
+from ..outputs import write
 from ..pages import FIGURES, page, pictures, title_of
-from .progress import Bar
-from .text import line, size
-from .verb import CANNOT_SAY, Verb, complain, message, print_json
+from ..wording import size
+from .text import line
+from .verb import CANNOT_SAY, Verb, each_file, print_documents
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Progress = Callable[[int, int], None] | None
 
 PICTURES = ("svg", "png", "pdf")
 
@@ -42,40 +49,35 @@ def report(args: argparse.Namespace) -> int:
         raise UnsupportedError("usage", "--figure goes with --svg, --png or --pdf", path=args.file[0])
     if args.diff and (args.picture or len(args.file) > 1):
         raise UnsupportedError("usage", "--diff goes with a page of one file", path=args.file[0])
-    code, documents = 0, []
+    documents: list[dict[str, Any]] = []
     taken: set[Path] = set()
-    for path in args.file:
-        try:
-            made = _pictures_of(args, path) if args.picture else _page_of(args, path)
-            written = [_write(at, data, args, taken) for at, data in made]
-        except (PthError, OSError) as e:
-            if len(args.file) == 1:
-                raise
-            code = CANNOT_SAY
-            complain(e, path, args.debug)
-            documents.append({"file": path, "error": message(e, path)})
-            continue
+
+    def make(path: str, progress: Progress) -> list[dict[str, Any]]:
+        made = _pictures_of(args, path, progress) if args.picture else _page_of(args, path, progress)
+        return [_write(at, data, args, taken) for at, data in made]
+
+    for path, written in each_file(args, make, documents):
         documents.append({"file": path, "written": written})
         if not args.json:
             for w in written:
                 line(f"{w['path']}   {size(w['nbytes'])}")
     if args.json:
-        print_json(documents[0] if len(args.file) == 1 else {"files": documents})
-    return code
+        print_documents(args, documents)
+    return CANNOT_SAY if any("error" in told for told in documents) else 0
 
 
-def _page_of(args: argparse.Namespace, path: str) -> list[tuple[Path, bytes]]:
-    with open_checkpoint(path, mmap=False) as ckpt, Bar(path) as bar:
-        text = page(ckpt, title=title_of(path), stats=not args.no_stats, other=args.diff, progress=bar.progress)
+def _page_of(args: argparse.Namespace, path: str, progress: Progress) -> list[tuple[Path, bytes]]:
+    with open_checkpoint(path, mmap=False) as ckpt:
+        text = page(ckpt, title=title_of(path), stats=not args.no_stats, other=args.diff, progress=progress)
     name = f"{title_of(path)}.html"
     return [(_place(args, name, one=len(args.file) == 1), text.encode())]
 
 
-def _pictures_of(args: argparse.Namespace, path: str) -> list[tuple[Path, bytes]]:
+def _pictures_of(args: argparse.Namespace, path: str, progress: Progress) -> list[tuple[Path, bytes]]:
     wanted = tuple(dict.fromkeys(args.figure or FIGURES))
     stats = not args.no_stats
-    with open_checkpoint(path, mmap=False) as ckpt, Bar(path) as bar:
-        made = pictures(ckpt, title=title_of(path), figures=wanted, to=args.picture, stats=stats, progress=bar.progress)
+    with open_checkpoint(path, mmap=False) as ckpt:
+        made = pictures(ckpt, title=title_of(path), figures=wanted, to=args.picture, stats=stats, progress=progress)
     one = len(args.file) == 1 and len(wanted) == 1
     title = title_of(path)
     return [(_place(args, f"{title}-{name}.{args.picture}", one=one), data) for name, data in made.items()]
@@ -102,13 +104,7 @@ def _write(path: Path, data: bytes, args: argparse.Namespace, taken: set[Path]) 
     taken.add(real)
     if args.output is not None and not path.parent.exists():
         path.parent.mkdir(parents=True)
-    fresh = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
-    try:
-        fresh.write_bytes(data)
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    write(path, [data])
     return {"path": str(path), "nbytes": len(data)}
 
 

@@ -6,9 +6,11 @@ import os
 import re
 
 from ..errors import escape
+from ..wording import cells, first, fits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import TextIO
 
 NARROWEST = 20
@@ -20,7 +22,11 @@ STYLES = {
     **dict.fromkeys(("dangerous", "malformed", "damaged", "truncated", "different", "wrong", "broken", "error"), RED),
     "note": DIM,
 }
-WORD = re.compile(r"( *)((?:\+ |byte )?(?:\d[\d,.]* )?[^ ]+(?: \[\d+\])?)")  # a number stays with what it counts
+# A number stays with what it counts, and a product in one line.
+WORD = re.compile(r"( *)((?:\+ |byte (?=\d))?(?:\d[\d,.]* x )*(?:\d[\d,.]* )?[^ ]+(?: \[\d+\])?)")
+# Of Chinese: what may not begin a line, and what may not end one.
+CLOSING = frozenset("，。、；：？！）》」』】”’…,.;:?!)]}%")
+OPENING = frozenset("（《「『【“‘([{")
 
 
 def on_terminal(stream: TextIO) -> bool:
@@ -65,52 +71,21 @@ def clean(text: str, stream: TextIO) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def cells(text: str) -> int:
-    """How many columns it takes: a Chinese character takes two, an accent none."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
 def pad(text: str, room: int, right: bool = False) -> str:
     space = " " * (room - cells(text))
     return space + text if right else text + space
 
 
-def first(text: str, room: int) -> str:
-    """As much of its beginning as fits."""
-    if text.isascii():
-        return text[: max(0, room)]
-    used = 0
-    for i, c in enumerate(text[: 4 * room]):  # accents take no room, but a line is not made of them
-        used += cells(c)
-        if used > room:
-            return text[:i]
-    return text[: max(0, 4 * room)]
-
-
-def cut(text: str, room: int) -> str:
-    """The middle goes, the ends stay: they are what tells names apart."""
-    if room < 5 or fits(text, room):
-        return text
-    head, tail = (room - 3) // 2, room - 3 - (room - 3) // 2
-    return f"{first(text, head)}...{first(text[-4 * tail :][::-1], tail)[::-1]}"
-
-
-def fits(text: str, room: int) -> bool:
-    """However long it is, this looks at no more of it than a line."""
-    return len(text) <= 4 * room and cells(text) <= room
-
-
 def wrap(text: str, room: int, hang: int = 2) -> list[str]:
-    """Lines of at most so many columns, broken between words, and in a word only where it is longer than a line."""
+    """Lines of at most so many columns, broken between words, and in a word only where it is longer than a line.
+
+    Chinese may be broken before and behind each character, but for marks.
+    """
     if fits(text, room):
         return [text]
     indent = " " * min(hang, room // 2)
     lines, current = [], ""
-    for gap, word in WORD.findall(text.rstrip(" ")):
+    for gap, word in _units(text.rstrip(" ")):
         if fits(current + gap + word, room):
             current += gap + word
             continue
@@ -124,3 +99,15 @@ def wrap(text: str, room: int, hang: int = 2) -> list[str]:
             at, current = at + len(part), indent
         current += word[at:]
     return [*lines, current] if current.strip() else lines
+
+
+def _units(text: str) -> Iterator[tuple[str, str]]:
+    """What is not broken, each behind the spaces before it."""
+    for gap, word in WORD.findall(text):
+        begin = 0
+        for i in range(1, 0 if word.isascii() else len(word)):
+            before, c = word[i - 1 : i + 1]
+            if before not in OPENING and c not in CLOSING and " " not in (before, c) and cells(before) + cells(c) > 2:
+                yield gap, word[begin:i]
+                gap, begin = "", i
+        yield gap, word[begin:]

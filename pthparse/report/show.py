@@ -14,9 +14,10 @@ from ..errors import PthError, UnsupportedError, escape
 from ..record import Record
 from ..stats import Stats
 from ..values import children, type_name
+from ..wording import shape, size
 from .screen import width
 from .stats import json_row, print_figures
-from .text import FEW, head, jsonable, line, listed, shape, size
+from .text import FEW, head, jsonable, line, listed
 from .verb import FILE, Verb, print_json, tensor_row
 
 INTEGER = re.compile(r"[+-]?\d{1,18}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from fnmatch import fnmatchcase
 from typing import Any
@@ -12,10 +11,11 @@ from ..checkpoint import open as open_checkpoint
 from ..errors import escape
 from ..health import Remark, health
 from ..stats import Stats, StatsTable
+from ..wording import count, number, shape, share
 from .ls import ALL, on_screen
 from .progress import Bar
-from .text import BAR, Column, bar, count, drawn, jsonable, line, number, rest, shape, short, table
-from .verb import CANNOT_SAY, FILE, GLOB, NO, Verb, natural, print_json, tell
+from .text import BAR, Column, bar, drawn, jsonable, line, rest, short, table
+from .verb import CANNOT_SAY, FILE, GLOB, NO, Verb, natural, print_csv, print_json, tell
 
 FIGURES = ("mean", "std", "min", "max", "absmax", "l1", "l2", "zeros", "nan", "posinf", "neginf", "subnormal", "numel")
 SORTS = f"name, or the largest first by {', '.join(FIGURES)}; default: the order of the file"
@@ -57,11 +57,7 @@ def stats(args: argparse.Namespace) -> int:
     elif args.health:
         print_remarks(remarks, len(found))
     elif args.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(FIELDS)
-        for s in rows:
-            cells = [escape(s.name), s.dtype, "x".join(map(str, s.shape)), *(getattr(s, n) for n in FIELDS[3:])]
-            writer.writerow(["" if c is None else c for c in cells])
+        print_csv(FIELDS, map(csv_row, rows))
     else:
         rows = on_screen(rows, args.limit)
         print_stats(rows)
@@ -73,6 +69,10 @@ def stats(args: argparse.Namespace) -> int:
     if wrong:
         return NO
     return CANNOT_SAY if not len(found) and found.errors else 0
+
+
+def csv_row(s: Stats) -> list[Any]:
+    return [escape(s.name), s.dtype, "x".join(map(str, s.shape)), *(getattr(s, n) for n in FIELDS[3:])]
 
 
 def json_row(s: Stats) -> dict[str, Any]:
@@ -90,10 +90,8 @@ def json_row(s: Stats) -> dict[str, Any]:
 
 
 def zeros(s: Stats) -> str:
-    if s.zeros == 0 or not s.numel:
-        return "0"
-    percent = 100 * s.zeros / s.numel
-    return f"{percent:.1f} %" if percent >= 0.05 else f"{s.zeros:,}"
+    """Their share, or how many if they are few."""
+    return share(s.zeros, s.numel) if s.zeros and 2000 * s.zeros >= s.numel else f"{s.zeros:,}"
 
 
 def print_stats(rows: list[Stats]) -> None:

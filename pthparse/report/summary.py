@@ -28,15 +28,6 @@ class Count:
         self.nbytes += nbytes
 
 
-def identity(t: Tensor) -> Any:
-    """Equal for tensors that are the same elements under two names."""
-    if t.kind == "chunked":
-        return (t.name,)
-    row = t._storage
-    table = id(t.table)
-    return (table, row, t.storage_offset, t.shape, t._strides, t.conj, t.neg) if row is not None else (table, t.row)
-
-
 def extents(t: Tensor) -> list[tuple[Any, int, int, int]]:
     """(which bytes, first, behind the last, how many the elements take) of a tensor and of what it is made of.
 
@@ -89,7 +80,7 @@ def summary(ckpt: Checkpoint, path: str) -> dict[str, Any]:
         error = t.error if t._code else None
         if error is not None:
             errors.append({"name": name, "error": error.message})
-        key = identity(t)
+        key = t._identity
         if seen.setdefault(key, name) != name and t.numel:
             n_shared += 1
             left -= len(name) + len(seen[key])

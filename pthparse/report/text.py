@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from .._core import LongInteger
 from ..errors import LimitError
 from ..record import Record
-from .screen import BOLD, CYAN, DIM, STYLES, cells, clean, cut, draws, pad, paint, width, wrap
+from ..wording import cells, cut
+from .screen import BOLD, CYAN, DIM, STYLES, clean, draws, pad, paint, width, wrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,40 +50,6 @@ class Gauge(str):
     part = 0.0
 
 
-def size(n: int) -> str:
-    """Exact bytes first, both units named: MB is 10^6, MiB 2^20."""
-    if n < 1000:
-        return f"{n:,} B"
-    if n < 10**6:
-        return f"{n:,} B ({n / 1e3:.1f} kB, {n / 2**10:.1f} KiB)"
-    if n < 10**9:
-        return f"{n:,} B ({n / 1e6:.1f} MB, {n / 2**20:.1f} MiB)"
-    return f"{n:,} B ({n / 1e9:.2f} GB, {n / 2**30:.2f} GiB)"
-
-
-def count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def number(x: Any) -> str:
-    """A figure of a tensor: integers whole as far as they are short, four digits of all others."""
-    if x is None:
-        return "-"
-    if isinstance(x, complex):
-        return f"{x.real:.4g}{x.imag:+.4g}j"
-    return f"{x:,}" if isinstance(x, int) and abs(x) < 10**9 else f"{x:.4g}"
-
-
-def share(part: int, whole: int) -> str:
-    """Per cent, with enough digits to tell small things from nothing."""
-    if whole <= 0:
-        return "-"
-    percent = 100 * part / whole
-    if 0 < percent < 0.0001:
-        return "< 0.0001 %"
-    return f"{percent:.2f} %" if percent >= 0.01 or part == 0 else f"{percent:.2g} %"
-
-
 def bar(part: int, whole: int) -> Gauge:
     if whole <= 0:
         return Gauge()
@@ -102,10 +69,6 @@ def blocks(part: float, room: int) -> str:
     return BLOCKS[8] * (eighths // 8) + BLOCKS[eighths % 8].strip()
 
 
-def shape(dims: Sequence[int]) -> str:
-    return "[" + ", ".join("?" if n < 0 else str(n) for n in dims) + "]"
-
-
 def short(name: str) -> str:
     """A name in a line of others: whole as far as that is reasonable."""
     room = width(sys.stdout)
@@ -115,6 +78,11 @@ def short(name: str) -> str:
 def listed(names: Sequence[str], most: int | None = FEW, between: str = ", ") -> str:
     """The first of these names, and how many more there are."""
     return first_of([short(name) for name in names[:most]], len(names), between)
+
+
+def wrong(e: Any) -> str:
+    """A line of what cannot be read or compared, and why: it has a name, a code and a message."""
+    return f"{short(e.name)}: {cut(e.message, SHORT)} [{e.code}]"
 
 
 def first_of(texts: Sequence[str], n: int, between: str = ", ") -> str:
@@ -166,11 +134,22 @@ def some(texts: Iterable[str], n: int, most: int | None = MOST_LINES, *, indent:
         line(text, lead=" " * indent + lead)
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: TextIO) -> None:
-    """Prints an aligned table: on a terminal fitted to it, elsewhere whole."""
+def table(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    stream: TextIO,
+    *,
+    room: int | None = None,
+    indent: int = 0,
+    aside: str | None = DIM,
+) -> None:
+    """Prints an aligned table: on a terminal, or where there is only so much room, fitted to it, elsewhere whole.
+
+    aside: the style of prose, which elsewhere than in a tour explains figures.
+    """
     texts = [[clean(cell, stream) for cell in row] for row in rows]
-    widths = [max([len(c.head), *(cells(row[i]) for row in texts)]) for i, c in enumerate(columns)]
-    room = width(stream)
+    widths = [max([cells(c.head), *(cells(row[i]) for row in texts)]) for i, c in enumerate(columns)]
+    room = room or width(stream)
     if room is None:
         for row in [[c.head for c in columns], *texts]:
             # A cell of any length is printed whole, but others are not padded to it.
@@ -178,14 +157,22 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: Text
             print("  ".join(padded).rstrip(), file=stream)
         return
     gauges = {i for i in range(len(columns)) if any(isinstance(row[i], Gauge) for row in rows)}
-    fitted = fit(columns, widths, gauges, room)
+    margin = " " * indent
+    fitted = fit(columns, widths, gauges, room - indent)
     kept, below = [i for i, w in fitted.items() if w], [i for i, w in fitted.items() if not w]
-    _row([([c.head if i in kept else ""], BOLD) for i, c in enumerate(columns)], columns, fitted, stream)
+    if any(c.head for c in columns):
+        _row(
+            [([cut(c.head, fitted[i]) if i in kept else ""], BOLD) for i, c in enumerate(columns)],
+            columns,
+            fitted,
+            margin,
+            stream,
+        )
     for row, whole in zip(texts, rows, strict=True):
         summed = any(columns[i].name and row[i].startswith("(") for i in kept)  # not of the file: a sum of others
         parts: list[tuple[list[str], str | None]] = []
         for i, c in enumerate(columns):
-            style: str | None = DIM if summed or c.prose else None
+            style: str | None = DIM if summed else aside if c.prose else None
             room_here = fitted.get(i, 0)
             cell = [row[i]]
             if i in gauges and isinstance(gauge := whole[i], Gauge):
@@ -195,10 +182,10 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: Text
             elif not c.right:
                 cell = [cut(row[i], room_here)]
             parts.append((cell, style))
-        _row(parts, columns, fitted, stream)
+        _row(parts, columns, fitted, margin, stream)
         if told := "; ".join(row[i] for i in below if row[i]):
-            for text in wrap(f"    {told}", room, 4):
-                print(paint(text, DIM, stream), file=stream)
+            for text in wrap(f"{margin}    {told}", room, indent + 4):
+                print(paint(text, aside, stream), file=stream)
     if not rows:
         print(paint("(none)", DIM, stream), file=stream)
     left_out = [c.head for i, c in enumerate(columns) if i not in fitted and i not in gauges and c.head]
@@ -208,7 +195,11 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: Text
 
 
 def _row(
-    parts: Sequence[tuple[list[str], str | None]], columns: Sequence[Column], fitted: dict[int, int], stream: TextIO
+    parts: Sequence[tuple[list[str], str | None]],
+    columns: Sequence[Column],
+    fitted: dict[int, int],
+    margin: str,
+    stream: TextIO,
 ) -> None:
     """A row of as many lines as its cells have."""
     kept = [i for i, w in fitted.items() if w]
@@ -221,7 +212,7 @@ def _row(
             space = " " * (fitted[i] - cells(text))
             painted = paint(text, parts[i][1], stream)
             out.append(space + painted if right else painted + space if n < last else painted)
-        print("  ".join(out), file=stream)
+        print(margin + "  ".join(out), file=stream)
 
 
 def fit(columns: Sequence[Column], widths: Sequence[int], gauges: set[int], room: int) -> dict[int, int]:

@@ -11,8 +11,8 @@ from ..checkpoint import nearest
 from ..checkpoint import open as open_checkpoint
 from ..errors import escape
 from ..modules import Module
-from .screen import cut
-from .text import Column, count, head, jsonable, line, shape, share, size, some, table
+from ..wording import count, cut, shape, share, size
+from .text import Column, head, jsonable, line, some, table
 from .verb import Verb, natural, print_json
 
 MOST_ROWS = 500  # of the whole tree, unless all are asked for

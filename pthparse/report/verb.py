@@ -6,12 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from ..errors import escape
+from ..errors import PthError, escape
 from ..record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Iterable, Iterator
+    from typing import Any, TypeVar
+
+    Found = TypeVar("Found")
 
 NO = 1
 CANNOT_SAY = 2
@@ -49,6 +52,37 @@ def print_json(document: dict[str, Any]) -> None:
 
     # Whole before its first byte is out: a program gets a document or none.
     print(json.dumps({"schema": 1, **document}, ensure_ascii=True, allow_nan=False, indent=1))
+
+
+def print_csv(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Cells that are None are empty."""
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(heads)
+    writer.writerows(rows)
+
+
+def print_documents(args: argparse.Namespace, documents: list[dict[str, Any]]) -> None:
+    """What there is of each file that was asked for."""
+    print_json(documents[0] if len(args.file) == 1 else {"files": documents})
+
+
+def each_file(
+    args: argparse.Namespace, read: Callable[..., Found], documents: list[dict[str, Any]]
+) -> Iterator[tuple[str, Found]]:
+    """What `read` finds in each file, with a bar meanwhile. What cannot be read is told, and is among the documents."""
+    from .progress import Bar
+
+    for path in args.file:
+        try:
+            with Bar(path) as bar:
+                found = read(path, progress=bar.progress)
+        except (PthError, OSError) as e:
+            complain(e, path, args.debug)
+            documents.append({"file": path, "error": message(e, path)})
+            continue
+        yield path, found
 
 
 def tensor_row(t: Any) -> dict[str, Any]:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
-from ..errors import PthError
 from ..verifier import VerifiedMember, VerifyReport
 from ..verifier import verify as verify_any
+from ..wording import count, cut, size
 from .audit import print_findings
-from .progress import Bar
-from .screen import cut
-from .text import MOST_LINES, SHORT, count, head, line, listed, rest, short, size
-from .verb import CANNOT_SAY, FILE, NO, Verb, complain, message, print_json
+from .text import MOST_LINES, SHORT, head, line, listed, rest, short, wrong
+from .verb import CANNOT_SAY, FILE, NO, Verb, each_file, print_documents
 
-Found = TypeVar("Found")
 NAMES = 4  # tensors that are named in one line
 CUT = {"storage-cut": "cut off", "shard-missing": "in files that are missing"}
 
@@ -41,25 +37,6 @@ def verify(args: argparse.Namespace) -> int:
     return 0 if len(reports) == len(args.file) and all(report.ok for report in reports) else CANNOT_SAY
 
 
-def each_file(
-    args: argparse.Namespace, read: Callable[..., Found], documents: list[dict[str, Any]]
-) -> Iterator[tuple[str, Found]]:
-    """What `read` finds in each file, with a bar meanwhile. What cannot be read is told, and is among the documents."""
-    for path in args.file:
-        try:
-            with Bar(path) as bar:
-                found = read(path, progress=bar.progress)
-        except (PthError, OSError) as e:
-            complain(e, path, args.debug)
-            documents.append({"file": path, "error": message(e, path)})
-            continue
-        yield path, found
-
-
-def print_documents(args: argparse.Namespace, documents: list[dict[str, Any]]) -> None:
-    print_json(documents[0] if len(args.file) == 1 else {"files": documents})
-
-
 def print_report(report: VerifyReport, path: str, everything: bool) -> None:
     known = f"{report.format}, " if report.format else ""
     head(path, f"{known}{size(report.nbytes)}", report.verdict.upper())
@@ -72,7 +49,7 @@ def print_report(report: VerifyReport, path: str, everything: bool) -> None:
     rest(len(members) - len(members[:most]))
     damaged = [t for t in report.damaged if t.code not in CUT]
     for t in damaged[:most]:
-        line(f"{short(t.name)}: {cut(t.message, SHORT)} [{t.code}]", lead="  damaged: ")
+        line(wrong(t), lead="  damaged: ")
     rest(len(damaged) - len(damaged[:most]))
     names = {what: [t.name for t in report.damaged if t.code == code] for code, what in CUT.items()}
     for what, lost in {**names, "whole": report.whole if report.damaged else ()}.items():

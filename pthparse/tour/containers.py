@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..errors import PthError
 from ..source import SliceSource
+from ..wording import base_name
 from .opening import Subject, hex_of, section, table
 from .words import Own, Section, Table, Words
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 MOST_PARTS = 8  # that are listed
 MOST_FILES = 8
 HEAD = 30  # bytes of a local header of a zip, before the name
-BLOCK = 512  # of a tar
-COUNT = 8  # bytes before each storage of the legacy stream
-LENGTH = 8  # bytes before the header of safetensors
 # Small members that torch puts into its zips.
 MARKS = {
     "version": "version",
@@ -79,10 +77,6 @@ def container(subject: Subject) -> Section:
     blocks.append(_note(subject, box))
     blocks.append(say("container.writer", writer=first.writer.text, order=say(f"order.{first.byteorder}")))
     return section(say, 1, "container", blocks, facts, title=title)
-
-
-def base_name(path: str | None) -> str:
-    return (path or "").replace("\\", "/").rpartition("/")[2]
 
 
 def _peek(box: Any, r: Region) -> str:
@@ -198,6 +192,8 @@ def _kind_of_member(box: Any, name: str) -> str:
 
 
 def _of_legacy(box: Any) -> Layout:
+    from ..formats.legacy import COUNT
+
     pickles = sorted(box.pickles, key=lambda p: p.offset or 0)
     heads = [Region(p.offset, p.offset + p.graph.end, f"legacy-{p.member}", p.member) for p in pickles]
     storages = _spans(box)
@@ -216,6 +212,8 @@ def _spans(box: Any) -> list[tuple[str, int, int]]:
 
 
 def _of_tar(box: Any) -> Layout:
+    from ..formats.tar import BLOCK
+
     heads: list[Region] = []
     for name, (offset, nbytes) in sorted(box.entries.items(), key=lambda pair: pair[1])[:MOST_PARTS]:
         text = name.decode("utf-8", "backslashreplace")
@@ -227,6 +225,8 @@ def _of_tar(box: Any) -> Layout:
 
 
 def _of_safetensors(box: Any) -> Layout:
+    from ..formats.safetensors import LENGTH
+
     header, tensors = box.header, _spans(box)
     heads = [
         Region(0, LENGTH, "safetensors-length", n=box.data_start - LENGTH),

@@ -6,9 +6,9 @@ import struct
 from collections.abc import Sequence
 
 from .. import _core
-from ..errors import PthError, UnsupportedError
+from ..errors import UnsupportedError
 from ..record import Record
-from ..source import SliceSource, Source
+from ..source import MemorySource, SliceSource, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,14 +55,13 @@ class Bits(Record):
 
 
 class Place(Record):
-    """Where a storage is: in the file, from byte `offset` on (None: inflated); `source` to read it by, or `data`."""
+    """Where a storage is: in the file, from byte `offset` on (None: inflated); from `base` on in the `source`."""
 
     path: str | None
     offset: int | None
     member: str | None
     base: int
-    source: Source | None
-    data: Any
+    source: Source
     swapped: bool
 
 
@@ -106,9 +105,9 @@ def place_of(t: Tensor) -> Place:
     swapped = box.byteorder == "big" and swap > 1 and not (store is not None and store.fixed_little)
     source = box.source
     if extent.offset is None:
-        return Place(source.path, None, member, base, None, extent.data, swapped)
+        return Place(source.path, None, member, base, MemorySource(extent.data), swapped)
     shift = source.within()[1] if isinstance(source, SliceSource) else 0
-    return Place(source.path, extent.offset + base + shift, member, extent.offset + base, source, None, swapped)
+    return Place(source.path, extent.offset + base + shift, member, extent.offset + base, source, swapped)
 
 
 def elements(t: Any, indices: Sequence[tuple[int, ...]]) -> list[Element]:
@@ -140,12 +139,7 @@ def elements_at(t: Tensor, indices: Sequence[tuple[int, ...]], place: Place) -> 
     found = []
     for index in indices:
         at = itemsize * (t.storage_offset + sum(i * s for i, s in zip(index, t._strides, strict=True)))
-        if place.source is not None:
-            raw = bytes(place.source.read(place.base + at, itemsize))
-        else:
-            raw = bytes(memoryview(place.data)[place.base + at :][:itemsize])
-        if len(raw) != itemsize:
-            raise PthError("file-changed", f"{itemsize} bytes are wanted, {len(raw)} are there", path=place.path)
+        raw = bytes(place.source.read(place.base + at, itemsize))
         offset = None if place.offset is None else place.offset + at
         found.append(Element(index, offset, raw, number(raw, t.dtype, place.swapped)))
     return found

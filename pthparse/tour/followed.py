@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import PthError, guard
 from ..tensor import Tensor
-from .containers import base_name
+from ..wording import base_name
 from .elements import FLOATS, Bits, Element, bits_of, elements_at, first_indices, place_of
 from .opening import Subject, dims, hex_of, section, table, unreadable
 from .words import Own, Section, Words

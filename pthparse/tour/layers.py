@@ -43,7 +43,7 @@ def _is_readable(t: Any) -> bool:
 
 def linears(subject: Subject) -> list[Layer]:
     """What is, or has the shapes of, a linear layer: a row of the matrix for each number that comes out."""
-    found, columns = [], False
+    found = []
     for t in subject.tensors:
         module, dot, leaf = t.name.rpartition(".")
         if leaf != "weight" or not _is_matrix(t):
@@ -54,16 +54,12 @@ def linears(subject: Subject) -> list[Layer]:
         bias = subject.by_name.get(f"{module}{dot}bias")
         if bias is not None and not (len(bias.shape) == 1 and bias.dtype == t.dtype and _is_readable(bias)):
             continue
-        rows = t.shape[0]
-        if bias is not None and bias.shape[0] != rows:
-            columns = columns or bias.shape[0] == t.shape[1]
+        if bias is not None and bias.shape[0] != t.shape[0]:
             continue
         last = module.rpartition(".")[2].lower()
         if bias is None and not (kind or last.endswith(LINEAR_WORDS)):
             continue
         found.append(Layer(module, t, bias, basis if kind else "shape"))
-    if columns:  # matrices that are turned round (GPT-2's): of a square one nobody can say which it is
-        found = [one for one in found if one.basis != "shape"]
     return found
 
 
@@ -213,17 +209,10 @@ def _names_of(layer: Layer | None) -> tuple[str, ...]:
 
 def _output_of(subject: Subject, t: Tensor) -> tuple[Layer | None, str]:
     """The layer that makes a number for each token: of its own, or, by its name, the embedding once more."""
-    for other in subject.tensors if t.kind == "dense" else ():
-        if other.name != t.name and other.kind == "dense" and other.table is t.table and _same(other, t):
+    own = t._identity
+    for other in subject.tensors:
+        if other.name != t.name and other._identity == own:
             return None, other.name
     alike = [one for one in linears(subject) if one.weight.shape == t.shape and one.weight.name != t.name]
     named = [one for one in alike if one.module.lower().rpartition(".")[2].endswith(OUTPUT_WORDS)]
     return named[-1] if named else None, ""
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.row == b.row or (
-        a._storage is not None
-        and a._storage == b._storage
-        and (a.shape, a._strides, a.storage_offset) == (b.shape, b._strides, b.storage_offset)
-    )

@@ -34,7 +34,6 @@ LONGS = {"LONG1": "<B", "LONG4": "<i"}
 LINES = {
     "INT": 1, "LONG": 1, "FLOAT": 1, "STRING": 1, "UNICODE": 1, "GET": 1, "PUT": 1, "PERSID": 1, "GLOBAL": 2, "INST": 2,
 }  # fmt: skip
-ARGUMENTS = frozenset((*NUMBERS, *TEXTS, *BYTES, *LONGS, *LINES))  # the others are one byte
 
 
 class Instruction(Record):

@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import islice
 
 from ..errors import PthError
+from ..wording import shape
 from .elements import FLOATS, readable
 from .words import Own, Section, Table, Words
 
@@ -103,8 +104,8 @@ def hex_of(raw: bytes, most: int = 8) -> str:
     return f"{text} .." if len(raw) > most else text
 
 
-def dims(shape: Any) -> Own:
-    return Own("[" + ", ".join("?" if n < 0 else str(n) for n in shape) + "]")
+def dims(sizes: Any) -> Own:
+    return Own(shape(sizes))
 
 
 def section(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .containers import LENGTH
 from .opcodes import Instruction, instructions
 from .opening import Subject, dims, hex_of, section, table
 from .words import Own, Section, Words
@@ -130,6 +129,8 @@ def _meaning(say: Words, i: Instruction) -> str:
 
 def _header(subject: Subject) -> Section:
     """safetensors: its header is JSON."""
+    from ..formats.safetensors import LENGTH
+
     say, first = subject.say, subject.first
     assert first is not None
     box: Any = first._box

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .. import _core
+from ..wording import UNITS
 from .opening import Subject, section, table
-from .words import UNITS, Own, Section
+from .words import Own, Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,14 +7,13 @@ from string import Formatter
 
 from ..errors import escape
 from ..record import Record
-from ..report.text import share
+from ..wording import printable, share, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 LANGUAGES = ("en", "zh")
-UNITS = ((3, "GB", "GiB"), (2, "MB", "MiB"), (1, "kB", "KiB"))  # powers of 1,000, and of 1,024
 NAME = 40  # cells of a text out of a file
 
 
@@ -22,20 +21,6 @@ class Own(str):
     """Text that is already fit to be shown: our own, or escaped."""
 
     __slots__ = ()
-
-
-def shortened(text: str) -> str:
-    """The middle goes, the ends stay. A character of Chinese takes two cells."""
-    from rich.cells import cell_len
-
-    if cell_len(text) <= NAME:
-        return text
-    head, tail = "", ""
-    while cell_len(head) < NAME // 2 - 2:
-        head += text[len(head)]
-    while cell_len(tail) < NAME // 2 - 2:
-        tail = text[-1 - len(tail)] + tail
-    return f"{head}...{tail}"
 
 
 class Words(Formatter):
@@ -79,7 +64,7 @@ class Words(Formatter):
         if isinstance(value, Own):
             return value
         if isinstance(value, str):
-            return shortened(escape(value if len(value) <= 2 * NAME else f"{value[:NAME]}...{value[-NAME:]}"))
+            return printable(value, NAME)
         if spec == "#share":
             return share(*value)
         if spec == "#size":
@@ -98,12 +83,8 @@ class Words(Formatter):
     def size(self, n: int) -> str:
         """Exact bytes first, both units named."""
         exact = self.format_field(n, "#byte")
-        for power, decimal, binary in UNITS:
-            if n >= 1000**power:
-                digits = 2 if power == 3 else 1
-                both = f"{n / 1000**power:.{digits}f} {decimal}", f"{n / 1024**power:.{digits}f} {binary}"
-                return self.texts["size"].format(exact=exact, decimal=both[0], binary=both[1])
-        return exact
+        both = units(n)
+        return self.texts["size"].format(exact=exact, decimal=both[0], binary=both[1]) if both else exact
 
 
 class Table(Record):

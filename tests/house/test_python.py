@@ -19,6 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Floors of the house: a module imports from its own floor and those below. None: from anywhere.
 FLOORS = {
     "errors": 0,
+    "wording": 0,
     "record": 0,
     "team": 0,
     "values": 1,
@@ -72,7 +73,7 @@ FLOORS = {
     "manifests": 5,
     "pairs": 6,
     "verifier": 7,
-    "tour": 9,
+    "tour": 8,
     "audits": 8,
     "differ": 8,
     "series": 8,
@@ -80,7 +81,7 @@ FLOORS = {
     "events": 8,
     "notebook": 1,
     "converter": 8,
-    "pages": 9,
+    "pages": 8,
     "report": 9,
     "cli": 10,
     "__main__": 11,

@@ -25,25 +25,12 @@ from forge.zips import DEFLATED, Entry, build, checkpoint
 from oracle.judge import Pair, saved
 from torch import nn
 
-from pthparse.cli import VERBS, main
+from pthparse.cli import VERBS
 
 DATA = Path(__file__).parents[1] / "data"
 LESSON = str(DATA / "lesson" / "lesson.pth")
 ZOO = DATA / "zoo" / "torch-2.13.0-py3.11"
 TRAINING = str(ZOO / "training.pth")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: str) -> tuple[int, str, str]:
-        try:
-            code = main(list(words))
-        except SystemExit as e:
-            code = int(e.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 VECTOR = p.vector("0", 16)

@@ -101,6 +101,8 @@ def test_many_names_are_completed_part_by_part(folder: Path, capsys: pytest.Capt
     assert names("blocks.7.", file) == ["blocks.7.weight", "blocks.7.bias"]
     assert names("a", file) == [], "what acts on a terminal is not offered"
     assert len(shortened([f"{i}.w" for i in range(5000)], 0)) == MOST
+    assert shortened([f"{side}.{i}/w" for i in range(100) for side in "ab"], 0) == ["a.", "b."]
+    assert shortened([f"{side}/{i}.w" for i in range(100) for side in "ab"], 0) == ["a/", "b/"]
     assert capsys.readouterr() == ("", "")
 
 

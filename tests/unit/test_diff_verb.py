@@ -18,15 +18,6 @@ LESSON = str(Path(__file__).parents[1] / "data" / "lesson" / "lesson.pth")
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: str) -> tuple[int, str, str]:
-        code = main(list(words))
-        return (code, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
 def forged(tmp_path: Path) -> Any:
     def make(name: str, _tensors: dict[str, tuple[float, ...]], **values: bytes) -> str:
         path = tmp_path / name
@@ -61,6 +52,11 @@ def test_a_table(run: Any, forged: Any) -> None:
         "added: more\\u202e",
         "value: epoch: 1 -> 2",
     ]
+
+
+def test_equal_nans_do_not_differ(run: Any, forged: Any) -> None:
+    a, b = forged("a.pth", {"w": (1, math.nan, 3)}), forged("b.pth", {"w": (2, math.nan, 3)})
+    assert run("diff", a, b)[1].splitlines()[4].split()[:3] == ["w", "3", "1"]
 
 
 def test_options(run: Any, forged: Any) -> None:

@@ -16,6 +16,7 @@ from forge import zips
 import pthparse
 from pthparse import _kernels, metadata
 from pthparse.differ import _bare as bare
+from pthparse.differ import _stripped as stripped
 from pthparse.metadata import plain_values
 from pthparse.pairs import RUN
 
@@ -106,6 +107,9 @@ def test_prefixes() -> None:
     assert pthparse.diff(b, a, strip_prefix=["_orig_mod.", "module."]).identical == 2
     twice = of_vectors(**{"w": x, "module.w": y})
     assert pthparse.diff(twice, twice, strip_prefix="module.").identical == 2
+    assert stripped(dict.fromkeys(("w", "module.w", "module.v"), 0), ("module.",)) == {
+        **{"w": "w", "module.w": "module.w", "v": "module.v"},  # of two that would be one, the second is as it was
+    }
     assert bare("module.module.", ("module.",)) == "module." and bare("a", ("",)) == "a"
 
 

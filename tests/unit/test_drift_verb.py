@@ -27,15 +27,6 @@ MADE: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: str) -> tuple[int, str, str]:
-        code = main(list(words))
-        return (code, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
 def files(tmp_path: Path) -> list[str]:
     paths = [tmp_path / f"e{i}.pth" for i in (8, 9, 10)]
     for path, tensors in zip(paths, MADE, strict=True):
@@ -101,12 +92,33 @@ def test_the_picture(run: Any, files: list[str], tmp_path: Path) -> None:
     cells = [e for e in root.iter(SVG + "rect") if e.find(SVG + "title") is not None]
     told = {e.findtext(SVG + "title"): e.get("fill") for e in cells}
     assert len(cells) == 5 * 2
-    assert told["layers.1.w, step 9: 100 %"] == told["zero, step 9: from zero"] == "#fde725"  # the most
+    assert told["layers.1.w, step 9: 100 %"] == told["zero, step 9: from 0"] == "#fde725"  # the most
     assert told["layers.0.w, step 9: 10 %"] == "#440154"  # the least
-    assert told["layers.0.w, step 10: 0 %"] == heatmap.UNCHANGED
+    assert told["layers.0.w, step 10: 0"] == heatmap.UNCHANGED
     assert not any(a.lower().startswith("on") or "href" in a for e in root.iter() for a in e.attrib)
     first = out.read_bytes()
     assert run("drift", *files, "--svg", str(out), "--threads", "1")[0] == 0 and out.read_bytes() == first
+
+
+def test_colours_are_shares_of_a_logarithmic_scale(run: Any, tmp_path: Path) -> None:
+    moved = {"little": 1e-4, "some": 1e-2, "much": 1.0}
+    for i in range(2):
+        (tmp_path / f"{i}.pth").write_bytes(models.zipped({n: [1.0 + i * x] for n, x in moved.items()}))
+    run("drift", *(str(tmp_path / f"{i}.pth") for i in range(2)), "--svg", str(tmp_path / "a.svg"))
+    root = ElementTree.parse(tmp_path / "a.svg").getroot()
+    assert root is not None
+    titled = {e.findtext(SVG + "title", "").partition(",")[0]: e.get("fill") for e in root.iter(SVG + "rect")}
+    assert [titled[n] for n in moved] == ["#440154", "#21918c", "#fde725"]
+
+
+def test_many_checkpoints_are_listed_in_part(run: Any, tmp_path: Path) -> None:
+    files = [tmp_path / f"e{i}.pth" for i in range(9)]
+    for i, file in enumerate(files):
+        file.write_bytes(models.zipped({"w": [1.0 + i]}))
+    lines = run("drift", *map(str, files))[1].splitlines()
+    assert [line.split()[0] for line in lines[1:9]] == ["0", "1", "2", "3", "...", "6", "7", "8"] and not lines[9]
+    lines = run("drift", *map(str, files[:8]))[1].splitlines()
+    assert [line.split()[0] for line in lines[1:9]] == list("01234567")
 
 
 def test_a_picture_of_many_rows_is_cut(run: Any, tmp_path: Path) -> None:

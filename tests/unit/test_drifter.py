@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
@@ -232,7 +233,7 @@ def test_tied_tensors_and_those_of_no_elements(series: Any) -> None:
 
 def test_bad_arguments(series: Any) -> None:
     paths = series(trained(2))
-    for sources in ([], paths[:1], str(paths[0]), paths[0]):
+    for sources in ([], paths[:1], str(paths[0]), paths[0], io.BytesIO(paths[0].read_bytes())):
         with pytest.raises(ValueError, match="two checkpoints"):
             pthparse.drift(sources)
     with pytest.raises(ValueError, match="depth"):

@@ -68,6 +68,10 @@ def test_values_are_numpys(tmp_path: Path) -> None:
     assert h.bucket_limit == sorted({*h.bucket_limit}) and not any(a == b == 0 for a, b in pairwise(h.bucket))
     assert (h.min, h.max, h.num) == (finite.min(), finite.max(), finite.size) and sum(h.bucket) == h.num
     assert h.sum == pytest.approx(finite.sum(), rel=1e-12)
+    # A bin begins where the one before it ends: of those between, one of nothing stays.
+    pthparse.export_tensorboard(models.zipped({"gap": np.array([0, 1, 10], np.float32)}), tmp_path / "gap", bins=10)
+    gap = histogram(read(tmp_path / "gap"), "values/gap")
+    assert (list(gap.bucket_limit), list(gap.bucket)) == ([1, 2, 9, 10], [1, 1, 0, 1])
     assert h.sum_squares == pytest.approx((finite**2).sum(), rel=1e-12)
 
 
@@ -108,7 +112,7 @@ def test_hostile_names_are_told_apart(tmp_path: Path) -> None:
     found = read(tmp_path)
     tags = {t.removeprefix("mean/"): scalars(found, t)[0][1] for t in found.Tags()["scalars"] if t.startswith("mean/")}
     shown = "<script>alert(1)</script>\\x1b[31m\\u202e"
-    cut = f"{'x' * 248}...{'x' * 248}"
+    cut = f"{'x' * 248}...{'x' * 249}"
     assert tags == {shown: 0.0, shown + "#2": 1.0, cut: 2.0, cut + "#2": 3.0}
 
 

@@ -164,6 +164,10 @@ def test_what_cannot_be_read_is_told() -> None:
     again = pthparse.read_manifest(found.to_json().encode())
     assert [e.name for e in again.errors] == ["gone"] and again.model is None
     assert found.check(again).unknown == ("gone",) and not found.check(again).ok
+    with opened({"gone": p.vector("9", 6), "w": p.vector("0", 6)}, _0=SIX, _9=SIX) as ckpt:
+        whole = ckpt.hash()
+    for check in (whole.check(again), found.check(whole)):  # unread then, or now: nobody can tell
+        assert (check.ok, check.changed, check.missing, check.new, check.unknown) == (False, (), (), (), ("gone",))
 
 
 # ---- manifests ----

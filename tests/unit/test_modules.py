@@ -70,6 +70,24 @@ def test_folding() -> None:
 def test_folding_compares_what_lies_below() -> None:
     made = {"0.a.w": vector(3), "1.b.w": vector(3), "2.b.w": vector(3), "3.b.v": vector(3)}
     assert [label for _, label, _ in opened(made).modules.folded()] == ["0", "1-2", "3"]
+    assert [label for _, label, _ in opened({"a.w": vector(3), "0.w": vector(3)}).modules.folded()] == ["a", "0"]
+
+
+def stated() -> bytes:
+    square = p.tensor(p.storage("0", 64), [4, 4], [4, 1])
+    state = {"_parameters": p.dict_of({"weight": square}), "_buffers": p.EMPTY_DICT, "_modules": p.EMPTY_DICT}
+    linear = p.glob("torch.nn.modules.linear", "Linear") + p.EMPTY_TUPLE + p.NEWOBJ
+    return linear + p.dict_of(state) + p.BUILD
+
+
+def test_no_name_makes_a_module_in_one_that_is_stated() -> None:
+    root = opened({"a": stated(), "a/b.w": vector(2)}).modules
+    assert names(root) == ["", "a"] and root.children[0].parameters == ("a/weight", "a/b.w")
+
+
+def test_what_is_stated_tells_what_is_around_it() -> None:
+    root = opened({name: stated() for name in ("q_proj", "k_proj", "v_proj", "out_proj")}).modules
+    assert (root.kind, root.basis) == ("Attention", "inferred") and {m.basis for m in root.children} == {"stated"}
 
 
 def test_order_is_that_of_the_file() -> None:

@@ -64,7 +64,7 @@ def shown(thing: Any) -> Reader:
 def test_a_checkpoint() -> None:
     with pthparse.open(LESSON) as ckpt:
         found = shown(ckpt)
-    assert str(LESSON) in found.told and "124,012 B (124.0 kB); 111 tensors" in found.told
+    assert str(LESSON) in found.told and "124,012 B (124.0 kB, 121.1 KiB); 111 tensors" in found.told
     assert found.row("layers") == ["layers", "108", "20,064", "80,256", "64.72 %", ""]
     assert found.row("embed.weight") == ["embed.weight", "float32", "[97, 16]", "6,208"]
     assert "and 61 more tensors" in found.told
@@ -114,10 +114,19 @@ def test_tensors_without_an_array(tmp_path: Path) -> None:
         assert shown(several).rows[-1] == ["w", "float32", "[2]", "8"]
 
 
+def test_of_what_is_far_away_nothing_more_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pthparse.open(LESSON) as ckpt:
+        near = shown(ckpt), shown(ckpt["fc.weight"])
+        assert near[0].row("layers") and len(near[1].rows) > 1
+        monkeypatch.setattr(type(ckpt._box.source), "afar", True)
+        assert "64.72 %" not in shown(ckpt).told and "and 61 more tensors" in shown(ckpt).told
+        assert shown(ckpt["fc.weight"]).rows == []
+
+
 def test_capacity() -> None:
     with pthparse.open(LESSON) as ckpt:
         found = shown(ckpt.capacity())
-    assert "23,265 parameters; 93,060 B (93.1 kB) of tensor data in 111 tensors" in found.told
+    assert "23,265 parameters; 93,060 B (93.1 kB, 90.9 KiB) of tensor data in 111 tensors" in found.told
     assert found.row("model")[2:] == ["93,060", "75.04 %"] and found.row("fc")[1:5] == ["2", "1,649", "6,596", "5.32 %"]
     assert found.row("pickle")[2:] == ["1", "15,166"]
 
@@ -150,7 +159,7 @@ def test_hostile_names_are_text() -> None:
         for thing in (*ckpt.values(), ckpt.capacity(), ckpt.audit()):
             shown(thing)
         told = shown(ckpt.stats()).told
-        assert f"{'x' * 60}...{'x' * 60}\n" in told
+        assert f"{'x' * 58}...{'x' * 59}\n" in told
         assert EVIL.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e") + "2\n" in told
         assert "<script>alert(1)</script>" in shown(ckpt).told
 
@@ -165,9 +174,3 @@ def test_what_is_left_out_is_said() -> None:
     report = pthparse.audit(p.pickle(calls + p.NONE))
     more = len(report.reasons) - notebook.MOST_ROWS
     assert more >= 7 and f"and {more} more reasons" in shown(report).told
-
-
-def test_sizes() -> None:
-    sizes = {0: "0 B", 999: "999 B", 1500: "1,500 B (1.5 kB)", 2_500_000: "2,500,000 B (2.5 MB)"}
-    sizes |= {10**9: "1,000,000,000 B (1.0 GB)", 5 * 10**12: "5,000,000,000,000 B (5000.0 GB)"}
-    assert {n: notebook.size(n) for n in sizes} == sizes

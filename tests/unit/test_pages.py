@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import os
 import re
@@ -19,15 +20,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from forge import directories as d
+from forge import models, zips
 from forge import pickles as p
-from forge import zips
 
 import pthparse
 from pthparse.cli import main
 from pthparse.pages import charts, samples
 from pthparse.pages.facts import PageFacts, facts_of, together
-from pthparse.pages.html import ridges_of
-from pthparse.pages.strip import strip_of
+from pthparse.pages.html import View, ridges_of
+from pthparse.pages.labels import LETTER, labels
+from pthparse.pages.strip import Span, _filled, strip_of
 from pthparse.pages.tree import MOST_LEAVES, Leaf, Node
 from pthparse.pages.treemap import Tile, squarified, treemap
 from pthparse.pages.words import number, units
@@ -271,14 +273,51 @@ def test_the_strip_holds_each_byte_once() -> None:
         assert {x.kind for x in found.rest} >= {"pickle"}
 
 
+def test_what_is_said_twice_is_drawn_once() -> None:
+    rows = ((10, 20, "a"), (15, 25, "b"), (25, 30, "c"), (30, 99, "d"))
+    spans = [Span(begin, end, "tensor", name) for begin, end, name in rows]
+    assert [(s.begin, s.end, s.name) for s in _filled(spans, {}, 40)] == [
+        *((0, 10, ""), (10, 20, "a"), (20, 25, ""), (25, 30, "c"), (30, 40, "")),
+    ]
+
+
+def test_labels_do_not_lie_on_each_other(tmp_path: Path) -> None:
+    small = {f"block.{chr(97 + i // 10)}{i % 10}": [30, 30] for i in range(90)}
+    tile = treemap(facts(floats(tmp_path / "m.pth", {**small, "embed.weight": [90, 30]})).tree, 300, 300)
+    for root, least in ((tile, 20), (treemap(facts(LESSON).tree, 1200, 200), 4)):
+        assert root is not None
+        found = list(labels(root))
+        boxes = [(label.x, label.y - 11, label.x + LETTER * len(label.text), label.y) for label in found]
+        assert len(boxes) > least
+        for i, (left, top, right, low) in enumerate(boxes):
+            for other in boxes[:i]:
+                assert right <= other[0] or other[2] <= left or low <= other[1] or other[3] <= top, (found[i], other)
+
+
 def test_charts() -> None:
     assert charts.steps([0, 2, 4, 4], 40, 8) == "M0 8H10V4H20V0H40V8z"
     assert charts.steps([0, 0], 40, 8) == ""
     assert charts.ridge({-1: 1, 0: 2}, -1, 0, 10, 4, 5) == "M0 5L2.5 3 7.5 1 10 5z"
     assert charts.span_of([{-300: 1, -3: 5000, 1: 9}]) == (-4, 1)
+    assert charts.span_of([{-7: 1, -5: 10, -3: 900, 1: 9}]) == (-6, 1), "but for a half per cent all are shown"
     panel = facts(LESSON).panels[0]
     rows = ridges_of(panel, 200).rows
     assert [r.layer for _, r in rows] == list("012345") and rows[0][0] < rows[-1][0]
+
+
+def test_far_smaller_magnitudes_are_only_counted(tmp_path: Path) -> None:
+    path = tmp_path / "m.pth"
+    path.write_bytes(models.zipped({"w": np.array([1.5, 2.0**-20, 2.0**-40, 2.0**-90], np.float32)}))
+    found = facts(path)
+    drawn = View(found).magnitudes(next(iter(found.root.every_leaf())))
+    assert drawn is not None and drawn[1:] == (-31, 0, 2)
+
+
+def test_what_a_tensor_is_drawn_as(tmp_path: Path) -> None:
+    found = facts(DATA / "zoo" / "torch-2.13.0-py3.11" / "whole_model.pth", stats=False)
+    kinds = {t.name: t.kind for t in found.root.every_leaf()}
+    assert kinds["conv.1.running_mean"] == kinds["conv.1.weight"] == "norm" and kinds["conv.0.weight"] == "convolution"
+    assert kinds["blocks.0.steps"] == "buffer" and kinds["embed.weight"] == "embedding"
 
 
 def test_numbers_in_words() -> None:
@@ -409,11 +448,16 @@ def test_every_small_file_has_a_page() -> None:
 def test_a_model_in_several_files(tmp_path: Path) -> None:
     for i in range(2):
         floats(tmp_path / f"pytorch_model-{i + 1:05}-of-00002.bin", {f"layers.{i}.w": [4, 4]})
-    names = {f"layers.{i}.w": f"pytorch_model-{i + 1:05}-of-00002.bin" for i in range(2)}
-    index = {"metadata": {"total_size": 128}, "weight_map": names}
+    floats(tmp_path / "pytorch_model-00002-of-00002.bin", {f"layers.1.{leaf}": [4, 4] for leaf in "wxyz"})
+    names = {"layers.0.w": "pytorch_model-00001-of-00002.bin"}
+    names |= {f"layers.1.{leaf}": "pytorch_model-00002-of-00002.bin" for leaf in "wxyz"}
+    index = {"metadata": {"total_size": 320}, "weight_map": names}
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     text = Reader(pthparse.page(tmp_path)).text
     assert "In 2 files" in text and "They need not be merged" in text and "pytorch_model-00002-of-00002.bin" in text
+    with pthparse.open(tmp_path) as ckpt:
+        ends = facts_of(ckpt, "m", False).shard_ends
+    assert list(ends.values()) == [("layers.0.w", "layers.0.w"), ("layers.1.w", "layers.1.z")]
     (tmp_path / "pytorch_model-00002-of-00002.bin").unlink()
     assert "missing" in Reader(pthparse.page(tmp_path)).text
 
@@ -442,6 +486,16 @@ def test_two_files_and_what_is_different(tmp_path: Path) -> None:
 
 
 # ---- the command ----
+
+
+def test_what_is_open_stays_open_and_has_its_names() -> None:
+    data = LESSON.read_bytes()
+    assert "<h1>checkpoint</h1>" in pthparse.page(data, stats=False)
+    with pthparse.open(LESSON, mmap=False) as ckpt:
+        text = pthparse.page(ckpt, stats=False, other=io.BytesIO(data), other_title="the other")
+        assert "<h1>lesson.pth</h1>" in text and "the other" in text and ">The same</h2>" in text
+        assert pthparse.page(LESSON, title="mine", stats=False).count("<h1>mine</h1>") == 1
+        assert not ckpt.closed and set(pthparse.pictures(ckpt, figures=("tree",), stats=False)) == {"tree"}
 
 
 def test_report_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:

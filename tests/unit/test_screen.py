@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from pthparse.report.screen import cells, clean, cut, first, pad, width, wrap
-from pthparse.report.text import LONGEST, Column, bar, blocks, first_of, fit, number, share, size, total
+from pthparse.report.screen import CLOSING, OPENING, clean, pad, width, wrap
+from pthparse.report.text import LONGEST, Column, bar, blocks, first_of, fit, table, total
+from pthparse.tour import en, zh
+from pthparse.wording import cells, cut, first
 
 WIDE = "\u6ce8\u610f\u529b"
 WORDS = st.text(st.sampled_from("ab .,:[]0123456789" + WIDE + "\u0301"), max_size=200)
@@ -56,7 +60,30 @@ def test_what_is_very_long_takes_no_longer(text: str) -> None:
     assert cells(cut(text, 40)) <= 40
 
 
+@pytest.mark.parametrize("room", [20, 33, 80])
+@pytest.mark.parametrize("lang", [en, zh], ids=["en", "zh"])
+def test_lines_are_broken_where_they_may_be(lang: Any, room: int) -> None:
+    for text in (t.replace("\n", " ") for t in lang.TEXTS.values()):
+        rows = wrap(text, room, 0)
+        assert all(cell_len(row) <= room for row in rows)
+        assert "".join(rows).replace(" ", "") == text.replace(" ", "")
+        if room >= 33 and not re.search(r"[^\s]{33}", text):
+            assert not any(row[:1] in CLOSING - {*".,"} for row in rows[1:])
+            assert not any(row[-1:] in OPENING for row in rows[:-1])
+
+
+def test_chinese_is_broken_anywhere_but_at_marks() -> None:
+    assert wrap("文件的大小，是", 10, 0) == ["文件的大", "小，是"]
+    assert wrap("文（件的）大", 6, 0) == ["文（件", "的）大"]
+    assert wrap("文字（件", 6, 0) == ["文字", "（件"] and wrap("文字abc", 5, 0) == ["文字", "abc"]
+    assert wrap("共有 12 个张量", 9, 0) == ["共有", "12 个张量"]
+    assert wrap("共有 12 个张量", 8, 0) == ["共有", "12 个张", "量"]
+
+
 def test_a_number_stays_with_what_it_counts() -> None:
+    assert wrap("a is 39.97 % of it", 10, 0) == ["a is", "39.97 % of", "it"]
+    assert wrap("it is 12 x 3 = 36", 10, 0) == ["it is", "12 x 3 =", "36"]
+    assert wrap("with the high byte first", 18, 0) == ["with the high byte", "first"]
     assert wrap("cut off, 1,234 bytes missing", 14) == ["cut off,", "  1,234 bytes", "  missing"]
     assert wrap("note: found at byte 12", 20) == ["note: found at", "  byte 12"]
 
@@ -111,12 +138,15 @@ def test_columns_fit_and_numbers_are_whole(widths: tuple[int, ...], room: int) -
         assert shown == dict(enumerate(widths))
 
 
-def test_figures() -> None:
-    assert (number(None), number(1234), number(10**9), number(0.12345), number(1 - 2j)) == (
-        *("-", "1,234", "1e+09", "0.1235", "1-2j"),
-    )
-    assert (share(1, 3), share(1, 10**7), share(0, 5), share(1, 0)) == ("33.33 %", "< 0.0001 %", "0.00 %", "-")
-    assert size(1_500_000) == "1,500,000 B (1.5 MB, 1.4 MiB)"
+def test_what_is_a_sum_of_others_is_dimmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Screen("utf-8")
+    table((Column("name", name=True), Column("why", prose=True)), [("(sum)", "x"), ("w", "y")], screen)
+    assert screen.getvalue().splitlines()[1:] == ["\x1b[2m(sum)\x1b[0m  \x1b[2mx\x1b[0m", "w      \x1b[2my\x1b[0m"]
+
+
+def test_bars_and_lists() -> None:
     assert (bar(1, 2), bar(0, 2), bar(1, 0)) == ("#" * 12, "", "")
     assert (blocks(0.5, 10), blocks(1, 3), blocks(0, 3)) == ("\u2588" * 5, "\u2588" * 3, "") and blocks(
         0.05, 10

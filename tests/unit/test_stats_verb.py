@@ -14,19 +14,9 @@ import pytest
 from forge import pickles as p
 from forge import zips
 
-from pthparse.cli import main
 from pthparse.report.stats import print_magnitudes
 
 LESSON = str(Path(__file__).parents[1] / "data" / "lesson" / "lesson.pth")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: str) -> tuple[int, str, str]:
-        code = main(list(words))
-        return (code, *capsys.readouterr())
-
-    return call
 
 
 def forged(tmp_path: Path, *values: float) -> str:

@@ -7,27 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
+from forge import models, zips
 from forge import pickles as p
-from forge import zips
 
-from pthparse.cli import main
+from pthparse.report.tree import MOST_BELOW
 
 DATA = Path(__file__).parents[1] / "data"
 LESSON = str(DATA / "lesson" / "lesson.pth")
 WHOLE = str(DATA / "zoo" / "torch-1.0.1-py2.7" / "whole_model.pth")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: str) -> tuple[int, str, str]:
-        try:
-            code = main(list(words))
-        except SystemExit as e:
-            code = int(e.code or 0)
-        return (code, *capsys.readouterr())
-
-    return call
 
 
 def forged(tmp_path: Path, *names: str) -> str:
@@ -61,6 +48,13 @@ layers              ~ ModuleList(6 x TransformerDecoderLayer)           20,064  
 fc                  ~ Linear(16 -> 97)                                   1,649      6,596   5.32 %
 ~ inferred from names and shapes
 """
+
+
+def test_what_is_left_out_is_summed(run: Any, tmp_path: Path) -> None:
+    names = [f"m{chr(97 + i // 26)}{chr(97 + i % 26)}.w" for i in range(MOST_BELOW + 7)]
+    (tmp_path / "m.pth").write_bytes(models.zipped({name: [1.0, 2.0, 3.0, 4.0] for name in names}))
+    rows = run("tree", str(tmp_path / "m.pth"))[1].splitlines()
+    assert rows[-3].split()[:4] == ["(7", "more)", "28", "112"] and "7 modules left out" in rows[-2]
 
 
 def test_the_lesson(run: Any) -> None:
