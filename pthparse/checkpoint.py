@@ -376,7 +376,7 @@ class Checkpoint(Names):
             if not self._table.flat:
                 self._tell_apart()
         self._home = Home(box, box.main, self._list, self._rows)
-        self._table.bind(self._home)
+        self._home.bind(self._table)
 
     # ---- names ----
 
@@ -541,7 +541,7 @@ class Checkpoint(Names):
             return None
         table, pickle = self._parts["constants"]
         home = Home(self._box, pickle, table.names(), table.name_rows())
-        table.bind(home)
+        home.bind(table)
         return home.thaw(table, table.graph.root)
 
     @property
