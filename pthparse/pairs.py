@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core, _kernels
-from .contents import Elements, lasting, leaves_of, lies
+from .contents import Budget, Elements, lasting, leaves_of, lies, reads
 from .errors import PthError, UnsupportedError, guard
 from .source import FileSource, SliceSource, Source, open_again
 from .team import bundles, call_all, crew, is_near, share, submit
+from .tensor import Tensor
+from .walks import line_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -216,7 +218,7 @@ def _compare(sides: tuple[Source, Source], spans: list[Span], tolerance: Toleran
 def _compare_files(
     files: tuple[FileSource, FileSource], starts: tuple[int, int], spans: list[Span], tolerance: Tolerance, forced: bool
 ) -> tuple[int, bytes]:
-    rows = b"".join(_RUNS.pack(a, b, *what) for a, _, b, _, *what in spans)
+    rows = b"".join([_RUNS.pack(a, b, n, of_a, of_b) for a, _, b, _, n, of_a, of_b in spans])
     bases = [file.base + start for file, start in zip(files, starts, strict=True)]
     fds: list[int] = []
     try:
@@ -250,11 +252,8 @@ class _Job:
 class _Lying(_Job):
     """Runs that lie in two files as they are wanted, here or far away."""
 
-    def __init__(
-        self, sides: tuple[Source, Source], tolerance: Tolerance, forced: bool, runs: list[tuple[Part, int]]
-    ) -> None:
-        self.sides, self.tolerance, self.forced, self.runs = sides, tolerance, forced, runs
-        self.nbytes = sum(part.nbytes(1) for part, _ in runs)
+    def __init__(self, sides: tuple[Source, Source], tolerance: Tolerance, forced: bool) -> None:
+        self.sides, self.tolerance, self.forced = sides, tolerance, forced
 
     def where(self) -> Where | None:
         """The files, as another process can open them."""
@@ -264,15 +263,32 @@ class _Lying(_Job):
         return (first, self.sides[0].base, self.sides[0].opened), (second, self.sides[1].base, self.sides[1].opened)
 
     def spans(self) -> list[Span]:
+        raise AssertionError("abstract")
+
+    def run(self) -> int:
+        return self.take(*_compare(self.sides, self.spans(), self.tolerance, self.forced))
+
+    def take(self, done: int, records: bytes) -> int:
+        raise AssertionError("abstract")
+
+
+class _Runs(_Lying):
+    """Those of parts of tensors."""
+
+    def __init__(
+        self, sides: tuple[Source, Source], tolerance: Tolerance, forced: bool, runs: list[tuple[Part, int]]
+    ) -> None:
+        super().__init__(sides, tolerance, forced)
+        self.runs = runs
+        self.nbytes = sum(part.nbytes(1) for part, _ in runs)
+
+    def spans(self) -> list[Span]:
         spans = []
         for part, number in self.runs:
             assert part.a is not None and part.b is not None
             first = number * RUN
             spans.append((*part.a.span(first, RUN), *part.b.span(first, RUN), min(RUN, part.n - first), *part.types))
         return spans
-
-    def run(self) -> int:
-        return self.take(*_compare(self.sides, self.spans(), self.tolerance, self.forced))
 
     def take(self, done: int, records: bytes) -> int:
         for i, (part, number) in enumerate(self.runs):
@@ -281,6 +297,87 @@ class _Lying(_Job):
             elif part.error is None:
                 _Gathered(part, self.tolerance, self.forced, number).run()
         return self.nbytes
+
+
+class _Whole(_Lying):
+    """Tensors of one run, many of them: for each a record is kept, b"" where all bytes are the same."""
+
+    def __init__(
+        self, sides: tuple[Source, Source], tolerance: Tolerance, rows: list[_Beside], found: list[bytes | None]
+    ) -> None:
+        super().__init__(sides, tolerance, False)
+        self.rows, self.found = rows, found
+        self.nbytes = 2 * sum([nbytes for _, _, _, nbytes, _, _ in rows])
+
+    def spans(self) -> list[Span]:
+        return [(a, nbytes, b, nbytes, n, dtype, dtype) for a, b, _, nbytes, n, dtype in self.rows]
+
+    def take(self, done: int, records: bytes) -> int:
+        counts = memoryview(records).cast("Q")[:: _PAIR.size // 8].tolist()  # n, of each
+        for i, (n, row) in enumerate(zip(counts, self.rows, strict=False)):
+            self.found[row[2]] = records[i * _PAIR.size : (i + 1) * _PAIR.size] if n else b""
+        return self.nbytes
+
+
+_Beside = tuple[int, int, int, int, int, int]  # first byte on each side, number, bytes, elements, dtype
+
+
+class Lines:
+    """Tensors of one run that lie in two files as they are wanted, of one dtype. Most are the same, and need no Part.
+
+    Attributes
+    ----------
+    records : list of (bytes or None)
+        Of each number that `add` gave: b"" where all bytes are the same; None where they could not be read.
+    nbytes : int
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[Any, int] = {}
+        self.rows: dict[tuple[Source, Source], list[_Beside]] = {}
+        self.records: list[bytes | None] = []
+        self.nbytes = 0
+
+    def add(self, a: Any, b: Any, budget: Budget) -> int | None:
+        """The number of a pair, the same for the same elements. None: it must be looked at closer.
+
+        Not for those to whom a NaN is no NaN: it may be unequal to itself, whatever its bytes.
+        """
+        if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+            return None
+        line_a, line_b = line_of(a), line_of(b)
+        if line_a is None or line_b is None or line_a[1:] != line_b[1:] or line_a[2] > RUN:
+            return None
+        if a.shape != b.shape:
+            return None
+        at_a, nbytes, n, dtype = line_a
+        at_b = line_b[0]
+        source_a, source_b = a.table.home.box.source, b.table.home.box.source
+        key = source_a, at_a, source_b, at_b, n, dtype
+        number = self.known.get(key)
+        if number is None:
+            if not (reads(source_a) and reads(source_b)):
+                return None
+            budget.take_bytes(a, nbytes)
+            budget.take_bytes(b, nbytes)
+            number = self.known[key] = len(self.records)
+            if at_a == at_b and source_a is source_b:  # not only alike
+                self.records.append(b"")
+                return number
+            self.records.append(None)
+            self.rows.setdefault((source_a, source_b), []).append((at_a, at_b, number, nbytes, n, dtype))
+            self.nbytes += 2 * nbytes
+        return number
+
+    def jobs(self, tolerance: Tolerance) -> Iterator[_Job]:
+        for sides, rows in self.rows.items():
+            rows.sort()
+            first = size = 0
+            for i, row in enumerate(rows, 1):
+                size += 2 * row[3]
+                if size >= TASK or i - first == MOST_RUNS or i == len(rows):
+                    yield _Whole(sides, tolerance, rows[first:i], self.records)
+                    first, size = i, 0
 
 
 class _Gathered(_Job):
@@ -336,7 +433,7 @@ def jobs_of(parts: Sequence[Part], tolerance: Tolerance, forced: bool) -> Iterat
                 runs.append((part, number))
                 size += part.nbytes(1)
                 if size >= TASK or len(runs) == MOST_RUNS:
-                    yield _Lying(both, tolerance, forced, runs)
+                    yield _Runs(both, tolerance, forced, runs)
                     runs, size = [], 0
         if runs:
-            yield _Lying(both, tolerance, forced, runs)
+            yield _Runs(both, tolerance, forced, runs)
