@@ -2,7 +2,7 @@
 """The seam to the kernels: checks that pieces lie in the data, drops the GIL, calls C. Knows no format."""
 
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memset
 
@@ -264,6 +264,28 @@ cdef void fold_all(pth_stats *out, const pth_stats *records, Py_ssize_t n, int w
     cdef Py_ssize_t i
     for i in range(n):
         pth_stats_fold(&out[i % width], &records[i], is_signed)
+
+
+def count_values(const double[::1] values, const double[::1] edges, int64_t[::1] counts):
+    """Adds how many values lie in each bin: from its edge on and below the next one, or in the last one at most there.
+
+    Edges rise, and are as far apart as numpy.linspace makes them. What lies outside, and NaN, is not counted.
+    """
+    cdef Py_ssize_t n = counts.shape[0], i, at
+    if n < 1 or edges.shape[0] != n + 1 or not edges[0] < edges[n]:
+        raise ValueError("an edge more than bins")
+    cdef double low = edges[0], high = edges[n], width = high - low, x
+    with nogil:
+        for i in range(values.shape[0]):
+            x = values[i]
+            if not (low <= x <= high):
+                continue
+            at = min(<Py_ssize_t>((x - low) / width * <double>n), n - 1)  # not far from where it belongs
+            while at > 0 and x < edges[at]:
+                at -= 1
+            while at < n - 1 and x >= edges[at + 1]:
+                at += 1
+            counts[at] += 1
 
 
 # ---- pairs ----

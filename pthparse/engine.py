@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core, _kernels
 from .errors import PthError, UnsupportedError, guard
-from .pieces import blocks, regrouped
+from .pieces import LINE, blocks, regrouped
 from .source import FileSource, MemorySource, SliceSource, Source, open_again
 from .stats import STATE, Row, Stats, StatsTable, figures
 from .team import bundles, call_all, crew, is_near, share, submit
@@ -394,8 +394,14 @@ class Plan:
         assert self.source is not None
         if held.packed > 1:
             raise UnsupportedError("no-array", "parts of bytes have no distribution")
+        dtype = numpy_dtype(held.dtype)
+        if held.together and held.swap == 1 and held.data is None:
+            size = LINE // held.itemsize * held.itemsize
+            for at in range(0, held.nbytes, size):
+                yield np.frombuffer(self.source.read(held.offset + at, min(size, held.nbytes - at)), dtype)
+            return
         for block in blocks(held.lie, self.source):
-            yield block.reshape(-1).view(numpy_dtype(held.dtype))
+            yield block.reshape(-1).view(dtype)
 
 
 def _distributed(s: Stats, arrays: Arrays, bins: int | None, quantiles: Sequence[float]) -> Stats:
@@ -407,7 +413,7 @@ def _distributed(s: Stats, arrays: Arrays, bins: int | None, quantiles: Sequence
     more: dict[str, Any] = {}
     if bins:
         edges, counts = distribution.value_histogram(arrays, bins, float(s.min), float(s.max))
-        more["values"] = edges, tuple(n * s.repeats for n in counts)
+        more["values"] = edges, tuple(n * s.repeats for n in counts) if s.repeats > 1 else counts
     if quantiles:
         more["quantiles"] = distribution.quantiles(arrays, s.finite // s.repeats, quantiles, s.repeats)
     return Stats(**{**_fields(s), **more})

@@ -21,6 +21,7 @@ from .limits import Limits
 from .outputs import Outputs
 from .record import Record
 from .series import Series, Step
+from .walks import locate
 
 if TYPE_CHECKING:
     from .stats import Stats
@@ -176,6 +177,7 @@ class _Writing:
                     raise TypeError("a checkpoint is wanted, not a mapping of arrays")
                 if not self.everything and hasattr(ckpt, "state_dict"):
                     ckpt = ckpt.state_dict()
+                locate([*ckpt.values()])
                 tensors = iter(ckpt.values())
                 if not i and self.progress is not None:
                     self.total = len(self.series) * sum(max(0, t.nbytes) for t in ckpt.values())
