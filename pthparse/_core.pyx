@@ -7,6 +7,9 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
+cdef extern from "Python.h":
+    int PyObject_GenericSetAttr(object, object, object) except -1
+
 cimport cython
 
 from ._csrc cimport *
@@ -761,6 +764,15 @@ cdef class Zip:
         cdef pth_zip_entry *e = self.at(i)
         return e.lho, e.csize, e.usize, e.method, e.crc, e.code
 
+    def stored(self):
+        """[(entry, where its data begin, bytes)] of those that are stored, and whose local headers were read."""
+        cdef uint32_t i
+        cdef const pth_zip_entry *e = <const pth_zip_entry *>self.c.entries.data
+        return [
+            (i, e[i].data_off, e[i].csize)
+            for i in range(self.c.entries.len) if e[i].code == 0 and e[i].method == PTH_ZIP_STORED and e[i].data_off
+        ]
+
     def named(self):
         """{name: entry} of all whose name does not end in a digit: everything but storages."""
         cdef uint32_t i
@@ -1064,6 +1076,16 @@ cdef class Safetensors:
         if rc:
             raise_err(&err)
         return t
+
+
+def fill(record, tuple names, values):
+    """Sets the slots of a record that has a `__setattr__` of its own."""
+    cdef Py_ssize_t i
+    cdef tuple given = tuple(values)
+    if len(names) != len(given):
+        raise ValueError("a value for each name")
+    for i in range(len(names)):
+        PyObject_GenericSetAttr(record, names[i], given[i])
 
 
 # ---- tensors ----

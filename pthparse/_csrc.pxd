@@ -387,6 +387,8 @@ cdef extern from "pth.h" nogil:
     void pth_audit_spans(const pth_graph *g, const pth_store *s, uint8_t *used)
 
     # place
+    enum:
+        PTH_ZIP_STORED
     const uint64_t PTH_NOWHERE
     uint64_t pth_place(const pth_tensors *t, const pth_tensor *r, const pth_zip *z, bint big)
 

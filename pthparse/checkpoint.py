@@ -523,7 +523,8 @@ class Checkpoint(Names):
     @property
     def errors(self) -> Mapping[str, PthError]:
         """Names of tensors that cannot be read, each with the reason."""
-        return MappingProxyType({n: t.error for n, t in self.items() if t._code})  # type: ignore[misc]
+        wrong = self._table.troubles()[0]
+        return MappingProxyType({n: t.error for n, t in self.items() if t._code} if wrong else {})  # type: ignore[misc]
 
     # ---- the graph ----
 

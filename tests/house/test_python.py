@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Floors of the house: a module imports from its own floor and those below. None: from anywhere.
 FLOORS = {
     "errors": 0,
-    "record": 0,
+    "record": 1,
     "team": 0,
     "values": 1,
     "_core": 1,
