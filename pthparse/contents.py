@@ -15,7 +15,7 @@ from .mosaics import Mosaic
 from .pieces import Lie, blocks, regrouped
 from .source import FileSource, MemorySource, SliceSource, Source
 from .tensor import MAX_WRAPPERS, PIECES, Tensor
-from .walks import lie_of, simple_lie, walk_of
+from .walks import lie_of, line_of, walk_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -114,6 +114,12 @@ def elements_of(t: Any, budget: Budget | None = None) -> Elements:
                 nowhere = MemorySource(b"")
                 return Elements(t._dtype, t.numel, t.nbytes, mosaic, nowhere, False, 0, object())
             return of_array(t.numpy(), getattr(t, "dtype", None))
+    line = line_of(t)
+    if line is not None:  # of most, and there may be very many
+        at, nbytes, n, dtype = line
+        size, source = nbytes // n, t.table.home.box.source
+        lie = Lie(size, at, ((n, size),) if n > 1 else (), None, 1)
+        return Elements(dtype, n, nbytes, lie, source, True, 0, (source, line))
     if t.error is not None:
         raise t.error
     try:
@@ -129,12 +135,6 @@ def _elements_of(t: Tensor) -> Elements:
     if t.dtype == "untyped":
         raise UnsupportedError("no-data", "it has no dtype")
     cast = t.kind != "array" and t._cast is not None and t._cast != t._dtype
-    if t.kind in ("dense", "quantized") and not (cast or t.conj or t.neg):
-        simple = simple_lie(t)
-        if simple is not None:
-            source, n = t._home.box.source, t._numel
-            key: Hashable = (source, simple.offset, simple.dims, 1, t._dtype, n)
-            return Elements(t._dtype, n, n * simple.itemsize, simple, source, True, 0, key)
     if t.kind == "array" or cast or t.conj or t.neg:
         if t.kind != "array":
             t._check_dense(t.nbytes)

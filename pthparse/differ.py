@@ -290,7 +290,8 @@ class _Comparison:
         pairs = [self.pairs[i] for i in sorted(self.pairs)]
         uneven = (pair for pair in pairs if not pair.alike or any(part.differs for _, part in pair.parts))
         told = {part for pair in uneven for _, part in pair.parts}
-        rest = [p for p in parts if p.error is None and (p in told or not self.tolerance[2])]
+        wanted = (p for p in parts if p.error is None and (p in told or not self.tolerance[2]))
+        rest = [p for p in wanted if not all(map(is_known, p.records))]
         work_on(jobs_of(rest, self.tolerance, True), sum(p.missing() for p in rest), threads, None, executor, afar)
         renamed = self._renamed([of_a[n] for n in removed], [of_b[n] for n in added], threads, executor)
         found: dict[str, list[TensorDiff]] = {"close": [], "changed": [], "reshaped": [], "recast": []}
@@ -364,11 +365,12 @@ class _Comparison:
             self.errors[name_a] = error
             return "error", None
         different = tuple(path for path, part in pair.parts if part.differs)
-        far = any(folded(part).far for _, part in pair.parts)
+        found = {part: folded(part) for _, part in pair.parts}
+        far = any(f.far for f in found.values())
         if pair.alike and not different and not far:
             return "identical", None
         path, part = _told(pair.parts, different)
-        numbers = figures(part, tuple(a.shape)) if part is not None else {}
+        numbers = figures(part, found[part], tuple(a.shape)) if part is not None else {}
         several = len(pair.parts) > 1 or path != ""
         row = TensorDiff(
             name_a, name_b, str(a.dtype), str(b.dtype), tuple(a.shape), tuple(b.shape),

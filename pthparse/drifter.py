@@ -22,6 +22,7 @@ from .limits import Limits
 from .pairs import Part, folded, is_known, jobs_of, work_on
 from .record import Record
 from .series import Series, Step
+from .walks import locate
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -320,6 +321,8 @@ class _Drift:
     def _compared(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, _Pair]:
         budget, parts = Budget(), {}
         known: dict[Any, Part] = {}
+        for tensors in (a, b):
+            locate([tensors[name] for name in names])
         for name in names:
             try:
                 sides = [leaves_of(t[name], budget)[1] for t in (a, b)]

@@ -218,7 +218,7 @@ class Plan:
         self.known: dict[Any, int] = {}
         self.failed: dict[int, PthError] = {}
         self.found: dict[int, list[bytes]] = {}
-        self.bins: dict[int, Counter[int]] = {}
+        self.bins: dict[int, tuple[tuple[int, int], ...]] = {}
         self.source: Source | None = None
         self.lying: list[tuple[int, int, int, int]] = []  # first byte, walk, elements, dtype
         self.gathered: list[int] = []  # the other walks
@@ -330,8 +330,10 @@ class Plan:
                 self.failed.setdefault(slot, error)
                 continue
             self.found.setdefault(slot, []).append(records)
-            if bins:
-                self.bins.setdefault(slot, Counter()).update(dict(bins))
+            if slot not in self.bins:
+                self.bins[slot] = bins
+            elif bins:
+                self.bins[slot] = tuple((Counter(dict(self.bins[slot])) + Counter(dict(bins))).items())
 
     # ---- what came of it ----
 
@@ -361,7 +363,7 @@ class Plan:
             folded[entry.walk] = state
         bins = None
         if self.histogram:
-            bins = tuple((e, n * repeats) for e, n in sorted(self.bins.get(entry.walk, Counter()).items()))
+            bins = tuple([(e, n * repeats) for e, n in sorted(self.bins.get(entry.walk, ()))])
         if repeats > 1:
             state = b"".join(_repeated(row, repeats) for row in STATE.iter_unpack(state))
         shown = entry.dtype

@@ -96,8 +96,7 @@ def folded(part: Part) -> Figures:
     return Figures(*_PAIR.unpack(_kernels.fold_pairs(b"".join(part.records))))
 
 
-def figures(part: Part, shape: tuple[int, ...]) -> dict[str, Any]:
-    f = folded(part)
+def figures(part: Part, f: Figures, shape: tuple[int, ...]) -> dict[str, Any]:
     if f.n != part.n:  # the same bytes on both sides
         return {"numel": part.n, "equal": part.n}
     out: dict[str, Any] = {

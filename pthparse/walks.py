@@ -120,18 +120,11 @@ def locate(tensors: Sequence[Any]) -> None:
     share(spans.items(), lambda _: lambda row: row[0].locate(row[1]), min(AFAR, max(1, len(spans))))
 
 
-def simple_lie(t: Tensor) -> Lie | None:
-    """Of most dense tensors, in short: whole bytes that lie in the file one behind the other. None: of others."""
-    line = line_of(t)
-    if line is None:
-        return None
-    at, nbytes, n, _ = line
-    size = nbytes // n
-    return Lie(size, at, ((n, size),) if n > 1 else (), None, 1)
-
-
 def line_of(t: Tensor) -> Line | None:
-    """The same, where nothing else need be done to the elements: cast, conjugated, negated. What is wrong has none."""
+    """Of most dense tensors: whole bytes that lie in the file one behind the other, to which nothing need be done.
+
+    None: of others, and of what is wrong.
+    """
     home, row = t.table.home, t._storage
     if row is None or home.box.closed:
         return None
@@ -157,9 +150,6 @@ def lie_of(t: Tensor, walk: Walk | None = None) -> Lie:
     PthError
         They are not in the file, or would be more than is allowed of elements that are stored once and repeated.
     """
-    lie = simple_lie(t) if walk is None else None
-    if lie is not None:
-        return lie
     walk = walk or walk_of(t)
     if walk.packed > 1 or not t.numel:
         return walk.lie
