@@ -304,6 +304,9 @@ class Item(NamedTuple):
     at: int | None = None
 
 
+UNSEEN = Entry("", "", (), 0)  # of what was not looked at yet
+
+
 class Plan:
     """Which tensors are written, as what, under which names. Nothing is written here."""
 
@@ -329,7 +332,7 @@ class Plan:
                 self.left_out += 1
                 continue
             dtype = str(getattr(t, "dtype", ""))
-            self.items.append(Item(name, dtype, t, Entry(name, dtype, (), 0)))
+            self.items.append(Item(name, dtype, t, UNSEEN))
         if not self.items:
             raise UnsupportedError("no-tensors", "there are no tensors to write", path=self._path)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .contents import READ, Budget, Elements, lasting, leaves_of
@@ -87,19 +88,19 @@ def manifest_of(
     executor: Executor | None = None,
 ) -> Manifest:
     """The same of an opened checkpoint, or of any mapping."""
-    names = sorted(tensors)
-    hashes, errors = hashes_of([(name, tensors[name]) for name in names], threads, progress, executor)
+    found = [(name, tensors[name]) for name in sorted(tensors)]
+    hashes, errors = hashes_of(found, threads, progress, executor)
     rows = []
-    for name in names:
+    for name, t in found:
         if name in hashes:
-            t = tensors[name]
             shape = t.shape if isinstance(t, Tensor) else tuple(map(int, t.shape))
             rows.append(TensorHash(name, hashes[name].hex(), str(t.dtype), shape, max(0, t.nbytes)))
     model = None if errors else model_hash((t.name, t.hash) for t in rows)
-    unread = tuple(Unhashed(name, errors[name].code, errors[name].message) for name in names if name in errors)
+    unread = tuple(Unhashed(name, errors[name].code, errors[name].message) for name, _ in found if name in errors)
     return Manifest(getattr(tensors, "path", None), model, tuple(rows), unread)
 
 
+@cache
 def _blake3() -> Any:
     from blake3 import blake3
 
