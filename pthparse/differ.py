@@ -277,11 +277,16 @@ class _Comparison:
         jobs = chain(lines.jobs(self.tolerance), jobs_of(todo, self.tolerance, False))
         work_on(jobs, total, threads, progress, executor, afar)
         n = len(self.known)
+        identical = 0
         for i, number in waiting.items():
             record = lines.records[number]
-            if record != b"":
+            if record == b"":
+                identical += 1
+            else:
                 self._pair(i, both[i], record)
+        del lines, waiting, both
         parts = list(self.known.values())
+        self.known.clear()
         unread = parts[n:]
         work_on(jobs_of(unread, self.tolerance, False), sum(p.missing() for p in unread), threads, None, executor, afar)
         for part in parts:
@@ -295,7 +300,6 @@ class _Comparison:
         work_on(jobs_of(rest, self.tolerance, True), sum(p.missing() for p in rest), threads, None, executor, afar)
         renamed = self._renamed([of_a[n] for n in removed], [of_b[n] for n in added], threads, executor)
         found: dict[str, list[TensorDiff]] = {"close": [], "changed": [], "reshaped": [], "recast": []}
-        identical = sum(lines.records[number] == b"" for number in waiting.values())
         for pair in pairs:
             kind, row = self._judged(pair)
             if row is None:

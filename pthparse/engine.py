@@ -288,9 +288,11 @@ class Plan:
             walk = self.walks[slot]
             assert isinstance(walk, Walk)
             yield Job([], (slot, walk), self.isa, self.histogram), walk.nbytes
+        self.known.clear()  # no more are added: there may be very many
         reads: list[Read] = []
         size = 0
-        for read in _reads(sorted(self.lying)):
+        self.lying.sort()
+        for read in _reads(self.lying):
             reads.append(read)
             size += read.nbytes
             if size >= TASK:

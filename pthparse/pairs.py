@@ -369,7 +369,10 @@ class Lines:
         return number
 
     def jobs(self, tolerance: Tolerance) -> Iterator[_Job]:
-        for sides, rows in self.rows.items():
+        """All of the work, once: then no more can be added."""
+        self.known.clear()  # there may be very many
+        while self.rows:
+            sides, rows = self.rows.popitem()
             rows.sort()
             first = size = 0
             for i, row in enumerate(rows, 1):
