@@ -278,16 +278,25 @@ class _Comparison:
         work_on(jobs, total, threads, progress, executor, afar)
         n = len(self.known)
         identical = 0
+        told_of: dict[int, Part] = {}
         for i, number in waiting.items():
             record = lines.records[number]
             if record == b"":
                 identical += 1
+            elif record is None:
+                self._pair(i, both[i])
             else:
-                self._pair(i, both[i], record)
+                part = told_of.get(number)
+                a, b = (side[name] for side, name in zip((self.a, self.b), both[i], strict=True))
+                if part is None:
+                    part = told_of[number] = Part((a, b), (a._dtype, b._dtype), a.numel, [record])
+                words = (("", "tensor", a.dtype, a.shape),)
+                self.pairs[i] = _Pair(both[i], (a, b), (words, words), True, [("", part)])
         del lines, waiting, both
         parts = list(self.known.values())
         self.known.clear()
         unread = parts[n:]
+        parts += told_of.values()
         work_on(jobs_of(unread, self.tolerance, False), sum(p.missing() for p in unread), threads, None, executor, afar)
         for part in parts:
             part.differs |= any(map(is_known, part.records))
@@ -333,8 +342,7 @@ class _Comparison:
 
     # ---- what is compared ----
 
-    def _pair(self, i: int, names: tuple[str, str], record: bytes | None = None) -> None:
-        """record: what is known of their elements, if they are one run."""
+    def _pair(self, i: int, names: tuple[str, str]) -> None:
         name_a, name_b = names
         try:
             a, b = self.a[name_a], self.b[name_b]
@@ -349,12 +357,9 @@ class _Comparison:
                 key = (own.key, other.key)
                 part = self.known.get(key)
                 if part is None:
-                    if record is None:
-                        self.budget.take(a, own)
-                        self.budget.take(b, other)
-                    part = self.known[key] = Part((k, j), (a, b), (own, other))
-                    if record is not None:
-                        part.records = [record]
+                    self.budget.take(a, own)
+                    self.budget.take(b, other)
+                    part = self.known[key] = Part.of((k, j), (a, b), (own, other))
                 parts.append((path, part))
             alike = words_a == words_b and len(parts) == len(leaves_a) == len(leaves_b)
             self.pairs[i] = _Pair(names, (a, b), (words_a, words_b), alike, parts)

@@ -333,7 +333,7 @@ class _Drift:
                 if part is None:
                     budget.take(a[name], own)
                     budget.take(b[name], other)
-                    part = known[own.key, other.key] = Part((0, 0), (a[name], b[name]), (own, other))
+                    part = known[own.key, other.key] = Part.of((0, 0), (a[name], b[name]), (own, other))
                 parts[name] = part
             except PthError as e:
                 self._fail(name, e)

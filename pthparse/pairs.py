@@ -39,17 +39,25 @@ class Part:
 
     __slots__ = ("a", "b", "differs", "error", "n", "owner_a", "owner_b", "place", "records", "same", "types")
 
-    def __init__(self, place: tuple[int, int], owners: tuple[Any, Any], found: tuple[Elements, Elements]) -> None:
-        self.place = place  # which of the parts of each side
+    def __init__(self, owners: tuple[Any, Any], types: tuple[int, int], n: int, records: list[bytes]) -> None:
         self.owner_a, self.owner_b = owners
-        self.types = found[0].dtype, found[1].dtype
-        self.n = found[0].n
-        self.a = found[0] if lasting(owners[0], found[0]) else None
-        self.b = found[1] if lasting(owners[1], found[1]) else None
-        self.records: list[bytes] = [b""] * -(-self.n // RUN)
-        self.same = found[0].key == found[1].key  # not only alike: the same elements of the same file
-        self.differs = self.types[0] != self.types[1]  # in a bit
+        self.types, self.n, self.records = types, n, records
+        self.place = (0, 0)  # which of the parts of each side
+        self.a: Elements | None = None
+        self.b: Elements | None = None
+        self.same = False  # not only alike: the same elements of the same file
+        self.differs = types[0] != types[1]  # in a bit
         self.error: PthError | None = None
+
+    @staticmethod
+    def of(place: tuple[int, int], owners: tuple[Any, Any], found: tuple[Elements, Elements]) -> Part:
+        """Of which nothing is known yet."""
+        a, b = found
+        part = Part(owners, (a.dtype, b.dtype), a.n, [b""] * -(-a.n // RUN))
+        part.place, part.same = place, a.key == b.key
+        part.a = a if lasting(owners[0], a) else None
+        part.b = b if lasting(owners[1], b) else None
+        return part
 
     def sides(self) -> tuple[Elements, Elements]:
         a = self.a if self.a is not None else leaves_of(self.owner_a)[1][self.place[0]][1]
