@@ -256,50 +256,7 @@ class _Comparison:
         removed = [n for n in of_a if n not in of_b]
         added = [n for n in of_b if n not in of_a]
         both = [(own, of_b[name]) for name, own in of_a.items() if name in of_b]
-        locate([self.a[name] for name, _ in both])
-        locate([self.b[name] for _, name in both])
-        # Most are the same: these are looked at once, and nothing is made of them.
-        lines, waiting = Lines(), {}
-        for i, (name_a, name_b) in enumerate(both):
-            try:
-                number = lines.add(self.a[name_a], self.b[name_b], self.budget) if self.tolerance[2] else None
-            except PthError as e:
-                self.errors[name_a] = e
-                continue
-            if number is None:
-                self._pair(i, both[i])
-            else:
-                waiting[i] = number
-        todo = [p for p in self.known.values() if not p.same]
-        afar = any(source.afar for sides in lines.rows for source in sides)
-        afar |= any(side is not None and side.source.afar for p in todo for side in (p.a, p.b))
-        total = sum(p.missing() for p in todo) + lines.nbytes
-        jobs = chain(lines.jobs(self.tolerance), jobs_of(todo, self.tolerance, False))
-        work_on(jobs, total, threads, progress, executor, afar)
-        n = len(self.known)
-        identical = 0
-        told_of: dict[int, Part] = {}
-        for i, number in waiting.items():
-            record = lines.records[number]
-            if record == b"":
-                identical += 1
-            elif record is None:
-                self._pair(i, both[i])
-            else:
-                part = told_of.get(number)
-                a, b = (side[name] for side, name in zip((self.a, self.b), both[i], strict=True))
-                if part is None:
-                    part = told_of[number] = Part((a, b), (a._dtype, b._dtype), a.numel, [record])
-                words = (("", "tensor", a.dtype, a.shape),)
-                self.pairs[i] = _Pair(both[i], (a, b), (words, words), True, [("", part)])
-        del lines, waiting, both
-        parts = list(self.known.values())
-        self.known.clear()
-        unread = parts[n:]
-        parts += told_of.values()
-        work_on(jobs_of(unread, self.tolerance, False), sum(p.missing() for p in unread), threads, None, executor, afar)
-        for part in parts:
-            part.differs |= any(map(is_known, part.records))
+        parts, identical, afar = self._beside(both, threads, progress, executor)
         # Of those that differ somewhere, the rest counts too. And a NaN may be unequal to itself, whatever its bytes.
         pairs = [self.pairs[i] for i in sorted(self.pairs)]
         uneven = (pair for pair in pairs if not pair.alike or any(part.differs for _, part in pair.parts))
@@ -332,6 +289,59 @@ class _Comparison:
         }
         report = DiffReport(same=False, **fields)
         return report if report.differs or report.errors else DiffReport(same=True, **fields)
+
+    def _beside(
+        self,
+        both: list[tuple[str, str]],
+        threads: int | None,
+        progress: Callable[[int, int], None] | None,
+        executor: Executor | None,
+    ) -> tuple[list[Part], int, bool]:
+        """All elements beside each other once: parts that need more, how many pairs are the same; is a file far away?
+
+        Most are the same, and lie in both files as they are wanted. Nothing is made of these.
+        """
+        lines, waiting = Lines(), {}
+        for side, names in zip((self.a, self.b), zip(*both, strict=True), strict=False):
+            locate(list(_those(side, names)))
+        for i, (name_a, name_b) in enumerate(both):
+            try:
+                number = lines.add(self.a[name_a], self.b[name_b], self.budget) if self.tolerance[2] else None
+            except PthError as e:
+                self.errors[name_a] = e
+                continue
+            if number is None:
+                self._pair(i, both[i])
+            else:
+                waiting[i] = number
+        todo = [p for p in self.known.values() if not p.same]
+        n = len(self.known)
+        afar = any(source.afar for sides in lines.rows for source in sides)
+        afar |= any(side is not None and side.source.afar for p in todo for side in (p.a, p.b))
+        total = sum(p.missing() for p in todo) + lines.nbytes
+        jobs = chain(lines.jobs(self.tolerance), jobs_of(todo, self.tolerance, False))
+        work_on(jobs, total, threads, progress, executor, afar)
+        identical = 0
+        told: dict[int, Part] = {}
+        for i, number in waiting.items():
+            record = lines.records[number]
+            if record == b"":
+                identical += 1
+            elif record is None:  # who looks closer says why
+                self._pair(i, both[i])
+            else:
+                a, b = self.a[both[i][0]], self.b[both[i][1]]
+                if number not in told:
+                    told[number] = Part((a, b), (a._dtype, b._dtype), a.numel, [record])
+                words = (("", "tensor", a.dtype, a.shape),)
+                self.pairs[i] = _Pair(both[i], (a, b), (words, words), True, [("", told[number])])
+        unread = list(self.known.values())[n:]
+        work_on(jobs_of(unread, self.tolerance, False), sum(p.missing() for p in unread), threads, None, executor, afar)
+        parts = [*self.known.values(), *told.values()]
+        self.known.clear()
+        for part in parts:
+            part.differs |= any(map(is_known, part.records))
+        return parts, identical, afar
 
     def _values(self) -> tuple[list[ValueDiff], bool]:
         try:
@@ -425,6 +435,15 @@ class _Comparison:
             found += [Renamed(*pair) for pair in _matched(names, buckets[1].get(digest, []))]
         order = {name: i for i, name in enumerate(removed)}
         return sorted(found, key=lambda r: order[r.name])
+
+
+def _those(tensors: Mapping[str, Any], names: Iterable[str]) -> Iterator[Any]:
+    """Those of some names, but for what cannot be had: that is told when it is its turn."""
+    for name in names:
+        try:
+            yield tensors[name]
+        except PthError:
+            continue
 
 
 def _stripped(tensors: Mapping[str, Any], prefixes: tuple[str, ...]) -> dict[str, str]:

@@ -215,6 +215,18 @@ def test_what_becomes_unreadable_is_told_tensor_by_tensor(tmp_path: Path) -> Non
     assert [e.name for e in found.errors] == [f"t{i}" for i in range(found.identical, 100)]
 
 
+def test_a_tensor_that_cannot_be_had_is_told_and_no_more() -> None:
+    class Lost(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            if name == "b":
+                raise pthparse.FormatError("shard-missing", "is not there")
+            return super().__getitem__(name)
+
+    with pthparse.open(of_vectors(a=floats(1), b=floats(2), c=floats(3))) as ckpt:
+        found = pthparse.diff(ckpt, Lost(ckpt.items()))
+    assert found.identical == 2 and [(e.name, e.code) for e in found.errors] == [("b", "shard-missing")]
+
+
 def test_tensors_that_overlap_are_compared_within_a_budget(tmp_path: Path) -> None:
     views = {f"t{i}": p.tensor(p.storage("0", 1000), [1000 - i], [1], i) for i in range(40)}
     paths = [tmp_path / name for name in ("a.pth", "b.pth")]
