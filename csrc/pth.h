@@ -11,7 +11,7 @@
  * Rooms          err, arena, cursor, hash: the ground. pickle: bytes -> graph. graph: walks over it.
  *                zip, legacy, tar, safetensors: containers -> pth_store. tensor, names: graph + store -> checked tensors and what they are called.
  *                audit: what a graph names and calls, by refs (its names), shape (its calls), parts (of tensors) and numpy (its dtypes).
- *                ledger: whose each byte of a file is.
+ *                place: where the elements of most tensors are. ledger: whose each byte of a file is.
  *                finding: what can be odd about a file.
  *                defs/: each table once. */
 #ifndef PTH_H
@@ -30,6 +30,7 @@
 #include "numpy.h"
 #include "parts.h"
 #include "pickle.h"
+#include "place.h"
 #include "refs.h"
 #include "safetensors.h"
 #include "shape.h"

@@ -384,6 +384,23 @@ static const uint8_t *in_window(pth_bytes window, uint64_t window_off, uint64_t 
   return window.data + (off - window_off);
 }
 
+bool pth_zip_locals(pth_zip *z, uint32_t *next, pth_bytes window, uint64_t window_off, uint64_t dir_off, uint64_t *want) {
+  bool last = window_off + window.len >= dir_off; /* nothing more is to come */
+  for (; *next < z->order.len; ++*next) {
+    uint32_t entry = PTH_AT(uint32_t, z->order, *next);
+    pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, entry);
+    if (e->code || e->data_off) continue;
+    uint64_t len = (uint64_t)PTH_ZIP_LOCAL + e->name_len, data_off;
+    const uint8_t *p = in_window(window, window_off, e->lho, len);
+    uint16_t odd;
+    pth_err why = {0};
+    *want = e->lho;
+    if (p == NULL && !last && e->lho >= window_off) return true;
+    if (p != NULL && pth_zip_local(z, entry, (pth_bytes){p, len}, &data_off, &odd, &why) == 0 && odd != PTH_F_NOTHING) e->data_off = 0;
+  }
+  return false;
+}
+
 /* What lies between the last entry that was accounted for and `to`. */
 static int account(pth_zip *z, pth_zip_sweep *s, uint64_t to, pth_bytes window, uint64_t window_off, pth_err *err) {
   uint32_t before = s->next ? PTH_AT(uint32_t, z->order, s->next - 1) : PTH_NONE;

@@ -80,6 +80,11 @@ int pth_zip_check(const pth_zip *z, uint32_t entry, pth_err *err);
  * *odd: the finding of what the header says otherwise than the directory, or 0. */
 int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, uint16_t *odd, pth_err *err);
 
+/* Reads the local headers of those whose data's place is not known yet, and keeps it where nothing about a header is odd: what is, is told
+ * by pth_zip_local(). A walk in the order of the file over windows of it: *next (0 at first) counts entries done; returns false when all
+ * are, else the window must begin at *want and have PTH_ZIP_WINDOW bytes, or reach to the directory. */
+bool pth_zip_locals(pth_zip *z, uint32_t *next, pth_bytes window, uint64_t window_off, uint64_t dir_off, uint64_t *want);
+
 /* Accounts for every byte before the directory: each entry's header, name, extra field and data descriptor, and what lies between.
  * A walk in the order of the file over windows of it: *next (0 at first) counts entries done; returns false when all is done, else the
  * window must begin at *want and have PTH_ZIP_WINDOW bytes, or reach to the directory. Findings go to z->odds. */

@@ -7,6 +7,9 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
+cdef extern from "Python.h":
+    int PyObject_GenericSetAttr(object, object, object) except -1
+
 cimport cython
 
 from ._csrc cimport *
@@ -700,6 +703,7 @@ cdef class Zip:
     cdef pth_zip c
     cdef pth_zip_end ending
     cdef pth_zip_sweep swept
+    cdef readonly uint32_t located  # entries that locals() has done, by place
     cdef readonly Arena arena
     cdef Buffer directory
 
@@ -760,6 +764,15 @@ cdef class Zip:
         cdef pth_zip_entry *e = self.at(i)
         return e.lho, e.csize, e.usize, e.method, e.crc, e.code
 
+    def stored(self):
+        """[(entry, where its data begin, bytes)] of those that are stored, and whose local headers were read."""
+        cdef uint32_t i
+        cdef const pth_zip_entry *e = <const pth_zip_entry *>self.c.entries.data
+        return [
+            (i, e[i].data_off, e[i].csize)
+            for i in range(self.c.entries.len) if e[i].code == 0 and e[i].method == PTH_ZIP_STORED and e[i].data_off
+        ]
+
     def named(self):
         """{name: entry} of all whose name does not end in a digit: everything but storages."""
         cdef uint32_t i
@@ -785,6 +798,12 @@ cdef class Zip:
         if pth_zip_local(&self.c, i, buffer.bytes, &off, &odd, &err):
             raise_err(&err)
         return off, finding_code(odd)
+
+    def locals(self, window, uint64_t window_off):
+        """Reads local headers, and keeps where data begin where nothing is odd; where the next window must begin, or None."""
+        cdef Buffer buffer = Buffer(window)
+        cdef uint64_t want = 0
+        return want if pth_zip_locals(&self.c, &self.located, buffer.bytes, window_off, self.ending.dir_off, &want) else None
 
     def sweep(self, window, uint64_t window_off):
         """Accounts for the bytes before the directory; where the next window must begin, or None when all is done."""
@@ -1059,6 +1078,16 @@ cdef class Safetensors:
         return t
 
 
+def fill(record, tuple names, values):
+    """Sets the slots of a record that has a `__setattr__` of its own."""
+    cdef Py_ssize_t i
+    cdef tuple given = tuple(values)
+    if len(names) != len(given):
+        raise ValueError("a value for each name")
+    for i in range(len(names)):
+        PyObject_GenericSetAttr(record, names[i], given[i])
+
+
 # ---- tensors ----
 
 @cython.no_gc_clear
@@ -1068,6 +1097,8 @@ cdef class Tensors:
     cdef readonly Graph graph
     cdef readonly Store store
     cdef readonly object home  # what the Python side needs to know of them
+    cdef Zip zip
+    cdef bint big, lying
     cdef list tuples  # made of lists of dims, lately
     cdef uint32_t tuple_at[64]
 
@@ -1090,8 +1121,10 @@ cdef class Tensors:
         if self.graph is not None and self.c.arena != NULL:
             pth_tensors_free(&self.c)
 
-    def bind(self, home):
+    def bind(self, home, Zip zip=None, bint big=False, bint lying=True):
+        """home: what the tensors share. zip: whose members the store means. big: the file is big endian. Not lying: its spans are none of the file's."""
         self.home = home
+        self.zip, self.big, self.lying = zip, big, lying
 
     def __len__(self):
         return self.c.tensors.len
@@ -1424,6 +1457,16 @@ cdef class TensorRow:
     def _in_line(self):
         """Do the elements, whole bytes and one at least, lie one behind the other in the order of their indices?"""
         return pth_tensor_in_line(&self.table.c, self.c)
+
+    @property
+    def _line(self):
+        """(first byte in the file, bytes, elements, dtype) where nothing need be done to the elements but to read them; else None.
+
+        Of a member of a zip whose local header was not read yet it is not known.
+        """
+        cdef Tensors t = self.table
+        cdef uint64_t at = pth_place(&t.c, self.c, &t.zip.c if t.zip is not None else NULL, t.big) if t.lying else PTH_NOWHERE
+        return None if at == PTH_NOWHERE else (at, self.c.numel * pth_dtypes[self.c.dtype].itemsize, self.c.numel, self.c.dtype)
 
     @property
     def _kind(self):

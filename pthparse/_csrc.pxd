@@ -211,6 +211,7 @@ cdef extern from "pth.h" nogil:
     uint32_t pth_zip_entry_named(const pth_zip *z, pth_bytes name, bint fold)
     int pth_zip_check(const pth_zip *z, uint32_t entry, pth_err *err)
     int pth_zip_local(pth_zip *z, uint32_t entry, pth_bytes header, uint64_t *data_off, uint16_t *odd, pth_err *err)
+    c_bool pth_zip_locals(pth_zip *z, uint32_t *next, pth_bytes window, uint64_t window_off, uint64_t dir_off, uint64_t *want)
     int pth_zip_sweep_window(pth_zip *z, pth_zip_sweep *s, pth_bytes window, uint64_t window_off, uint64_t dir_off,
                              c_bool *more, pth_err *err)
     int pth_zip_store(const pth_zip *z, pth_bytes prefix, pth_bytes suffix, pth_store *out, pth_err *err)
@@ -384,6 +385,12 @@ cdef extern from "pth.h" nogil:
     int pth_audit_graph(pth_audit *a, const pth_graph *g, const pth_tensors *t, bint legacy, const pth_limits *lim, pth_err *err)
     void pth_audit_free(pth_audit *a)
     void pth_audit_spans(const pth_graph *g, const pth_store *s, uint8_t *used)
+
+    # place
+    enum:
+        PTH_ZIP_STORED
+    const uint64_t PTH_NOWHERE
+    uint64_t pth_place(const pth_tensors *t, const pth_tensor *r, const pth_zip *z, bint big)
 
     # ledger
     const uint64_t PTH_INFLATED

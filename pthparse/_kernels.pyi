@@ -1,5 +1,8 @@
 """Types of the seam to the kernels."""
 
+from numpy import float64, int64
+from numpy.typing import NDArray
+
 PIECE: int
 PAIR_PIECE: int
 WIDE: int
@@ -17,6 +20,7 @@ def measure(
 def measure_file(
     isa: int, fd: int, base: int, reads: bytes, pieces: bytes, histogram: bool = False
 ) -> tuple[int, bytes, list[tuple[tuple[int, int], ...]]]: ...
+def count_values(values: NDArray[float64], edges: NDArray[float64], counts: NDArray[int64]) -> None: ...
 def fold(records: bytes, width: int, is_signed: bool) -> bytes: ...
 def compare(
     isa: int,

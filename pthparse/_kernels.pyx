@@ -2,7 +2,7 @@
 """The seam to the kernels: checks that pieces lie in the data, drops the GIL, calls C. Knows no format."""
 
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memset
 
@@ -87,6 +87,7 @@ cdef extern from "pair.h" nogil:
 
 cdef enum:
     AT_ONCE = 1 << 19  # bytes of each of two files that are read together: more pieces than one, if they are small
+    GAP = 1 << 14  # bytes between two runs that are read along
 
 PIECE = PTH_PIECE
 PAIR_PIECE = PTH_PAIR_PIECE
@@ -265,6 +266,28 @@ cdef void fold_all(pth_stats *out, const pth_stats *records, Py_ssize_t n, int w
         pth_stats_fold(&out[i % width], &records[i], is_signed)
 
 
+def count_values(const double[::1] values, const double[::1] edges, int64_t[::1] counts):
+    """Adds how many values lie in each bin: from its edge on and below the next one, or in the last one at most there.
+
+    Edges rise, and are as far apart as numpy.linspace makes them. What lies outside, and NaN, is not counted.
+    """
+    cdef Py_ssize_t n = counts.shape[0], i, at
+    if n < 1 or edges.shape[0] != n + 1 or not edges[0] < edges[n]:
+        raise ValueError("an edge more than bins")
+    cdef double low = edges[0], high = edges[n], width = high - low, x
+    with nogil:
+        for i in range(values.shape[0]):
+            x = values[i]
+            if not (low <= x <= high):
+                continue
+            at = min(<Py_ssize_t>((x - low) / width * <double>n), n - 1)  # not far from where it belongs
+            while at > 0 and x < edges[at]:
+                at -= 1
+            while at < n - 1 and x >= edges[at + 1]:
+                at += 1
+            counts[at] += 1
+
+
 # ---- pairs ----
 
 cdef struct two_runs:
@@ -350,6 +373,23 @@ def compare(int isa, const uint8_t[::1] a, const uint8_t[::1] b, int type_a, int
     return record
 
 
+cdef Py_ssize_t _together(const two_runs *row, Py_ssize_t n, uint64_t *size_a, uint64_t *size_b) noexcept nogil:
+    """How many runs, from the first on, lie near each other on both sides, and the bytes that they lie in."""
+    cdef Py_ssize_t k = 0
+    cdef uint64_t end_a, end_b, reach_a = 0, reach_b = 0
+    while k < n and row[k].type_a == row[k].type_b and row[k].off_a >= row[0].off_a and row[k].off_b >= row[0].off_b:
+        end_a = row[k].off_a - row[0].off_a + _span(row[k].type_a, row[k].n)
+        end_b = row[k].off_b - row[0].off_b + _span(row[k].type_b, row[k].n)
+        if end_a > AT_ONCE or end_b > AT_ONCE:
+            break
+        if row[k].off_a - row[0].off_a > reach_a + GAP or row[k].off_b - row[0].off_b > reach_b + GAP:
+            break
+        reach_a, reach_b = max(reach_a, end_a), max(reach_b, end_b)
+        k += 1
+    size_a[0], size_b[0] = reach_a, reach_b
+    return k
+
+
 def compare_files(
     int isa, int fd_a, uint64_t base_a, int fd_b, uint64_t base_b, const uint8_t[::1] runs, tolerance, bint forced
 ):
@@ -373,11 +413,15 @@ def compare_files(
         longest = max(longest, _bytes_of(row[r].type_a, PTH_PAIR_PIECE), _bytes_of(row[r].type_b, PTH_PAIR_PIECE))
     cdef bytes records = PyBytes_FromStringAndSize(NULL, n_runs * <Py_ssize_t>sizeof(pth_pair))
     cdef pth_pair *out = <pth_pair *>PyBytes_AsString(records)
-    cdef uint8_t *buffer = <uint8_t *>malloc(2 * longest + 192)
+    cdef uint8_t *buffer = <uint8_t *>malloc(2 * longest + 2 * AT_ONCE + 192)
     if buffer == NULL:
         raise MemoryError
     cdef uint8_t *a = buffer + (-<uint64_t>buffer & 63)
     cdef uint8_t *b = a + ((longest + 63) & ~<uint64_t>63)
+    cdef uint8_t *many_a = b + longest
+    cdef uint8_t *many_b = many_a + AT_ONCE
+    cdef Py_ssize_t first = 0, beyond = 0
+    cdef bint at_hand = False
     cdef two_codes known
     cdef bint plain, whole = True
     cdef uint64_t at, size_a, size_b, few, step
@@ -385,6 +429,20 @@ def compare_files(
     with nogil:
         for r in range(n_runs):
             pth_pair_start(&out[r])
+            if r == beyond and not forced:  # small ones: their bytes together, for most are the same
+                first, beyond = r, r + max(<Py_ssize_t>1, _together(&row[r], n_runs - r, &size_a, &size_b))
+                at_hand = (
+                    beyond > r + 1
+                    and seam_read(fd_a, many_a, size_a, base_a + row[r].off_a) == <long long>size_a
+                    and seam_read(fd_b, many_b, size_b, base_b + row[r].off_b) == <long long>size_b
+                )
+            if at_hand and memcmp(
+                many_a + (row[r].off_a - row[first].off_a),
+                many_b + (row[r].off_b - row[first].off_b),
+                _span(row[r].type_a, row[r].n),
+            ) == 0:
+                done += 1
+                continue
             plain = not forced and row[r].type_a == row[r].type_b
             size_a, size_b = _bytes_of(row[r].type_a, PTH_PAIR_PIECE), _bytes_of(row[r].type_b, PTH_PAIR_PIECE)
             step = max(<uint64_t>1, AT_ONCE // max(size_a, size_b)) * PTH_PAIR_PIECE

@@ -376,7 +376,7 @@ class Checkpoint(Names):
             if not self._table.flat:
                 self._tell_apart()
         self._home = Home(box, box.main, self._list, self._rows)
-        self._table.bind(self._home)
+        self._home.bind(self._table)
 
     # ---- names ----
 
@@ -523,7 +523,8 @@ class Checkpoint(Names):
     @property
     def errors(self) -> Mapping[str, PthError]:
         """Names of tensors that cannot be read, each with the reason."""
-        return MappingProxyType({n: t.error for n, t in self.items() if t._code})  # type: ignore[misc]
+        wrong = self._table.troubles()[0]
+        return MappingProxyType({n: t.error for n, t in self.items() if t._code} if wrong else {})  # type: ignore[misc]
 
     # ---- the graph ----
 
@@ -541,7 +542,7 @@ class Checkpoint(Names):
             return None
         table, pickle = self._parts["constants"]
         home = Home(self._box, pickle, table.names(), table.name_rows())
-        table.bind(home)
+        home.bind(table)
         return home.thaw(table, table.graph.root)
 
     @property

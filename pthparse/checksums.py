@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import FormatError, PthError, TruncatedError
@@ -216,7 +217,7 @@ class _File:
 
     def __init__(self, source: Source, parts: Sequence[Part]) -> None:
         self.source, self.parts = source, parts
-        self.total = sum(part.stored for part in parts)
+        self.total = sum([stored for _, stored, _ in parts])
         self.lock = threading.Lock()
         self.sums: list[_Sum] = []
         self.failed: dict[int, PthError] = {}
@@ -227,8 +228,8 @@ class _File:
         """In the order of the file: neighbours that fit into one buffer, or one piece."""
         together: list[_Piece] = []
         start = 0
-        for i in sorted(range(len(self.parts)), key=lambda i: self.parts[i].offset):
-            offset, stored, inflated = self.parts[i]
+        rows = [(offset, i, stored, inflated) for i, (offset, stored, inflated) in enumerate(self.parts)]
+        for offset, i, stored, inflated in sorted(rows, key=itemgetter(0)):
             small = inflated is None and stored <= BUFFER
             if together and (not small or offset + stored - start > BUFFER):
                 yield together
@@ -265,8 +266,7 @@ class _File:
             if self.error is None:
                 source = self._held(batch)
                 for pieces in batch:
-                    for piece, crc in self._sum(pieces, buffer, source, stopped):
-                        sums.append((piece.part, piece.offset, piece.length, crc))
+                    sums += self._sum(pieces, buffer, source, stopped)
         except (TruncatedError, OSError) as e:
             self.take([], {}, e)
         self.take(sums, {}, None)
@@ -284,28 +284,25 @@ class _File:
         whole = (piece for pieces in batch for piece in pieces if piece.length <= BUFFER)  # others by steps
         return self.source.held((piece.offset, piece.offset + piece.length) for piece in whole)
 
-    def _sum(
-        self, pieces: list[_Piece], buffer: bytearray, source: Source, stopped: threading.Event
-    ) -> Iterator[tuple[_Piece, int]]:
+    def _sum(self, pieces: list[_Piece], buffer: bytearray, source: Source, stopped: threading.Event) -> list[_Sum]:
         first, last = pieces[0], pieces[-1]
         if first.inflated is not None:
             try:
-                yield first, self._inflated(first, buffer, stopped)
+                crc = self._inflated(first, buffer, stopped)
             except FormatError as e:
                 if isinstance(e, TruncatedError):
                     raise
                 self.take([], {first.part: e}, None)
+                return []
         elif last.offset + last.length - first.offset <= BUFFER:
             data = memoryview(self._read(first.offset, last.offset + last.length - first.offset, buffer, source))
-            crc32 = _library().crc32
-            for piece in pieces:
-                at = piece.offset - first.offset
-                yield piece, crc32(data[at : at + piece.length])
+            crc32, start = _library().crc32, first.offset
+            return [(part, at, n, crc32(data[at - start : at - start + n])) for part, at, n, _ in pieces]
         else:
             crc = 0
             for data in self._chunks(first, buffer, stopped):
                 crc = _library().crc32(data, crc)
-            yield first, crc
+        return [(first.part, first.offset, first.length, crc)]
 
     def _chunks(self, piece: _Piece, buffer: bytearray, stopped: threading.Event) -> Iterator[Any]:
         at, end = piece.offset, piece.offset + piece.length

@@ -15,7 +15,7 @@ from .mosaics import Mosaic
 from .pieces import Lie, blocks, regrouped
 from .source import FileSource, MemorySource, SliceSource, Source
 from .tensor import MAX_WRAPPERS, PIECES, Tensor
-from .walks import lie_of, simple_lie, walk_of
+from .walks import lie_of, line_of, walk_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -114,6 +114,12 @@ def elements_of(t: Any, budget: Budget | None = None) -> Elements:
                 nowhere = MemorySource(b"")
                 return Elements(t._dtype, t.numel, t.nbytes, mosaic, nowhere, False, 0, object())
             return of_array(t.numpy(), getattr(t, "dtype", None))
+    line = line_of(t)
+    if line is not None:  # of most, and there may be very many
+        at, nbytes, n, dtype = line
+        size, source = nbytes // n, t.table.home.box.source
+        lie = Lie(size, at, ((n, size),) if n > 1 else (), None, 1)
+        return Elements(dtype, n, nbytes, lie, source, True, 0, (source, line))
     if t.error is not None:
         raise t.error
     try:
@@ -129,12 +135,6 @@ def _elements_of(t: Tensor) -> Elements:
     if t.dtype == "untyped":
         raise UnsupportedError("no-data", "it has no dtype")
     cast = t.kind != "array" and t._cast is not None and t._cast != t._dtype
-    if t.kind in ("dense", "quantized") and not (cast or t.conj or t.neg):
-        simple = simple_lie(t)
-        if simple is not None:
-            source, n = t._home.box.source, t._numel
-            key: Hashable = (source, simple.offset, simple.dims, 1, t._dtype, n)
-            return Elements(t._dtype, n, n * simple.itemsize, simple, source, True, 0, key)
     if t.kind == "array" or cast or t.conj or t.neg:
         if t.kind != "array":
             t._check_dense(t.nbytes)
@@ -251,29 +251,30 @@ class Budget:
 
     def __init__(self) -> None:
         self.sizes: dict[Source, int] = {}
-        self.dense = 0
-        self.taken = 0
+        self.dense = self.allowed = self.taken = 0
 
     def take(self, t: Any, elements: Elements) -> None:
         """For the elements of a tensor, once for all that have the same."""
         if isinstance(t, Tensor):
-            self._take(t, elements.nbytes)
+            self.take_bytes(t, elements.nbytes)
 
     def take_inflated(self, t: Tensor) -> None:
         """For the storage of a tensor, if it must be inflated first: each time."""
         row = t._storage
         span = None if row is None else t.table.storage(row)[0]
         if span is not None and not t._home.box.is_stored(t.table.store, span):
-            self._take(t, t.table.store.span(span)[2])
+            self.take_bytes(t, t.table.store.span(span)[2])
 
-    def _take(self, t: Tensor, nbytes: int) -> None:
-        box = t._home.box
-        self.sizes[box.source] = box.source.size
-        self.dense = max(self.dense, box.limits.max_dense_bytes)
-        allowed = AGAIN * sum(self.sizes.values()) + self.dense
-        if self.taken + nbytes > allowed:
-            told = f"{nbytes} bytes more, {self.taken} of {allowed} are taken by tensors that overlap (max_dense_bytes)"
-            raise t._place(LimitError("max_dense_bytes", told))
+    def take_bytes(self, t: Tensor, nbytes: int) -> None:
+        """For so many of a tensor's."""
+        box = t.table.home.box
+        if box.source not in self.sizes:
+            self.sizes[box.source] = box.source.size
+            self.dense = max(self.dense, box.limits.max_dense_bytes)
+            self.allowed = AGAIN * sum(self.sizes.values()) + self.dense
+        if self.taken + nbytes > self.allowed:
+            told = f"{nbytes} bytes more, {self.taken} of {self.allowed} are taken by tensors that overlap"
+            raise t._place(LimitError("max_dense_bytes", f"{told} (max_dense_bytes)"))
         self.taken += nbytes
 
 
@@ -285,5 +286,10 @@ def lasting(t: Any, elements: Elements) -> bool:
 
 def lies(elements: Elements) -> bool:
     """May it be read as it lies in its file, here or far away?"""
-    source = elements.source.within()[0] if isinstance(elements.source, SliceSource) else elements.source
-    return elements.plain and (source.afar or isinstance(source, FileSource))
+    return elements.plain and reads(elements.source)
+
+
+def reads(source: Source) -> bool:
+    """Is it a file, or a part of one, here or far away?"""
+    source = source.within()[0] if isinstance(source, SliceSource) else source
+    return source.afar or isinstance(source, FileSource)

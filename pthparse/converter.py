@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -29,7 +29,7 @@ from .source import FileSource, MemorySource, SliceSource, Source
 from .tensor import NO_ARRAY, Tensor, numpy_dtype
 from .transfer import Change, Move
 from .values import preview
-from .walks import lie_of
+from .walks import lie_of, line_of, locate
 from .writers import FORMATS, SUFFIXES, Entry, Format, Layout, Wanted
 from .writers.base import not_written
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 SHARED = ("first", "copy", "refuse")
 UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)}}
 UNITS |= {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
+SIZES = {dtype: int(_core.DTYPES[row][2]) for dtype, row in DTYPES.items()}
 MOST_TOLD = 1000  # tensors that one error names
 SYNCING = 2  # files that are synced at once
 
@@ -291,7 +292,8 @@ def _destination(dst: str, to: str | None) -> tuple[str, Path, str, bool]:
 class Item(NamedTuple):
     """A tensor on its way: its name and dtype in the source, the tensor with the elements, what it becomes.
 
-    lie: where the elements are, if that was looked up and none of them had to be brought into memory for it.
+    lie: where the elements are, if that was looked up and none of them had to be brought into memory for it. at: the
+    first byte of those that are copied as they lie in the file.
     """
 
     was: str
@@ -299,6 +301,10 @@ class Item(NamedTuple):
     t: Any
     entry: Entry
     lie: Lie | Mosaic | None = None
+    at: int | None = None
+
+
+UNSEEN = Entry("", "", (), 0)  # of what was not looked at yet
 
 
 class Plan:
@@ -326,7 +332,7 @@ class Plan:
                 self.left_out += 1
                 continue
             dtype = str(getattr(t, "dtype", ""))
-            self.items.append(Item(name, dtype, t, Entry(name, dtype, (), 0)))
+            self.items.append(Item(name, dtype, t, UNSEEN))
         if not self.items:
             raise UnsupportedError("no-tensors", "there are no tensors to write", path=self._path)
 
@@ -358,6 +364,7 @@ class Plan:
         """Looks at each tensor: what it becomes, and whether there is any way to write it."""
         refused: dict[str, list[str]] = {}
         good = []
+        locate([item.t for item in self.items])
         for item in self.items:
             found = self._examined(item)
             if isinstance(found, Item):
@@ -381,6 +388,10 @@ class Plan:
     def _examined(self, item: Item) -> Item | str:
         """The tensor as it will be written, or why it cannot be."""
         try:
+            line = line_of(item.t) if isinstance(item.t, Tensor) and item.was not in self.casts else None
+            if line is not None:  # most are, and there may be very many
+                entry = Entry(item.was, item.dtype, item.t.shape, line[1])
+                return self.form.refusal(entry) or Item(item.was, item.dtype, item.t, entry, None, line[0])
             t, reason = _dense(item.t)
             if reason is not None:
                 return reason
@@ -393,6 +404,8 @@ class Plan:
 
     def rename(self, rename: Rename) -> None:
         """Gives tensors their new names."""
+        if isinstance(rename, (Mapping, list, tuple)) and not rename:
+            return
         if isinstance(rename, Mapping):
             have = {item.was for item in self.items}
             for old in rename:
@@ -441,8 +454,8 @@ class Plan:
         known: dict[Any, str] = {}
         kept = []
         for item in self.items:
-            key = _elements(item.t)
-            first = item.entry.name if key is None else known.setdefault((key, item.entry.dtype), item.entry.name)
+            key = _elements(item)
+            first = item.entry.name if key is None else known.setdefault(key, item.entry.name)
             if first == item.entry.name:
                 kept.append(item)
             else:
@@ -474,7 +487,7 @@ class Plan:
 
 def size_of(dtype: str) -> int:
     """Bytes of an element of torch's type."""
-    return int(_core.DTYPES[DTYPES[dtype]][2])
+    return SIZES[dtype]
 
 
 def _told(names: Sequence[str]) -> str:
@@ -534,13 +547,17 @@ def _is_late(t: Any) -> bool:
     return not isinstance(t, Tensor) or t.kind != "dense" or (t._cast is not None and t._cast != t._dtype)
 
 
-def _elements(t: Any) -> Any:
-    """The same for two tensors if they are the same elements in the same shape; None: nothing else can be."""
+def _elements(item: Item) -> Any:
+    """The same for two tensors if they become the same: of one storage, in one shape; None: nothing else can."""
+    t = item.t
     if not isinstance(t, Tensor) or t._storage is None or not t.numel:
         return None
-    steps = tuple(s for n, s in zip(t._sizes, t._strides, strict=True) if n != 1)
     place = t.table.place(t._storage)
-    return id(t.table), place, t.storage_offset, t._dtype, t._cast, t._sizes, steps, t.conj, t.neg
+    if item.at is not None:
+        return t.table, place, item.at, item.entry.dtype, item.entry.shape
+    steps = tuple(s for n, s in zip(t._sizes, t._strides, strict=True) if n != 1)
+    begins = t.table.storage(t._storage)[5], t.storage_offset
+    return t.table, place, begins, t._dtype, t._cast, t._sizes, steps, t.conj, t.neg, item.entry.dtype
 
 
 class _Writing:
@@ -629,22 +646,21 @@ class _Writing:
             raise FileExistsError(errno.EEXIST, "is there already", str(there[0]))
         return there
 
-    def _files(self) -> Iterable[FileSource]:
-        known: dict[int, FileSource] = {}
+    @cached_property
+    def _files(self) -> list[FileSource]:
+        known: dict[Source, None] = {}
+        tables: set[_core.Tensors] = set()
         for item in self.plan.items:
-            for t in item.t.chunks if isinstance(item.t, ChunkedTensor) else [item.t]:
-                if not isinstance(t, Tensor):
-                    continue
-                source: Source = t._home.box.source
-                if isinstance(source, SliceSource):
-                    source = source._whole
-                if isinstance(source, FileSource):
-                    known.setdefault(id(source), source)
-        return known.values()
+            for t in item.t.chunks if isinstance(item.t, ChunkedTensor) else (item.t,):
+                if isinstance(t, Tensor) and t.table not in tables:
+                    tables.add(t.table)
+                    source = t.table.home.box.source
+                    known[source._whole if isinstance(source, SliceSource) else source] = None
+        return [source for source in known if isinstance(source, FileSource)]
 
     def _sources(self) -> set[tuple[int, int]]:
         out = set()
-        for source in self._files():
+        for source in self._files:
             fd = source.borrow()
             try:
                 found = os.fstat(fd)
@@ -654,7 +670,7 @@ class _Writing:
         return out
 
     def _unchanged(self) -> None:
-        for source in self._files():
+        for source in self._files:
             if source.changed():
                 raise FormatError("file-changed", "the file was changed while it was read", path=source.path)
 
@@ -713,6 +729,8 @@ class _Writing:
 def _move(item: Item, offset: int) -> Move:
     t, entry, lie = item.t, item.entry, item.lie
     size = size_of(entry.dtype)
+    if item.at is not None:
+        return Move(item.was, t.table.home.box.source, item.at, None, size, entry.nbytes, offset)
     looked: Callable[[], Lie | Mosaic] = (
         partial(_lie_late if _is_late(t) else _lie, item) if lie is None else lambda: lie
     )

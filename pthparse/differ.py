@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .contents import Budget, leaves_of
 from .errors import PthError
 from .hashes import hashes_of
 from .limits import Limits
-from .pairs import Part, Tolerance, figures, folded, is_known, jobs_of, work_on
+from .pairs import Lines, Part, Tolerance, figures, folded, is_known, jobs_of, work_on
 from .record import Record
 from .values import preview
+from .walks import locate
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -242,7 +244,7 @@ class _Pair(NamedTuple):
 class _Comparison:
     def __init__(self, a: Mapping[str, Any], b: Mapping[str, Any], tolerance: Tolerance, prefixes: tuple[str, ...]):
         self.a, self.b, self.tolerance, self.prefixes = a, b, tolerance, prefixes
-        self.pairs: list[_Pair] = []
+        self.pairs: dict[int, _Pair] = {}  # by the place of their names
         self.errors: dict[str, PthError] = {}
         self.known: dict[Any, Part] = {}
         self.budget = Budget()
@@ -257,25 +259,18 @@ class _Comparison:
         of_a, of_b = _stripped(self.a, self.prefixes), _stripped(self.b, self.prefixes)
         removed = [n for n in of_a if n not in of_b]
         added = [n for n in of_b if n not in of_a]
-        for name, own in of_a.items():
-            if name in of_b:
-                self._pair(own, of_b[name])
-        parts = list(self.known.values())
-        todo = [p for p in parts if not p.same]
-        afar = any(side is not None and side.source.afar for p in todo for side in (p.a, p.b))
-        total = sum(p.missing() for p in todo)
-        work_on(jobs_of(todo, self.tolerance, False), total, threads, progress, executor, afar)
-        for part in todo:
-            part.differs |= any(map(is_known, part.records))
+        both = [(own, of_b[name]) for name, own in of_a.items() if name in of_b]
+        parts, identical, afar = self._beside(both, threads, progress, executor)
         # Of those that differ somewhere, the rest counts too. And a NaN may be unequal to itself, whatever its bytes.
-        uneven = (pair for pair in self.pairs if not pair.alike or any(part.differs for _, part in pair.parts))
+        pairs = [self.pairs[i] for i in sorted(self.pairs)]
+        uneven = (pair for pair in pairs if not pair.alike or any(part.differs for _, part in pair.parts))
         told = {part for pair in uneven for _, part in pair.parts}
-        rest = [p for p in parts if p.error is None and (p in told or not self.tolerance[2])]
+        wanted = (p for p in parts if p.error is None and (p in told or not self.tolerance[2]))
+        rest = [p for p in wanted if not all(map(is_known, p.records))]
         work_on(jobs_of(rest, self.tolerance, True), sum(p.missing() for p in rest), threads, None, executor, afar)
         renamed = self._renamed([of_a[n] for n in removed], [of_b[n] for n in added], threads, executor)
         found: dict[str, list[TensorDiff]] = {"close": [], "changed": [], "reshaped": [], "recast": []}
-        identical = 0
-        for pair in self.pairs:
+        for pair in pairs:
             kind, row = self._judged(pair)
             if row is None:
                 identical += kind == "identical"
@@ -299,6 +294,59 @@ class _Comparison:
         report = DiffReport(same=False, **fields)
         return report if report.differs or report.errors else DiffReport(same=True, **fields)
 
+    def _beside(
+        self,
+        both: list[tuple[str, str]],
+        threads: int | None,
+        progress: Callable[[int, int], None] | None,
+        executor: Executor | None,
+    ) -> tuple[list[Part], int, bool]:
+        """All elements beside each other once: parts that need more, how many pairs are the same; is a file far away?
+
+        Most are the same, and lie in both files as they are wanted. Nothing is made of these.
+        """
+        lines, waiting = Lines(), {}
+        for side, names in zip((self.a, self.b), zip(*both, strict=True), strict=False):
+            locate(list(_those(side, names)))
+        for i, (name_a, name_b) in enumerate(both):
+            try:
+                number = lines.add(self.a[name_a], self.b[name_b], self.budget) if self.tolerance[2] else None
+            except PthError as e:
+                self.errors[name_a] = e
+                continue
+            if number is None:
+                self._pair(i, both[i])
+            else:
+                waiting[i] = number
+        todo = [p for p in self.known.values() if not p.same]
+        n = len(self.known)
+        afar = any(source.afar for sides in lines.rows for source in sides)
+        afar |= any(side is not None and side.source.afar for p in todo for side in (p.a, p.b))
+        total = sum(p.missing() for p in todo) + lines.nbytes
+        jobs = chain(lines.jobs(self.tolerance), jobs_of(todo, self.tolerance, False))
+        work_on(jobs, total, threads, progress, executor, afar)
+        identical = 0
+        told: dict[int, Part] = {}
+        for i, number in waiting.items():
+            record = lines.records[number]
+            if record == b"":
+                identical += 1
+            elif record is None:  # who looks closer says why
+                self._pair(i, both[i])
+            else:
+                a, b = self.a[both[i][0]], self.b[both[i][1]]
+                if number not in told:
+                    told[number] = Part((a, b), (a._dtype, b._dtype), a.numel, [record])
+                words = (("", "tensor", a.dtype, a.shape),)
+                self.pairs[i] = _Pair(both[i], (a, b), (words, words), True, [("", told[number])])
+        unread = list(self.known.values())[n:]
+        work_on(jobs_of(unread, self.tolerance, False), sum(p.missing() for p in unread), threads, None, executor, afar)
+        parts = [*self.known.values(), *told.values()]
+        self.known.clear()
+        for part in parts:
+            part.differs |= any(map(is_known, part.records))
+        return parts, identical, afar
+
     def _values(self) -> tuple[list[ValueDiff], bool]:
         try:
             return _values_of(self.a, self.b, self.prefixes)
@@ -308,13 +356,14 @@ class _Comparison:
 
     # ---- what is compared ----
 
-    def _pair(self, name_a: str, name_b: str) -> None:
+    def _pair(self, i: int, names: tuple[str, str]) -> None:
+        name_a, name_b = names
         try:
             a, b = self.a[name_a], self.b[name_b]
             (words_a, leaves_a), (words_b, leaves_b) = leaves_of(a, self.budget), leaves_of(b, self.budget)
             parts = []
             places = {path: i for i, (path, _) in enumerate(leaves_b)}
-            for i, (path, own) in enumerate(leaves_a):
+            for k, (path, own) in enumerate(leaves_a):
                 j = places.get(path)
                 if j is None or own.n != leaves_b[j][1].n or (words_a[0][1] != words_b[0][1] and path):
                     continue
@@ -324,10 +373,10 @@ class _Comparison:
                 if part is None:
                     self.budget.take(a, own)
                     self.budget.take(b, other)
-                    part = self.known[key] = Part((i, j), (a, b), (own, other))
+                    part = self.known[key] = Part.of((k, j), (a, b), (own, other))
                 parts.append((path, part))
             alike = words_a == words_b and len(parts) == len(leaves_a) == len(leaves_b)
-            self.pairs.append(_Pair((name_a, name_b), (a, b), (words_a, words_b), alike, parts))
+            self.pairs[i] = _Pair(names, (a, b), (words_a, words_b), alike, parts)
         except PthError as e:
             self.errors[name_a] = e
 
@@ -339,11 +388,12 @@ class _Comparison:
             self.errors[name_a] = error
             return "error", None
         different = tuple(path for path, part in pair.parts if part.differs)
-        far = any(folded(part).far for _, part in pair.parts)
+        found = {part: folded(part) for _, part in pair.parts}
+        far = any(f.far for f in found.values())
         if pair.alike and not different and not far:
             return "identical", None
         path, part = _told(pair.parts, different)
-        numbers = figures(part, tuple(a.shape)) if part is not None else {}
+        numbers = figures(part, found[part], tuple(a.shape)) if part is not None else {}
         several = len(pair.parts) > 1 or path != ""
         row = TensorDiff(
             name_a, name_b, str(a.dtype), str(b.dtype), tuple(a.shape), tuple(b.shape),
@@ -391,9 +441,20 @@ class _Comparison:
         return sorted(found, key=lambda r: order[r.name])
 
 
+def _those(tensors: Mapping[str, Any], names: Iterable[str]) -> Iterator[Any]:
+    """Those of some names, but for what cannot be had: that is told when it is its turn."""
+    for name in names:
+        try:
+            yield tensors[name]
+        except PthError:
+            continue
+
+
 def _stripped(tensors: Mapping[str, Any], prefixes: tuple[str, ...]) -> dict[str, str]:
     """What is compared -> the name. Of two that would be one, the second keeps its prefixes."""
     found: dict[str, str] = {}
+    if not prefixes:
+        return {name: name for name in tensors}
     for name in tensors:
         bare = _bare(name, prefixes)
         bare = name if bare in found else bare

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from . import _kernels
 from .errors import UnsupportedError, guard
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ def value_histogram(arrays: Arrays, bins: int, low: float, high: float) -> tuple
         edges = np.histogram_bin_edges(np.zeros(0), bins, (low, high))
     counts = np.zeros(bins, np.int64)
     for array in arrays():
-        counts += np.histogram(_finite(array).astype(np.float64), bins, (low, high))[0]
+        if array.dtype.kind == "c":
+            raise UnsupportedError("no-array", "complex numbers have no order")
+        wide = array if array.dtype.kind in "biuf" else array.astype(np.float32)  # bfloat16, float8: exactly
+        _kernels.count_values(np.ascontiguousarray(wide, np.float64), edges, counts)
     return tuple(edges.tolist()), tuple(counts.tolist())
 
 

@@ -22,6 +22,7 @@ from .limits import Limits
 from .pairs import Part, folded, is_known, jobs_of, work_on
 from .record import Record
 from .series import Series, Step, each_of
+from .walks import locate
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -317,6 +318,8 @@ class _Drift:
     def _compared(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, _Pair]:
         budget, parts = Budget(), {}
         known: dict[Any, Part] = {}
+        for tensors in (a, b):
+            locate([tensors[name] for name in names])
         for name in names:
             try:
                 sides = [leaves_of(t[name], budget)[1] for t in (a, b)]
@@ -327,7 +330,7 @@ class _Drift:
                 if part is None:
                     budget.take(a[name], own)
                     budget.take(b[name], other)
-                    part = known[own.key, other.key] = Part((0, 0), (a[name], b[name]), (own, other))
+                    part = known[own.key, other.key] = Part.of((0, 0), (a[name], b[name]), (own, other))
                 parts[name] = part
             except PthError as e:
                 self._fail(name, e)

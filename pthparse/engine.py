@@ -11,15 +11,16 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core, _kernels
 from .errors import PthError, UnsupportedError, guard
-from .pieces import blocks, regrouped
+from .pieces import LINE, blocks, regrouped
 from .source import FileSource, MemorySource, SliceSource, Source, open_again
 from .stats import STATE, Row, Stats, StatsTable, figures
-from .team import AFAR, bundles, call_all, crew, is_near, share, submit
-from .walks import READ, Walk, leaves, place_of, same, walk_of
+from .team import bundles, call_all, crew, is_near, share, submit
+from .walks import READ, Line, Walk, leaves, line_of, locate, place_of, same, walk_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .distribution import Arrays
-    from .formats.base import Container
     from .tensor import Tensor
 
 GAP = 1 << 14  # bytes between two tensors that are read along rather than by another call
@@ -36,28 +36,32 @@ PIECE = _kernels.PIECE
 _PIECE = struct.Struct(_kernels.PIECE_LAYOUT)
 _READ = struct.Struct(_kernels.READ_LAYOUT)
 _DTYPES = {row[0]: i for i, row in enumerate(_core.DTYPES)}
+SIZES = [(size, 2 if name == "float4_e2m1fn_x2" else packed) for name, _, size, packed, *_ in _core.DTYPES]
+RECORDS = [STATE.size * _kernels.parts(dtype) for dtype in range(len(_core.DTYPES))]  # bytes of those of a piece
 ISA = len(_kernels.ISAS) - 1  # the best that there is
 
 
+Piece = tuple[int, int, int, int]  # which tensor, first byte in what is read, elements, row of dtypes.def
+
+
 class Read(NamedTuple):
-    """Bytes that are read at once, and the pieces in them: (which tensor, first byte in these, elements)."""
+    """Bytes that are read at once, and the pieces in them."""
 
     offset: int
     nbytes: int
-    pieces: list[tuple[int, int, int]]
+    pieces: list[Piece]
 
 
 class Job(NamedTuple):
     """A part of the work: reads of tensors whose elements lie together, or one tensor that must be gathered."""
 
-    dtypes: dict[int, int]  # tensor -> row of dtypes.def
     reads: list[Read]
     gathered: tuple[int, Walk] | None
     isa: int
     histogram: bool
 
 
-# Of one piece, or of all of a gathered tensor: which tensor, records, counts of magnitudes, what went wrong.
+# Of some pieces of a tensor, or of all of a gathered one: which tensor, records, counts of magnitudes, what went wrong.
 Found = tuple[int, bytes, tuple[tuple[int, int], ...], "PthError | None"]
 
 
@@ -87,20 +91,18 @@ def run(job: Job, source: Source) -> list[Found]:
             if len(read.pieces) == 1:
                 out.append((read.pieces[0][0], b"", (), e))
                 continue
-            for who, at, n in read.pieces:  # one of them is the cause
-                alone = Read(read.offset + at, _bytes_of(job.dtypes[who], n), [(who, 0, n)])
+            for who, at, n, dtype in read.pieces:  # one of them is the cause
+                alone = Read(read.offset + at, _bytes_of(dtype, n), [(who, 0, n, dtype)])
                 out += run(job._replace(reads=[alone]), source)
     return out
 
 
 def _read_file(job: Job, source: FileSource, out: list[Found]) -> int:
     """All of the work in one call that needs no GIL. How many reads were whole: the rest must say why they are not."""
-    order = [(who, at, n) for read in job.reads for who, at, n in read.pieces]
-    ends = [i + 1 == len(order) or order[i + 1][0] != who for i, (who, _, _) in enumerate(order)]
-    pieces = b"".join(
-        _PIECE.pack(at, n, 0, job.dtypes[who], last) for (who, at, n), last in zip(order, ends, strict=True)
-    )
-    reads = b"".join(_READ.pack(read.offset, read.nbytes, len(read.pieces)) for read in job.reads)
+    order = [piece for read in job.reads for piece in read.pieces]
+    last = [p[0] != q[0] for p, q in pairwise(order)] + [True]
+    pieces = b"".join([_PIECE.pack(at, n, 0, dtype, end) for (_, at, n, dtype), end in zip(order, last, strict=True)])
+    reads = b"".join([_READ.pack(read.offset, read.nbytes, len(read.pieces)) for read in job.reads])
     try:
         fd = source.borrow()
     except (PthError, OSError):
@@ -110,20 +112,26 @@ def _read_file(job: Job, source: FileSource, out: list[Found]) -> int:
     finally:
         source.restore(fd)
     n = sum(len(read.pieces) for read in job.reads[:done])
-    if job.histogram and n and not ends[n - 1]:  # a part of its magnitudes is known, and cannot be told from the rest
-        n, records = 0, b""
-        done = 0
-    at, found = 0, iter(magnitudes)
-    for (who, _, _), last in zip(order[:n], ends, strict=False):
-        end = at + STATE.size * _kernels.parts(job.dtypes[who])
-        out.append((who, records[at:end], next(found) if last and job.histogram else (), None))
-        at = end
+    if job.histogram and n and not last[n - 1]:  # a part of its magnitudes is known, and cannot be told from the rest
+        return 0
+    found = iter(magnitudes)
+    out += _shared(order[:n], records, lambda end: next(found) if job.histogram and last[end - 1] else ())
     return done
 
 
+def _shared(pieces: list[Piece], records: bytes, bins: Callable[[int], Any]) -> Iterator[Found]:
+    """Records of pieces, to each tensor those of its own. bins: of how many pieces up to the end of its own."""
+    at = start = 0
+    for i, (who, _, _, dtype) in enumerate(pieces, 1):
+        if i == len(pieces) or pieces[i][0] != who:
+            end = at + (i - start) * RECORDS[dtype]
+            yield who, records[at:end], bins(i), None
+            at, start = end, i
+
+
 def _bytes_of(dtype: int, n: int) -> int:
-    name, _, itemsize, packing, *_ = _core.DTYPES[dtype]
-    return -(-n * itemsize // (2 if name == "float4_e2m1fn_x2" else packing))
+    size, packing = SIZES[dtype]
+    return -(-n * size // packing)
 
 
 def _read(job: Job, read: Read, source: Source, buffer: bytearray) -> list[Found]:
@@ -133,17 +141,13 @@ def _read(job: Job, read: Read, source: Source, buffer: bytearray) -> list[Found
         source.read(read.offset, read.nbytes)  # says what is missing
     # With a histogram, each tensor goes through the kernels alone.
     for group in _groups(read.pieces, job.histogram):
-        pieces = b"".join(_PIECE.pack(at, n, 0, job.dtypes[who], 0) for who, at, n in group)
+        pieces = b"".join([_PIECE.pack(at, n, 0, dtype, 0) for _, at, n, dtype in group])
         records, bins = _kernels.measure(job.isa, view, pieces, job.histogram)
-        at = 0
-        for who, _, _ in group:
-            end = at + STATE.size * _kernels.parts(job.dtypes[who])
-            out.append((who, records[at:end], bins, None))
-            at, bins = end, ()
+        out += _shared(group, records, lambda _, bins=bins: bins)  # type: ignore[misc]
     return out
 
 
-def _groups(pieces: list[tuple[int, int, int]], apart: bool) -> Iterator[list[tuple[int, int, int]]]:
+def _groups(pieces: list[Piece], apart: bool) -> Iterator[list[Piece]]:
     if not apart:
         yield pieces
         return
@@ -214,8 +218,11 @@ class Plan:
         self.known: dict[Any, int] = {}
         self.failed: dict[int, PthError] = {}
         self.found: dict[int, list[bytes]] = {}
-        self.bins: dict[int, Counter[int]] = {}
+        self.bins: dict[int, tuple[tuple[int, int], ...]] = {}
         self.source: Source | None = None
+        self.lying: list[tuple[int, int, int, int]] = []  # first byte, walk, elements, dtype
+        self.gathered: list[int] = []  # the other walks
+        self.nbytes = 0  # that are read, but for what must be made first
 
     # ---- what there is to do ----
 
@@ -228,6 +235,18 @@ class Plan:
                     self._add(name, leaf)
             except PthError as e:
                 self.errors[name] = leaf._place(e)
+
+    def add_line(self, t: Tensor, line: Line) -> None:
+        """The same of a tensor that lies in the file as it is wanted."""
+        slot = self.known.get(line)
+        if slot is None:
+            at, nbytes, n, dtype = line
+            size = nbytes // n
+            slot = self.known[line] = len(self.walks)
+            self.walks.append(Walk(dtype, size, at, ((n, size),) if n > 1 else (), None, 1, False, 1, 1))
+            self.lying.append((at, slot, n, dtype))
+            self.nbytes += nbytes
+        self.entries.append(Entry(t.name, t.dtype, t.shape, slot, None, same))
 
     def _add(self, name: str, t: Tensor) -> None:
         self.source = t._home.box.source
@@ -251,6 +270,11 @@ class Plan:
         slot = self.known.setdefault(key, len(self.walks))
         if slot == len(self.walks):
             self.walks.append(walk)
+            self.nbytes += walk.nbytes
+            if walk.together and walk.data is None and walk.swap == 1:
+                self.lying.append((walk.offset, slot, walk.n, walk.dtype))
+            else:
+                self.gathered.append(slot)
         return slot
 
     def _late(self, make: Callable[[], NDArray[Any]]) -> int:
@@ -260,32 +284,22 @@ class Plan:
 
     def jobs(self) -> Iterator[tuple[Job, int]]:
         """The work in parts, and the bytes of each."""
-        lying = []
-        for slot, walk in enumerate(self.walks):
-            if not isinstance(walk, Walk):
-                continue
-            if walk.together and walk.data is None and walk.swap == 1:
-                lying.append((walk.offset, slot, walk))
-            else:
-                yield Job({slot: walk.dtype}, [], (slot, walk), self.isa, self.histogram), walk.nbytes
-        lying.sort(key=lambda item: item[:2])
+        for slot in self.gathered:
+            walk = self.walks[slot]
+            assert isinstance(walk, Walk)
+            yield Job([], (slot, walk), self.isa, self.histogram), walk.nbytes
+        self.known.clear()  # no more are added: there may be very many
         reads: list[Read] = []
-        dtypes: dict[int, int] = {}
         size = 0
-        for read in _reads(lying):
+        self.lying.sort()
+        for read in _reads(self.lying):
             reads.append(read)
-            dtypes |= {slot: self.walks[slot].dtype for slot, _, _ in read.pieces}  # type: ignore[union-attr]
             size += read.nbytes
             if size >= TASK:
-                yield Job(dtypes, reads, None, self.isa, self.histogram), size
-                reads, dtypes, size = [], {}, 0
+                yield Job(reads, None, self.isa, self.histogram), size
+                reads, size = [], 0
         if reads:
-            yield Job(dtypes, reads, None, self.isa, self.histogram), size
-
-    @property
-    def nbytes(self) -> int:
-        """That are read, but for what must be made first."""
-        return sum(w.nbytes for w in self.walks if isinstance(w, Walk))
+            yield Job(reads, None, self.isa, self.histogram), size
 
     # ---- doing it ----
 
@@ -308,7 +322,7 @@ class Plan:
         native = np.ascontiguousarray(array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")))
         data = native.reshape(-1).view(np.uint8).data if native.size else b""
         walk = Walk(_DTYPES[name], native.itemsize, 0, ((native.size, native.itemsize),), data, 1, False, 1, 1)
-        job = Job({slot: walk.dtype}, [], (slot, walk), self.isa, self.histogram)
+        job = Job([], (slot, walk), self.isa, self.histogram)
         return run(job, MemorySource(b""))[0]
 
     def keep(self, found: list[Any]) -> None:
@@ -318,8 +332,10 @@ class Plan:
                 self.failed.setdefault(slot, error)
                 continue
             self.found.setdefault(slot, []).append(records)
-            if bins:
-                self.bins.setdefault(slot, Counter()).update(dict(bins))
+            if slot not in self.bins:
+                self.bins[slot] = bins
+            elif bins:
+                self.bins[slot] = tuple((Counter(dict(self.bins[slot])) + Counter(dict(bins))).items())
 
     # ---- what came of it ----
 
@@ -338,18 +354,18 @@ class Plan:
 
     def _stats(self, entry: Entry, folded: dict[int, bytes]) -> Stats:
         walk = self.walks[entry.walk]
+        repeats = walk.repeats if isinstance(walk, Walk) else 1
         state = folded.get(entry.walk)
         if state is None:
             records = self.found.get(entry.walk, [])
-            if len(records) == 1:
-                state = records[0]
-            else:
-                dtype = walk.dtype if isinstance(walk, Walk) else _DTYPES[entry.dtype]
-                state = _kernels.fold(b"".join(records), _kernels.parts(dtype), entry.dtype == "int64")
+            state = records[0] if len(records) == 1 else b"".join(records)
+            dtype = walk.dtype if isinstance(walk, Walk) else _DTYPES[entry.dtype]
+            if len(state) != RECORDS[dtype]:
+                state = _kernels.fold(state, _kernels.parts(dtype), entry.dtype == "int64")
             folded[entry.walk] = state
-        repeats = walk.repeats if isinstance(walk, Walk) else 1
-        counts = self.bins.get(entry.walk, Counter())
-        bins = tuple((e, n * repeats) for e, n in sorted(counts.items())) if self.histogram else None
+        bins = None
+        if self.histogram:
+            bins = tuple([(e, n * repeats) for e, n in sorted(self.bins.get(entry.walk, ()))])
         if repeats > 1:
             state = b"".join(_repeated(row, repeats) for row in STATE.iter_unpack(state))
         shown = entry.dtype
@@ -382,8 +398,14 @@ class Plan:
         assert self.source is not None
         if held.packed > 1:
             raise UnsupportedError("no-array", "parts of bytes have no distribution")
+        dtype = numpy_dtype(held.dtype)
+        if held.together and held.swap == 1 and held.data is None:
+            size = LINE // held.itemsize * held.itemsize
+            for at in range(0, held.nbytes, size):
+                yield np.frombuffer(self.source.read(held.offset + at, min(size, held.nbytes - at)), dtype)
+            return
         for block in blocks(held.lie, self.source):
-            yield block.reshape(-1).view(numpy_dtype(held.dtype))
+            yield block.reshape(-1).view(dtype)
 
 
 def _distributed(s: Stats, arrays: Arrays, bins: int | None, quantiles: Sequence[float]) -> Stats:
@@ -395,7 +417,7 @@ def _distributed(s: Stats, arrays: Arrays, bins: int | None, quantiles: Sequence
     more: dict[str, Any] = {}
     if bins:
         edges, counts = distribution.value_histogram(arrays, bins, float(s.min), float(s.max))
-        more["values"] = edges, tuple(n * s.repeats for n in counts)
+        more["values"] = edges, tuple(n * s.repeats for n in counts) if s.repeats > 1 else counts
     if quantiles:
         more["quantiles"] = distribution.quantiles(arrays, s.finite // s.repeats, quantiles, s.repeats)
     return Stats(**{**_fields(s), **more})
@@ -492,23 +514,21 @@ def carry_out(
         plan.finish()
 
 
-def _reads(lying: list[tuple[int, int, Walk]]) -> Iterator[Read]:
+def _reads(lying: list[tuple[int, int, int, int]]) -> Iterator[Read]:
     """Pieces of tensors that lie in the file one behind the other, as many at once as one read takes."""
-    pieces: list[tuple[int, int, int]] = []
+    pieces: list[Piece] = []
     start = end = 0
-    for offset, slot, walk in lying:
-        size = PIECE * walk.itemsize // walk.packed
-        n = walk.n
-        for i in range(0, max(1, n), PIECE):
-            at, few = offset + i // PIECE * size, min(PIECE, n - i)
-            nbytes = -(-few * walk.itemsize // walk.packed)
-            if pieces and (at < start or at > end + GAP or max(end, at + nbytes) - start > READ):
+    for offset, slot, n, dtype in lying:
+        for i in range(0, n or 1, PIECE):
+            at, few = offset + (_bytes_of(dtype, i) if i else 0), min(PIECE, n - i)
+            stop = at + _bytes_of(dtype, few)
+            if pieces and (at < start or at > end + GAP or max(end, stop) - start > READ):
                 yield Read(start, end - start, pieces)
                 pieces = []
             if not pieces:
                 start = end = at
-            pieces.append((slot, at - start, few))
-            end = max(end, at + nbytes)
+            pieces.append((slot, at - start, few, dtype))
+            end = max(end, stop)
     if pieces:
         yield Read(start, end - start, pieces)
 
@@ -523,17 +543,6 @@ def measure_array(name: str, array: NDArray[Any], histogram: bool = False) -> St
     for stats in plan.stats():
         return stats
     raise plan.errors[name]
-
-
-def locate(tensors: Sequence[Tensor]) -> None:
-    """Finds where the elements of many lie, in few journeys; of files that are here each is found when it is read."""
-    spans: dict[Container, list[tuple[Any, int]]] = {}
-    for _, t in (leaf for tensor in tensors if tensor._home.box.source.afar for leaf in leaves(tensor)):
-        row = t._storage
-        span = None if row is None else t.table.storage(row)[0]
-        if span is not None:
-            spans.setdefault(t._home.box, []).append((t.table.store, span))
-    share(spans.items(), lambda _: lambda row: row[0].locate(row[1]), min(AFAR, max(1, len(spans))))
 
 
 def measure(
@@ -553,15 +562,26 @@ def measure(
     in_chunks: dict[str, tuple[Any, list[str]]] = {}
     errors: dict[str, PthError] = {}
     tensors = list(tensors)
-    locate([t for t in tensors if t.kind != "chunked"])
+    locate(tensors)
+    index = _kernels.ISAS.index(isa) if isa else ISA
+    plan: Plan | None = None
     for t in tensors:
+        line = line_of(t) if isinstance(t, _core.TensorRow) else None
+        if line is not None:  # most are, and there may be very many
+            source = t.table.home.box.source
+            if plan is None or plan.source is not source:
+                plan = plans.setdefault(source, Plan(histogram, index))
+                plan.source = source
+            plan.add_line(t, line)
+            names.append(t.name)
+            continue
         whole: Any = t if t.kind == "chunked" else None
         if whole is not None and whole.error is not None:
             errors[t.name] = whole.error
             continue
         first = len(names)
         for leaf in [t] if whole is None else whole.chunks:
-            plan = plans.setdefault(leaf._home.box.source, Plan(histogram, _kernels.ISAS.index(isa) if isa else ISA))
+            plan = plans.setdefault(leaf._home.box.source, Plan(histogram, index))
             before = len(plan.entries)
             plan.add(leaf)
             names += [e.name for e in plan.entries[before:]]

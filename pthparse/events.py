@@ -21,6 +21,7 @@ from .limits import Limits
 from .outputs import Outputs
 from .record import Record
 from .series import Series, Step, each_of
+from .walks import locate
 from .wording import printable
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ class _Writing:
                 ckpt: Any = self.series.open(i, stack, self.everything)
                 if not hasattr(ckpt, "stats"):
                     raise TypeError("a checkpoint is wanted, not a mapping of arrays")
+                locate([*ckpt.values()])
                 tensors = iter(ckpt.values())
                 if not i and self.progress is not None:
                     self.total = len(self.series) * sum(max(0, t.nbytes) for t in ckpt.values())

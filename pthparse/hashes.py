@@ -14,8 +14,10 @@ nested tensors and wrappers have a part for each tensor that they are made of; w
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .contents import READ, Budget, Elements, lasting, leaves_of
@@ -24,6 +26,8 @@ from .limits import Limits
 from .manifests import Manifest, TensorHash, Unhashed, model_hash
 from .source import Source, open_again
 from .team import bundles, call_all, crew, is_near, share, submit
+from .tensor import Tensor
+from .walks import line_of, locate
 
 if TYPE_CHECKING:
     import os
@@ -34,6 +38,7 @@ CHUNK = 1 << 20
 GAP = 1 << 14  # bytes between two tensors that are read along
 TASK = 1 << 23  # bytes of a task for a thread
 ELEMENTS, TENSOR = b"pthparse elements 1\0", b"pthparse tensor 1\0"
+NAMELESS = b'\0""\0'  # of the only part
 
 
 def manifest(
@@ -83,19 +88,19 @@ def manifest_of(
     executor: Executor | None = None,
 ) -> Manifest:
     """The same of an opened checkpoint, or of any mapping."""
-    names = sorted(tensors)
-    hashes, errors = hashes_of([(name, tensors[name]) for name in names], threads, progress, executor)
+    found = [(name, tensors[name]) for name in sorted(tensors)]
+    hashes, errors = hashes_of(found, threads, progress, executor)
     rows = []
-    for name in names:
+    for name, t in found:
         if name in hashes:
-            t = tensors[name]
-            nbytes = t.nbytes if t.nbytes >= 0 else 0
-            rows.append(TensorHash(name, hashes[name].hex(), str(t.dtype), tuple(map(int, t.shape)), nbytes))
+            shape = t.shape if isinstance(t, Tensor) else tuple(map(int, t.shape))
+            rows.append(TensorHash(name, hashes[name].hex(), str(t.dtype), shape, max(0, t.nbytes)))
     model = None if errors else model_hash((t.name, t.hash) for t in rows)
-    unread = tuple(Unhashed(name, errors[name].code, errors[name].message) for name in names if name in errors)
+    unread = tuple(Unhashed(name, errors[name].code, errors[name].message) for name, _ in found if name in errors)
     return Manifest(getattr(tensors, "path", None), model, tuple(rows), unread)
 
 
+@cache
 def _blake3() -> Any:
     from blake3 import blake3
 
@@ -106,16 +111,25 @@ def _blake3() -> Any:
 
 
 class _Part:
-    """Elements that are hashed once, whoever has them."""
+    """Elements that are hashed once, whoever has them. at: their first byte in the source, if they lie as wanted."""
 
-    __slots__ = ("chunks", "elements", "error", "index", "nbytes", "owner")
+    __slots__ = ("at", "chunks", "elements", "error", "index", "nbytes", "owner", "source")
 
-    def __init__(self, owner: Any, index: int, elements: Elements) -> None:
-        self.owner, self.index = owner, index
-        self.elements: Elements | None = elements if lasting(owner, elements) else None
-        self.nbytes = elements.nbytes
-        self.chunks = bytearray(32 * -(-self.nbytes // CHUNK))
+    def __init__(self, nbytes: int, source: Source, at: int | None) -> None:
+        self.nbytes, self.source, self.at = nbytes, source, at
+        self.chunks = bytearray(32 * -(-nbytes // CHUNK))
         self.error: PthError | None = None
+        self.owner: Any = None
+        self.index = 0
+        self.elements: Elements | None = None
+
+    @staticmethod
+    def of(owner: Any, index: int, elements: Elements) -> _Part:
+        """Of the `index`-th leaf of a tensor."""
+        kept = lasting(owner, elements)
+        part = _Part(elements.nbytes, elements.source, elements.offset if kept and elements.plain else None)
+        part.owner, part.index, part.elements = owner, index, elements if kept else None
+        return part
 
     def found(self) -> Elements:
         return self.elements if self.elements is not None else leaves_of(self.owner)[1][self.index][1]
@@ -136,37 +150,58 @@ def hashes_of(
     executor: Executor | None = None,
 ) -> tuple[dict[str, bytes], dict[str, PthError]]:
     """The hashes of tensors by name, and what is wrong with the others."""
-    import json
-
-    plan: list[tuple[str, bytes, list[tuple[str, _Part]]]] = []
+    plan: list[tuple[str, bytes, Sequence[tuple[str, _Part]]]] = []
     errors: dict[str, PthError] = {}
     known: dict[Any, _Part] = {}
+    heads: dict[Any, bytes] = {}
     budget = Budget()
+    locate([t for _, t in tensors])
     for name, t in tensors:
+        parts: Sequence[tuple[str, _Part]]
         try:
-            words, leaves = leaves_of(t, budget)
-            parts = []
-            for index, (path, elements) in enumerate(leaves):
-                part = known.get(elements.key)
+            line = line_of(t) if isinstance(t, Tensor) else None
+            if line is not None:  # most are, and there may be very many
+                at, nbytes, _, _ = line
+                key: Any = t.table.home.box.source, *line
+                part = known.get(key)
                 if part is None:
-                    budget.take(t, elements)
-                    part = known[elements.key] = _Part(t, index, elements)
-                parts.append((path, part))
+                    budget.take_bytes(t, nbytes)
+                    part = known[key] = _Part(nbytes, key[0], at)
+                parts = (("", part),)
+                what = t.dtype, t.shape
+                head = heads.get(what)
+                if head is None:
+                    head = heads[what] = _head((("", "tensor", *what),))
+            else:
+                words, leaves = leaves_of(t, budget)
+                parts = []
+                for index, (path, elements) in enumerate(leaves):
+                    part = known.get(elements.key)
+                    if part is None:
+                        budget.take(t, elements)
+                        part = known[elements.key] = _Part.of(t, index, elements)
+                    parts.append((path, part))
+                head = _head(words)
         except PthError as e:
             errors[name] = e
             continue
-        head = TENSOR + json.dumps(words, separators=(",", ":")).encode("ascii")
         plan.append((name, head, parts))
     _run(list(known.values()), threads, progress, executor)
     blake3, hashes = _blake3(), {}
     for name, head, parts in plan:
-        error = next((part.error for _, part in parts if part.error is not None), None)
-        if error is not None:
-            errors[name] = error
-            continue
-        ends = b"".join(b"\0" + json.dumps(path).encode("ascii") + b"\0" + part.digest() for path, part in parts)
-        hashes[name] = blake3(head + ends).digest()
+        for path, part in parts:
+            if part.error is not None:
+                errors[name] = part.error
+                break
+            head += (b"\0" + json.dumps(path).encode("ascii") + b"\0" if path else NAMELESS) + part.digest()
+        else:
+            hashes[name] = blake3(head).digest()
     return hashes, errors
+
+
+def _head(words: tuple[Any, ...]) -> bytes:
+    """What a hash of a tensor begins with: what it is."""
+    return TENSOR + json.dumps(words, separators=(",", ":")).encode("ascii")
 
 
 def _run(
@@ -186,7 +221,7 @@ def _run(
         buffer = bytearray(READ)
         return lambda bundle: done.extend(job.run(buffer, stopped) for job in bundle)
 
-    afar = any(part.elements is not None and part.elements.source.afar for part in parts)
+    afar = any(part.at is not None and part.source.afar for part in parts)
     share(bundles(jobs, lambda job: job.nbytes, 0 if afar else TASK), worker, crew(total, threads, afar), tick)
 
 
@@ -313,15 +348,14 @@ class _Gathered:
 
 
 def _jobs(parts: list[_Part]) -> Iterator[_Lying | _Gathered]:
-    lying: dict[Source, list[tuple[int, int, _Part, Elements]]] = {}
+    lying: dict[Source, list[tuple[int, int, _Part]]] = {}
     for i, part in enumerate(parts):
-        held = part.elements
-        if held is not None and held.plain:
-            lying.setdefault(held.source, []).append((held.offset, i, part, held))
+        if part.at is not None:
+            lying.setdefault(part.source, []).append((part.at, i, part))
         elif part.nbytes:
             yield _Gathered(part)
     for source, rows in lying.items():
-        rows.sort(key=lambda row: row[:2])
+        rows.sort()
         reads: list[tuple[int, int, list[_Chunk]]] = []
         size = 0
         for read in _reads(rows):
@@ -334,19 +368,19 @@ def _jobs(parts: list[_Part]) -> Iterator[_Lying | _Gathered]:
             yield _Lying(source, reads)
 
 
-def _reads(rows: list[tuple[int, int, _Part, Elements]]) -> Iterator[tuple[int, int, list[_Chunk]]]:
+def _reads(rows: list[tuple[int, int, _Part]]) -> Iterator[tuple[int, int, list[_Chunk]]]:
     """Chunks that lie one behind the other, as many at once as one read takes."""
     chunks: list[_Chunk] = []
     start = end = 0
-    for offset, _, part, _ in rows:
-        for number, at in enumerate(range(0, part.nbytes, CHUNK)):
+    for offset, _, part in rows:
+        for at in range(0, part.nbytes, CHUNK):
             first, n = offset + at, min(CHUNK, part.nbytes - at)
             if chunks and (first < start or first > end + GAP or max(end, first + n) - start > READ):
                 yield start, end - start, chunks
                 chunks = []
             if not chunks:
                 start = end = first
-            chunks.append((part, number, first - start, n))
+            chunks.append((part, at // CHUNK, first - start, n))
             end = max(end, first + n)
     if chunks:
         yield start, end - start, chunks

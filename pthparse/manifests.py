@@ -132,8 +132,9 @@ def model_hash(rows: Iterable[tuple[str, str]]) -> str:
     from blake3 import blake3
 
     made = blake3(MODEL)
+    told = json.JSONEncoder().encode
     for name, digest in sorted(rows):
-        made.update(f"{json.dumps(name)} {digest}\n".encode("ascii"))
+        made.update(f"{told(name)} {digest}\n".encode("ascii"))
     return str(made.hexdigest())
 
 

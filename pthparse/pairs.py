@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core, _kernels
-from .contents import Elements, lasting, leaves_of, lies
+from .contents import Budget, Elements, lasting, leaves_of, lies, reads
 from .errors import PthError, UnsupportedError, guard
 from .source import FileSource, SliceSource, Source, open_again
 from .team import bundles, call_all, crew, is_near, share, submit
+from .tensor import Tensor
+from .walks import line_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -37,17 +39,25 @@ class Part:
 
     __slots__ = ("a", "b", "differs", "error", "n", "owner_a", "owner_b", "place", "records", "same", "types")
 
-    def __init__(self, place: tuple[int, int], owners: tuple[Any, Any], found: tuple[Elements, Elements]) -> None:
-        self.place = place  # which of the parts of each side
+    def __init__(self, owners: tuple[Any, Any], types: tuple[int, int], n: int, records: list[bytes]) -> None:
         self.owner_a, self.owner_b = owners
-        self.types = found[0].dtype, found[1].dtype
-        self.n = found[0].n
-        self.a = found[0] if lasting(owners[0], found[0]) else None
-        self.b = found[1] if lasting(owners[1], found[1]) else None
-        self.records: list[bytes] = [b""] * -(-self.n // RUN)
-        self.same = found[0].key == found[1].key  # not only alike: the same elements of the same file
-        self.differs = self.types[0] != self.types[1]  # in a bit
+        self.types, self.n, self.records = types, n, records
+        self.place = (0, 0)  # which of the parts of each side
+        self.a: Elements | None = None
+        self.b: Elements | None = None
+        self.same = False  # not only alike: the same elements of the same file
+        self.differs = types[0] != types[1]  # in a bit
         self.error: PthError | None = None
+
+    @staticmethod
+    def of(place: tuple[int, int], owners: tuple[Any, Any], found: tuple[Elements, Elements]) -> Part:
+        """Of which nothing is known yet."""
+        a, b = found
+        part = Part(owners, (a.dtype, b.dtype), a.n, [b""] * -(-a.n // RUN))
+        part.place, part.same = place, a.key == b.key
+        part.a = a if lasting(owners[0], a) else None
+        part.b = b if lasting(owners[1], b) else None
+        return part
 
     def sides(self) -> tuple[Elements, Elements]:
         a = self.a if self.a is not None else leaves_of(self.owner_a)[1][self.place[0]][1]
@@ -94,8 +104,7 @@ def folded(part: Part) -> Figures:
     return Figures(*_PAIR.unpack(_kernels.fold_pairs(b"".join(part.records))))
 
 
-def figures(part: Part, shape: tuple[int, ...]) -> dict[str, Any]:
-    f = folded(part)
+def figures(part: Part, f: Figures, shape: tuple[int, ...]) -> dict[str, Any]:
     if f.n != part.n:  # the same bytes on both sides
         return {"numel": part.n, "equal": part.n}
     out: dict[str, Any] = {
@@ -216,7 +225,7 @@ def _compare(sides: tuple[Source, Source], spans: list[Span], tolerance: Toleran
 def _compare_files(
     files: tuple[FileSource, FileSource], starts: tuple[int, int], spans: list[Span], tolerance: Tolerance, forced: bool
 ) -> tuple[int, bytes]:
-    rows = b"".join(_RUNS.pack(a, b, *what) for a, _, b, _, *what in spans)
+    rows = b"".join([_RUNS.pack(a, b, n, of_a, of_b) for a, _, b, _, n, of_a, of_b in spans])
     bases = [file.base + start for file, start in zip(files, starts, strict=True)]
     fds: list[int] = []
     try:
@@ -250,11 +259,8 @@ class _Job:
 class _Lying(_Job):
     """Runs that lie in two files as they are wanted, here or far away."""
 
-    def __init__(
-        self, sides: tuple[Source, Source], tolerance: Tolerance, forced: bool, runs: list[tuple[Part, int]]
-    ) -> None:
-        self.sides, self.tolerance, self.forced, self.runs = sides, tolerance, forced, runs
-        self.nbytes = sum(part.nbytes(1) for part, _ in runs)
+    def __init__(self, sides: tuple[Source, Source], tolerance: Tolerance, forced: bool) -> None:
+        self.sides, self.tolerance, self.forced = sides, tolerance, forced
 
     def where(self) -> Where | None:
         """The files, as another process can open them."""
@@ -264,15 +270,32 @@ class _Lying(_Job):
         return (first, self.sides[0].base, self.sides[0].opened), (second, self.sides[1].base, self.sides[1].opened)
 
     def spans(self) -> list[Span]:
+        raise AssertionError("abstract")
+
+    def run(self) -> int:
+        return self.take(*_compare(self.sides, self.spans(), self.tolerance, self.forced))
+
+    def take(self, done: int, records: bytes) -> int:
+        raise AssertionError("abstract")
+
+
+class _Runs(_Lying):
+    """Those of parts of tensors."""
+
+    def __init__(
+        self, sides: tuple[Source, Source], tolerance: Tolerance, forced: bool, runs: list[tuple[Part, int]]
+    ) -> None:
+        super().__init__(sides, tolerance, forced)
+        self.runs = runs
+        self.nbytes = sum(part.nbytes(1) for part, _ in runs)
+
+    def spans(self) -> list[Span]:
         spans = []
         for part, number in self.runs:
             assert part.a is not None and part.b is not None
             first = number * RUN
             spans.append((*part.a.span(first, RUN), *part.b.span(first, RUN), min(RUN, part.n - first), *part.types))
         return spans
-
-    def run(self) -> int:
-        return self.take(*_compare(self.sides, self.spans(), self.tolerance, self.forced))
 
     def take(self, done: int, records: bytes) -> int:
         for i, (part, number) in enumerate(self.runs):
@@ -281,6 +304,90 @@ class _Lying(_Job):
             elif part.error is None:
                 _Gathered(part, self.tolerance, self.forced, number).run()
         return self.nbytes
+
+
+class _Whole(_Lying):
+    """Tensors of one run, many of them: for each a record is kept, b"" where all bytes are the same."""
+
+    def __init__(
+        self, sides: tuple[Source, Source], tolerance: Tolerance, rows: list[_Beside], found: list[bytes | None]
+    ) -> None:
+        super().__init__(sides, tolerance, False)
+        self.rows, self.found = rows, found
+        self.nbytes = 2 * sum([nbytes for _, _, _, nbytes, _, _ in rows])
+
+    def spans(self) -> list[Span]:
+        return [(a, nbytes, b, nbytes, n, dtype, dtype) for a, b, _, nbytes, n, dtype in self.rows]
+
+    def take(self, done: int, records: bytes) -> int:
+        counts = memoryview(records).cast("Q")[:: _PAIR.size // 8].tolist()  # n, of each
+        for i, (n, row) in enumerate(zip(counts, self.rows, strict=False)):
+            self.found[row[2]] = records[i * _PAIR.size : (i + 1) * _PAIR.size] if n else b""
+        return self.nbytes
+
+
+_Beside = tuple[int, int, int, int, int, int]  # first byte on each side, number, bytes, elements, dtype
+
+
+class Lines:
+    """Tensors of one run that lie in two files as they are wanted, of one dtype. Most are the same, and need no Part.
+
+    Attributes
+    ----------
+    records : list of (bytes or None)
+        Of each number that `add` gave: b"" where all bytes are the same; None where they could not be read.
+    nbytes : int
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[Any, int] = {}
+        self.rows: dict[tuple[Source, Source], list[_Beside]] = {}
+        self.records: list[bytes | None] = []
+        self.nbytes = 0
+
+    def add(self, a: Any, b: Any, budget: Budget) -> int | None:
+        """The number of a pair, the same for the same elements. None: it must be looked at closer.
+
+        Not for those to whom a NaN is no NaN: it may be unequal to itself, whatever its bytes.
+        """
+        if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+            return None
+        line_a, line_b = line_of(a), line_of(b)
+        if line_a is None or line_b is None or line_a[1:] != line_b[1:] or line_a[2] > RUN:
+            return None
+        if a.shape != b.shape:
+            return None
+        at_a, nbytes, n, dtype = line_a
+        at_b = line_b[0]
+        source_a, source_b = a.table.home.box.source, b.table.home.box.source
+        key = source_a, at_a, source_b, at_b, n, dtype
+        number = self.known.get(key)
+        if number is None:
+            if not (reads(source_a) and reads(source_b)):
+                return None
+            budget.take_bytes(a, nbytes)
+            budget.take_bytes(b, nbytes)
+            number = self.known[key] = len(self.records)
+            if at_a == at_b and source_a is source_b:  # not only alike
+                self.records.append(b"")
+                return number
+            self.records.append(None)
+            self.rows.setdefault((source_a, source_b), []).append((at_a, at_b, number, nbytes, n, dtype))
+            self.nbytes += 2 * nbytes
+        return number
+
+    def jobs(self, tolerance: Tolerance) -> Iterator[_Job]:
+        """All of the work, once: then no more can be added."""
+        self.known.clear()  # there may be very many
+        while self.rows:
+            sides, rows = self.rows.popitem()
+            rows.sort()
+            first = size = 0
+            for i, row in enumerate(rows, 1):
+                size += 2 * row[3]
+                if size >= TASK or i - first == MOST_RUNS or i == len(rows):
+                    yield _Whole(sides, tolerance, rows[first:i], self.records)
+                    first, size = i, 0
 
 
 class _Gathered(_Job):
@@ -336,7 +443,7 @@ def jobs_of(parts: Sequence[Part], tolerance: Tolerance, forced: bool) -> Iterat
                 runs.append((part, number))
                 size += part.nbytes(1)
                 if size >= TASK or len(runs) == MOST_RUNS:
-                    yield _Lying(both, tolerance, forced, runs)
+                    yield _Runs(both, tolerance, forced, runs)
                     runs, size = [], 0
         if runs:
-            yield _Lying(both, tolerance, forced, runs)
+            yield _Runs(both, tolerance, forced, runs)

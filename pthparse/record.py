@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from ._core import fill
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ClassVar, NoReturn, dataclass_transform
@@ -41,7 +43,6 @@ class RecordType(type):
         defaults = {n: body.pop(n) for n in names if n in body}
         body |= {"__slots__": names, "__match_args__": names, "_defaults": defaults, "_kw_only": kw_only}
         cls: Any = super().__new__(mcls, name, bases, body)
-        cls._setters = tuple(cls.__dict__[n].__set__ for n in names)
         cls._whole = frozenset(names)
         return cls
 
@@ -66,8 +67,7 @@ class Record(metaclass=RecordType):
                 if twice or whole.keys() != {*names} or (values and self._kw_only):
                     raise TypeError(self._misuse(len(values), named))
                 values = [whole[n] for n in names]
-            for put, value in zip(self._setters, values, strict=True):
-                put(self, value)
+            fill(self, names, values)
 
     @classmethod
     def _misuse(cls, n: int, named: dict[str, Any]) -> str:
@@ -110,8 +110,7 @@ class Record(metaclass=RecordType):
         return self._values()
 
     def __setstate__(self, values: tuple[Any, ...]) -> None:
-        for n, value in zip(self.__match_args__, values, strict=True):
-            object.__setattr__(self, n, value)
+        fill(self, self.__match_args__, values)
 
 
 def _plain(value: Any) -> Any:

@@ -152,52 +152,42 @@ def figures(
     integers: Stats | None = None,
 ) -> Stats:
     """The figures that a record, or the three of complex numbers, come down to."""
-    rows = [Row(*found) for found in STATE.iter_unpack(state)]
-    size = rows[-1]  # of complex numbers: the moduli
-    n = size.n - size.nan - size.posinf - size.neginf
-    told: dict[str, Any] = dict.fromkeys(("min", "max", "mean", "std", "absmax", "l1", "l2"))
+    *parts, size = STATE.iter_unpack(state)  # of complex numbers: the last one is of the moduli
+    numel, nan, posinf, neginf, zeros, subnormal, first, flags, least, most = size[:10]
+    n = numel - nan - posinf - neginf
+    low = high = mean = std = absmax = l1 = l2 = None
     if n:
-        means = [row.min if row.min == row.max else (row.sum + row.sum_low) / n for row in rows]
-        spread = (
-            sum(row.spread + row.spread_low for row in rows[:2]) if len(rows) > 1 else size.spread + size.spread_low
-        )
-        told["mean"] = complex(means[0], means[1]) if len(rows) > 1 else means[0]
-        told["std"] = math.sqrt(spread / n)
-        told["l1"] = size.l1 + size.l1_low
+        total, total_low, l1, l1_low, spread, spread_low = size[10:16]
+        middle = least if least == most else (total + total_low) / n
         # Of all that was summed up: of moduli, their own mean and spread.
-        squares = size.spread + size.spread_low + n * (means[-1] * means[-1])
-        told["l2"] = math.sqrt(squares)
-        told["absmax"] = max(-size.min, size.max)
-        if len(rows) == 1:
-            told["min"], told["max"] = _extremes(dtype, size)
+        l2 = math.sqrt(spread + spread_low + n * (middle * middle))
+        l1 += l1_low
+        absmax = max(-least, most)
+        spread += spread_low
+        if parts:
+            re, im = (Row(*row) for row in parts)
+            mean = complex(*(row.min if row.min == row.max else (row.sum + row.sum_low) / n for row in (re, im)))
+            spread = (re.spread + re.spread_low) + (im.spread + im.spread_low)
+        else:
+            mean, low, high = middle, least, most
             if dtype in INTEGERS:
-                told["absmax"] = max(-told["min"], told["max"])
+                low, high = _extremes(dtype, Row(*size))
+                absmax = max(-low, high)
+        std = math.sqrt(spread / n)
+    exact = exact if exact is not None or dtype != "float32" else not flags & _kernels.WIDE
+    bad = None if first == NOWHERE else first
     return Stats(
-        name=name,
-        dtype=dtype,
-        shape=shape,
-        numel=size.n,
-        nan=size.nan,
-        posinf=size.posinf,
-        neginf=size.neginf,
-        zeros=size.zeros,
-        subnormal=size.subnormal,
-        **told,
-        first_bad=None if size.first == NOWHERE else size.first,
-        bfloat16_exact=exact if exact is not None or dtype != "float32" else not size.flags & _kernels.WIDE,
-        repeats=repeats,
-        histogram=bins,
-        integers=integers,
-        _state=state,
+        *(name, dtype, shape, numel, nan, posinf, neginf, zeros, subnormal, low, high, mean, std, absmax, l1, l2),
+        *(bad, exact, repeats, bins, None, None, integers, state),
     )
 
 
-def _extremes(dtype: str, row: Row) -> tuple[float | int, float | int]:
+def _extremes(dtype: str, row: Row) -> tuple[int, int]:
     if dtype == "uint64":
         return row.least, row.most
     if dtype == "int64":
         return tuple(x - (1 << 64) if x >> 63 else x for x in (row.least, row.most))  # type: ignore[return-value]
-    return (int(row.min), int(row.max)) if dtype in INTEGERS else (row.min, row.max)
+    return int(row.min), int(row.max)
 
 
 class StatsTable:

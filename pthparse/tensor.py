@@ -77,6 +77,11 @@ class Home:
         self.names = names
         self.rows = rows
 
+    def bind(self, table: _core.Tensors) -> None:
+        """Makes it theirs, and tells the table what its bytes are."""
+        box = self.box
+        table.bind(self, box.zip, box.byteorder == "big", box.nested is None)
+
     def make(self, table: _core.Tensors, row: int) -> Tensor:
         """The tensor of a row, under its first name."""
         return table.make(Tensor, self._first_names.get(row, ""), row)

@@ -34,11 +34,14 @@ Change = Callable[["NDArray[Any]"], "NDArray[Any]"]
 
 
 class Move(NamedTuple):
-    """A tensor: where its elements lie, what becomes of them (None: they stay), bytes of one then, where it goes."""
+    """A tensor: where its elements lie, what becomes of them (None: they stay), bytes of one then, where it goes.
+
+    lie: the first byte, of those that are copied as they lie in the source.
+    """
 
     name: str
     source: Source
-    lie: Callable[[], Lie | Mosaic]
+    lie: int | Callable[[], Lie | Mosaic]
     change: Change | None
     itemsize: int
     nbytes: int
@@ -147,25 +150,27 @@ def jobs(moves: Iterable[Move]) -> Iterator[Job]:
     for move in moves:
         if not move.nbytes:
             continue
-        lie = move.lie()
+        at = move.lie if isinstance(move.lie, int) else None
+        lie = None if isinstance(move.lie, int) else move.lie()
         if isinstance(lie, Mosaic):
             for box in lie.boxes():
                 yield Piece(move, lie, box)
             continue
-        plain = move.change is None and lie.together and lie.swap == 1 and lie.data is None
-        if plain and move.nbytes <= SMALL:
+        if lie is not None and move.change is None and lie.together and lie.swap == 1 and lie.data is None:
+            at = lie.offset
+        if at is not None and move.nbytes <= SMALL:
             if move.source is not source or offset + size != move.offset or size + move.nbytes > BATCH:
                 yield from batch()
                 source, offset, size = move.source, move.offset, 0
-            parts.append((lie.offset, move.nbytes))
+            parts.append((at, move.nbytes))
             size += move.nbytes
-        elif plain:
-            at = 0
-            while at < move.nbytes:
-                length = min(COPY - (move.offset + at) % COPY, move.nbytes - at)
-                yield Copy(move.source, lie.offset + at, move.offset + at, length)
-                at += length
-        else:
+        elif at is not None:
+            done = 0
+            while done < move.nbytes:
+                length = min(COPY - (move.offset + done) % COPY, move.nbytes - done)
+                yield Copy(move.source, at + done, move.offset + done, length)
+                done += length
+        elif lie is not None:
             for box in boxes(lie):
                 yield Piece(move, lie, box)
     yield from batch()

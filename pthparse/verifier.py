@@ -420,8 +420,11 @@ class Verifier:
             return
         if not box.salvaged:
             box.inspect()
-        entries, parts, troubles = self.entries, self.parts, self.troubles
-        for i in range(len(archive)):
+        troubles = self.troubles
+        found = {} if box.salvaged else {i: checksums.Part(at, n) for i, at, n in archive.stored()}
+        for i in range(len(archive)) if len(found) < len(archive) else ():
+            if i in found:
+                continue
             lho, csize, usize, method, _, _ = archive.entry(i)
             if box.salvaged and lho > box.source.size:
                 troubles[i] = ("truncated", "the file ends before its data do")
@@ -439,8 +442,9 @@ class Verifier:
                 self.limited = True
                 troubles[i] = ("unchecked", f"{usize} bytes when inflated (max_inflate_bytes)")
                 continue
-            entries.append(i)
-            parts.append(checksums.Part(offset, csize, usize if method == DEFLATED else None))
+            found[i] = checksums.Part(offset, csize, usize if method == DEFLATED else None)
+        self.entries += sorted(found)
+        self.parts += [found[i] for i in self.entries]
 
     def _inside(self, number: int, inner: Inner) -> None:
         """The members of a file of torch.save in the archive."""
@@ -462,9 +466,13 @@ class Verifier:
 
     def _compare(self, box: ZipContainer, sums: dict[int, int | PthError]) -> None:
         archive = box.zip
-        without = _without_checksum(box)
+        without, size = _without_checksum(box), box.source.size
         for i, name in enumerate(archive.names()):
             lho, csize, usize, _, crc, _ = archive.entry(i)
+            if sums.get(i) == crc and i not in box.unsummed:  # most are; they have no troubles
+                self.checked += csize
+                self.members.append(VerifiedMember(name, min(lho, size), usize, "ok", None))
+                continue
             status, message = self.troubles.get(i, ("ok", None))
             made = sums.get(i)
             if isinstance(made, PthError):
@@ -478,9 +486,8 @@ class Verifier:
             if status in ("wrong", "broken", "truncated"):
                 code = {"wrong": "zip-crc", "broken": "zip-extent", "truncated": "storage-cut"}[status]
                 self.bad[i] = (code, message or "")
-            self.members.append(VerifiedMember(name, min(lho, box.source.size), usize, status, message))
+            self.members.append(VerifiedMember(name, min(lho, size), usize, status, message))
         if box.cut_name is not None and all(m.name != box.cut_name for m in self.members):
-            size = box.source.size
             self.members.append(VerifiedMember(box.cut_name, size, 0, "truncated", "the file ends before its data do"))
 
     # ---- everything else has no checksums ----

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
-from .errors import FormatError, UnsupportedError
+from .errors import FormatError, PthError, UnsupportedError
 from .pieces import Lie, in_line, merged
+from .team import AFAR, share
 
 if TYPE_CHECKING:
+    from .formats.base import Container
     from .tensor import Tensor
 
 READ = 1 << 20  # bytes that are read at once, most of the time
+
+Line = tuple[int, int, int, int]  # first byte in the file, bytes, elements, row of dtypes.def
 
 
 class Walk(NamedTuple):
@@ -101,22 +106,40 @@ def walk_of(t: Tensor) -> Walk:
     )
 
 
-def simple_lie(t: Tensor) -> Lie | None:
-    """Of most dense tensors, in short: whole bytes that lie in the file one behind the other. None: of others."""
-    _, _, itemsize, _, swap, _, _ = _core.DTYPES[t._dtype]
-    row, n, home, table = t._storage, t._numel, t._home, t.table
-    if row is None or not n or not t._in_line or (home.box.byteorder == "big" and swap > 1):
+def locate(tensors: Sequence[Any]) -> None:
+    """Elements of all of these will be asked for: finds where they lie, many at once."""
+    rows: list[Any] = [t for t in tensors if isinstance(t, _core.TensorRow)]
+    for table, n in Counter(t.table for t in rows).items():
+        table.home.box.locate_many(n)
+    spans: dict[Container, list[tuple[Any, int]]] = {}
+    for _, t in (leaf for tensor in rows if tensor.table.home.box.source.afar for leaf in leaves(tensor)):
+        row = t._storage
+        span = None if row is None else t.table.storage(row)[0]
+        if span is not None:
+            spans.setdefault(t._home.box, []).append((t.table.store, span))
+    share(spans.items(), lambda _: lambda row: row[0].locate(row[1]), min(AFAR, max(1, len(spans))))
+
+
+def line_of(t: Tensor) -> Line | None:
+    """Of most dense tensors: whole bytes that lie in the file one behind the other, to which nothing need be done.
+
+    None: of others, and of what is wrong.
+    """
+    home, row = t.table.home, t._storage
+    if row is None or home.box.closed:
         return None
-    span = table.storage(row)[0]
-    if span is None or not home.box.is_stored(table.store, span):
-        return None
-    extent, base = home.extent(table, row)
-    if extent.offset is None:
-        return None
-    start = base + t.storage_offset * itemsize
-    if start < 0 or start + n * itemsize > extent.nbytes:
-        raise FormatError("tensor-bounds", f"ends at byte {start + n * itemsize} of a storage of {extent.nbytes}")
-    return Lie(itemsize, extent.offset + start, ((n, itemsize),) if n > 1 else (), None, 1)
+    line = t._line
+    if line is None and home.box.zip is not None and t._in_line:
+        table = t.table
+        span = table.storage(row)[0]
+        if span is None or not home.box.is_stored(table.store, span):
+            return None
+        try:
+            home.extent(table, row)  # reads its local header
+        except PthError:  # who looks closer says so
+            return None
+        line = t._line
+    return line
 
 
 def lie_of(t: Tensor, walk: Walk | None = None) -> Lie:
@@ -127,9 +150,6 @@ def lie_of(t: Tensor, walk: Walk | None = None) -> Lie:
     PthError
         They are not in the file, or would be more than is allowed of elements that are stored once and repeated.
     """
-    lie = simple_lie(t) if walk is None else None
-    if lie is not None:
-        return lie
     walk = walk or walk_of(t)
     if walk.packed > 1 or not t.numel:
         return walk.lie

@@ -200,6 +200,9 @@ class Container:
     def locate(self, spans: Iterable[tuple[Any, int]]) -> None:
         """The extents of these (store, span) will be asked for: reads what tells them together. Raises no PthError."""
 
+    def locate_many(self, n: int) -> None:
+        """The extents of `n` storages will be asked for: the same of all, if that is less work. Raises no PthError."""
+
     def is_stored(self, store: Any, span: int) -> bool:
         """Do its bytes lie in the file as they are?"""
         return True

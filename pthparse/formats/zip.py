@@ -27,6 +27,7 @@ ROOT = b"data.pkl"
 # Of archives that are far away: what the end records and a small directory lie in; what lies close before a directory
 # (torch's last members are short marks); local headers that are asked for together.
 NEAR_END, BEFORE_DIRECTORY, TOGETHER = 4096, 1024, 1024
+MANY, CLOSE = 4, 4096  # all headers are read if one of so many members is wanted, and so few bytes lie between them
 
 
 def probe(head: bytes) -> bool:
@@ -273,6 +274,16 @@ class ZipContainer(Container):
                     self.data_offset(i)
                 except PthError:  # its tensors' to say, when they are read
                     pass
+
+    def locate_many(self, n: int) -> None:
+        archive = self.zip
+        if self.source.afar or self.nested is not None or archive is None or archive.located or self.closed:
+            return
+        if n * MANY >= len(archive) and self.end.dir_off < CLOSE * len(archive):
+            try:
+                zip_rest.windows(self, archive.locals)
+            except PthError:  # as above
+                pass
 
     # ---- members ----
 

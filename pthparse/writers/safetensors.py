@@ -51,14 +51,19 @@ class Safetensors(Format):
         entries, notes, ties = wanted.entries, wanted.notes, wanted.ties
         order = sorted(shard, key=lambda i: (RANKS[entries[i].dtype], entries[i].name.encode()))
         kept = {entries[i].name for i in shard}
-        told: dict[str, object] = {NOTES: {**notes, **{k: v for k, v in ties.items() if v in kept and k not in notes}}}
+        told = {NOTES: {**notes, **{k: v for k, v in ties.items() if v in kept and k not in notes}}}
+        rows = [json.dumps(told, ensure_ascii=False, separators=(",", ":"))[1:-1]]
+        quoted = json.JSONEncoder(ensure_ascii=False).encode
         at, places = 0, []
         for i in order:
-            dtype, shape = self.said(entries[i])
-            told[entries[i].name] = {"dtype": dtype, "shape": shape, "data_offsets": (at, at + entries[i].nbytes)}
+            (dtype, shape), end = self.said(entries[i]), at + entries[i].nbytes
+            sizes = ",".join(map(str, shape))
+            rows.append(
+                f'{quoted(entries[i].name)}:{{"dtype":"{dtype}","shape":[{sizes}],"data_offsets":[{at},{end}]}}'
+            )
             places.append((i, at))
-            at += entries[i].nbytes
-        text = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+            at = end
+        text = f"{{{','.join(rows)}}}".encode()
         text += b" " * (-len(text) % 8)
         if len(text) > MOST_HEADER:
             raise LimitError(

@@ -69,6 +69,17 @@ static void check_tensors(const pth_tensors *t, uint64_t file_len, uint64_t pick
   }
 }
 
+/* What has a place lies in the file, and in the storage that the checks above are about. */
+static void check_places(const pth_tensors *t, const pth_zip *z, uint64_t file_len) {
+  for (uint32_t i = 0; i < t->tensors.len; i++) {
+    const pth_tensor *r = &PTH_AT(pth_tensor, t->tensors, i);
+    uint64_t at = pth_place(t, r, z, (i & 1) != 0);
+    if (at == PTH_NOWHERE) continue;
+    CHECK(r->code == 0 && r->kind == PTH_T_DENSE && r->numel > 0 && pth_tensor_in_line(t, r));
+    CHECK((__int128)at + (__int128)r->numel * pth_dtypes[r->dtype].itemsize <= (__int128)file_len);
+  }
+}
+
 /* Whatever became of a pickle, each of its globals is counted once. */
 static int audit(const pth_graph *g, const pth_tensors *t) {
   pth_audit a;
@@ -120,26 +131,27 @@ static int claim_tensors(const pth_tensors *t, const pth_store *s, uint64_t file
   return rc;
 }
 
-static int read_graph(const pth_graph *g, const pth_store *s, uint64_t file_len) {
+static int read_graph(const pth_graph *g, const pth_store *s, const pth_zip *z, uint64_t file_len) {
   pth_tensors t;
   pth_err err = {0};
   int rc = pth_tensors_read(&t, g, s, &LIMITS, &err);
   CHECK(rc == err.code);
   if (rc == 0) check_tensors(&t, file_len, g->in.len);
+  if (rc == 0) check_places(&t, z, file_len);
   if (rc == 0) rc = audit(g, &t);
   if (rc == 0) rc = claim_tensors(&t, s, file_len);
   pth_tensors_free(&t);
   return rc;
 }
 
-static int read_pickle(pth_arena *a, pth_bytes in, const pth_store *s, uint64_t file_len) {
+static int read_pickle(pth_arena *a, pth_bytes in, const pth_store *s, const pth_zip *z, uint64_t file_len) {
   pth_graph g;
   pth_err err = {0};
   pth_graph_init(&g, a);
   int rc = pth_pickle_run(&g, in, &LIMITS, &err);
   CHECK(rc == err.code && err.off <= in.len);
   if (rc == 0)
-    rc = read_graph(&g, s, file_len);
+    rc = read_graph(&g, s, z, file_len);
   else
     (void)audit(&g, NULL);
   pth_graph_free(&g);
@@ -159,6 +171,22 @@ static int account(pth_zip *z, pth_bytes f, uint64_t dir_off) {
   }
   CHECK(sweep.next == z->order.len && sweep.n_odds >= z->odds.len);
   return 0;
+}
+
+/* All local headers, by windows as small as may be. */
+static void locate(pth_zip *z, pth_bytes f, uint64_t dir_off) {
+  uint32_t next = 0;
+  bool more = true;
+  for (uint64_t at = 0, want = 0; more; at = want) {
+    uint64_t len = dir_off - at < PTH_ZIP_WINDOW ? dir_off - at : PTH_ZIP_WINDOW;
+    more = pth_zip_locals(z, &next, (pth_bytes){f.data + at, len}, at, dir_off, &want);
+    CHECK(!more || (want > at && want <= dir_off));
+  }
+  CHECK(next == z->order.len);
+  for (uint32_t i = 0; i < z->entries.len; i++) {
+    const pth_zip_entry *e = &PTH_AT(pth_zip_entry, z->entries, i);
+    CHECK(e->data_off == 0 || (e->code == 0 && e->data_off + e->csize <= e->room_end));
+  }
 }
 
 static int claim_members(pth_zip *z, pth_bytes f, const pth_zip_end *end) {
@@ -190,6 +218,7 @@ static int read_zip(pth_arena *a, pth_bytes f) {
   if (rc) return rc;
   CHECK(end.dir_off + end.dir_len <= f.len);
   rc = pth_zip_read(&z, a, (pth_bytes){f.data + end.dir_off, end.dir_len}, &end, &LIMITS, &err);
+  if (rc == 0) locate(&z, f, end.dir_off);
   for (uint32_t i = 0; i < z.entries.len && !rc; i++) {
     pth_bytes name = pth_zip_name(&z, i);
     pth_zip_entry e = PTH_AT(pth_zip_entry, z.entries, i);
@@ -207,7 +236,7 @@ static int read_zip(pth_arena *a, pth_bytes f) {
     if (stem) memcpy(prefix, name.data, stem);
     memcpy(prefix + stem, "data/", 5);
     rc = pth_zip_store(&z, (pth_bytes){prefix, stem + 5}, (pth_bytes){0}, &s, &err);
-    if (rc == 0) rc = read_pickle(a, (pth_bytes){f.data + off, e.csize}, &s, f.len);
+    if (rc == 0) rc = read_pickle(a, (pth_bytes){f.data + off, e.csize}, &s, &z, f.len);
     pth_store_free(&s);
   }
   if (rc == 0) rc = claim_members(&z, f, &end);
@@ -227,7 +256,7 @@ static int read_legacy(pth_arena *a, pth_bytes f) {
     rc = pth_legacy_store(&l, f.len, &s, &end, &err);
     if (rc == 0) rc = pth_legacy_check(&s, f, 0, &next, &err);
     if (rc == 0) CHECK(next == s.spans.len && end <= f.len);
-    if (rc == 0) rc = read_graph(&l.pickles[PTH_LEGACY_OBJECT], &s, f.len);
+    if (rc == 0) rc = read_graph(&l.pickles[PTH_LEGACY_OBJECT], &s, NULL, f.len);
     if (rc == 0) {
       uint64_t half = f.len - (f.len - l.end) / 2; /* of the storages: the file may have been cut there */
       pth_store_cut(&s, half);
@@ -235,7 +264,7 @@ static int read_legacy(pth_arena *a, pth_bytes f) {
         const pth_span *span = &PTH_AT(pth_span, s.spans, i);
         CHECK((span->code != 0) == (span->off + span->len > half));
       }
-      rc = read_graph(&l.pickles[PTH_LEGACY_OBJECT], &s, half);
+      rc = read_graph(&l.pickles[PTH_LEGACY_OBJECT], &s, NULL, half);
     }
     pth_store_free(&s);
   }
@@ -254,7 +283,7 @@ static int read_tar_members(pth_tar *t, pth_bytes f, const pth_bytes *members, p
   if (rc == 0) rc = pth_tar_views(t, (pth_bytes){f.data + at, end - at}, &LIMITS, err);
   if (rc == 0) rc = pth_tar_tensors(t, members[1], &LIMITS, err);
   if (rc == 0) rc = pth_tar_finish(t, err);
-  return rc ? rc : read_pickle(t->arena, members[2], &t->store, f.len);
+  return rc ? rc : read_pickle(t->arena, members[2], &t->store, NULL, f.len);
 }
 
 static int read_tar(pth_arena *a, pth_bytes f) {
@@ -303,6 +332,7 @@ static int read_safetensors(pth_arena *a, pth_bytes f) {
       if (r->code == 0)
         CHECK(span->off >= start && span->off + span->len <= f.len && r->numel * pth_dtypes[r->dtype].itemsize == span->len);
     }
+    if (rc == 0) check_places(&t, NULL, f.len);
     if (rc == 0) rc = claim_tensors(&t, &s.store, f.len);
     pth_tensors_free(&t);
   }
@@ -331,7 +361,7 @@ static int read_case(pth_arena *a, enum kind kind, const uint8_t *data, size_t l
            : kind == LEGACY_STREAM ? read_legacy(a, f)
            : kind == TAR           ? read_tar(a, f)
            : kind == SAFETENSORS   ? read_safetensors(a, f)
-                                   : read_pickle(a, f, NULL, len);
+                                   : read_pickle(a, f, NULL, NULL, len);
   CHECK(a->used == 0);
   CHECK(rc >= 0 && rc < PTH_N_CODES);
   free(copy);

@@ -185,6 +185,63 @@ def test_one_other_element_anywhere_in_a_run(tmp_path: Path, dtype: str) -> None
         assert (d.numel, d.equal, d.max_abs, d.mean_abs, d.worst) == (n, n - 1, 1, 1 / n, (at,)), at
 
 
+def test_many_small_tensors_of_which_some_differ(tmp_path: Path) -> None:
+    sides: list[dict[str, bytes]] = [{f"t{i}": floats(i, i + 1, -i) for i in range(400)} for _ in range(2)]
+    for i in (399, 0, 17):
+        sides[1][f"t{i}"] = floats(i, i + 2, -i)
+    sides[1]["t5"] = floats(5, 6)  # another shape
+    for name, tensors in zip("ab", sides, strict=True):
+        (tmp_path / name).write_bytes(of_vectors(**tensors))
+    found = pthparse.diff(tmp_path / "a", tmp_path / "b")
+    in_memory = pthparse.diff(of_vectors(**sides[0]), of_vectors(**sides[1]))
+    assert [d.name for d in found.changed] == ["t0", "t17", "t399"] and [d.name for d in found.reshaped] == ["t5"]
+    assert found.identical == 396 and {d.max_abs for d in found.changed} == {1}
+    assert (found.changed, found.reshaped, found.identical) == (
+        in_memory.changed,
+        in_memory.reshaped,
+        in_memory.identical,
+    )
+    assert pthparse.diff(tmp_path / "a", tmp_path / "b", equal_nan=False).changed == found.changed
+
+
+def test_what_becomes_unreadable_is_told_tensor_by_tensor(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.pth", "b.pth")]
+    for path in paths:
+        path.write_bytes(of_vectors(**{f"t{i}": floats(*range(256)) for i in range(100)}))
+    with pthparse.open(paths[0], mmap=False) as a, pthparse.open(paths[1], mmap=False) as b:
+        for ckpt in (a, b):
+            ckpt._box.locate_many(100)
+        with paths[1].open("r+b") as file:
+            file.truncate(paths[1].stat().st_size // 2)
+        found = pthparse.diff(a, b, values=False)
+    assert 40 < found.identical < 60 and found.identical + len(found.errors) == 100
+    assert {e.code for e in found.errors} == {"file-changed"}
+    assert [e.name for e in found.errors] == [f"t{i}" for i in range(found.identical, 100)]
+
+
+def test_a_tensor_that_cannot_be_had_is_told_and_no_more() -> None:
+    class Lost(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            if name == "b":
+                raise pthparse.FormatError("shard-missing", "is not there")
+            return super().__getitem__(name)
+
+    with pthparse.open(of_vectors(a=floats(1), b=floats(2), c=floats(3))) as ckpt:
+        found = pthparse.diff(ckpt, Lost(ckpt.items()))
+    assert found.identical == 2 and [(e.name, e.code) for e in found.errors] == [("b", "shard-missing")]
+
+
+def test_tensors_that_overlap_are_compared_within_a_budget(tmp_path: Path) -> None:
+    views = {f"t{i}": p.tensor(p.storage("0", 1000), [1000 - i], [1], i) for i in range(40)}
+    paths = [tmp_path / name for name in ("a.pth", "b.pth")]
+    for path in paths:
+        path.write_bytes(file(views, floats(*range(1000))))
+    found = pthparse.diff(*paths, limits=pthparse.Limits(max_dense_bytes=1))
+    assert found.identical and found.errors and {e.code for e in found.errors} == {"max_dense_bytes"}
+    assert found.identical + len(found.errors) == 40
+    assert pthparse.diff(*paths).identical == 40
+
+
 def test_progress_ends_with_all(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     data = of_vectors(w=bytes(1 << 23))

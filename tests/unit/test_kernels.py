@@ -256,3 +256,29 @@ def test_misuse_is_refused() -> None:
 
 def test_the_baseline_is_always_there() -> None:
     assert _kernels.ISAS[0] == "baseline"
+
+
+@pytest.mark.parametrize("bins", [1, 2, 7, 64, 1000])
+def test_values_are_counted_as_numpy_counts_them(bins: int) -> None:
+    rng = np.random.default_rng(bins)
+    for scale in (1, 1e-300, 1e300, 1e-7):
+        values = rng.standard_normal(5000) * scale
+        low, high = float(values.min()), float(values.max())
+        edges = np.linspace(low, high, bins + 1)
+        values = np.concatenate([values, edges, np.nextafter(edges, -np.inf), np.nextafter(edges, np.inf)])
+        counts = np.ones(bins, np.int64)
+        _kernels.count_values(np.concatenate([values, [np.nan, np.inf, -np.inf]]), edges, counts)
+        assert (counts - 1).tolist() == np.histogram(values, bins, (low, high))[0].tolist()
+    integers = rng.integers(-5, 6, 300).astype(np.float64)
+    counts = np.zeros(bins, np.int64)
+    _kernels.count_values(integers, np.linspace(-5, 5, bins + 1), counts)
+    assert counts.tolist() == np.histogram(integers, bins, (-5, 5))[0].tolist()
+
+
+def test_bins_need_edges() -> None:
+    values, counts = np.zeros(3), np.zeros(4, np.int64)
+    for edges in (np.linspace(0, 1, 4), np.zeros(5), np.linspace(1, 0, 5), np.full(5, np.nan)):
+        with pytest.raises(ValueError, match="edge"):
+            _kernels.count_values(values, edges, counts)
+    with pytest.raises(ValueError, match="edge"):
+        _kernels.count_values(values, np.zeros(1), np.zeros(0, np.int64))

@@ -235,3 +235,36 @@ def test_the_seam_refuses_what_does_not_lie_in_the_data() -> None:
     untyped = DTYPES.index("untyped")
     with pytest.raises(ValueError, match="no numbers"):
         _kernels.compare(0, data, data, untyped, untyped, 1, EXACT)
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_runs_of_two_files_one_by_one_and_together(tmp_path: Path, forced: bool) -> None:
+    """Small runs are read many at once: near and far, forwards and back, equal and not."""
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal(200_000).astype(np.float32)
+    b = a.copy()
+    b[rng.integers(0, a.size, 40)] += 1
+    paths = tmp_path / "a", tmp_path / "b"
+    for path, data in zip(paths, (a, b), strict=True):
+        path.write_bytes(data.tobytes())
+    f32, i32 = DTYPES.index("float32"), DTYPES.index("int32")
+    runs = [(4 * at, 4 * at, n, f32, f32) for at in range(0, 60_000, 100) for n in (100, 1)]
+    runs += [(4 * at, 4 * at + 4 * k, 50, f32, f32) for at in range(190_000, 100_000, -9_000) for k in (0, 7)]
+    runs += [(0, 0, 60_000, f32, f32), (0, 0, 10, f32, i32), (400_000, 0, 0, f32, f32), (8, 8, 1000, i32, i32)]
+    layout = struct.Struct(_kernels.RUNS_LAYOUT)
+    with paths[0].open("rb") as x, paths[1].open("rb") as y:
+        files = x.fileno(), 0, y.fileno(), 0
+
+        def work(rows: list[Any]) -> tuple[int, bytes]:
+            packed = b"".join(layout.pack(*row) for row in rows)
+            return _kernels.compare_files(0, *files, packed, EXACT, forced)
+
+        done, records = work(runs)
+        alone = [work([row]) for row in runs]
+        assert done == len(runs) and records == b"".join(record for _, record in alone)
+        same = [a[r[0] // 4 :][: r[2]].tobytes() == b[r[1] // 4 :][: r[2]].tobytes() and r[3] == r[4] for r in runs]
+        size = len(records) // len(runs)
+        counts = [struct.unpack_from("=Q", records, i * size)[0] for i in range(len(runs))]
+        assert counts == [0 if equal and not forced else row[2] for equal, row in zip(same, runs, strict=True)]
+        beyond = [(799_900, 799_900, 25, f32, f32), (799_990, 799_990, 25, f32, f32), (0, 0, 1, f32, f32)]
+        assert work(beyond)[0] == 1  # where the file ends it ends

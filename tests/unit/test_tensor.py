@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from forge import pickles as p
-from forge.zips import checkpoint
+from forge.zips import DEFLATED, build, checkpoint, members, replace
 
 import pthparse
+from pthparse.walks import line_of, locate
 
+ZOO = Path(__file__).parent.parent / "data" / "zoo"
 DATA = np.arange(8, dtype=np.float32).tobytes()
 
 
@@ -258,3 +260,61 @@ def test_reads_from_many_threads() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(read, range(2000)))
+
+
+# ---- where most elements lie ----
+
+
+def line(tensor: bytes, data: bytes = DATA, **how: Any) -> tuple[int, ...] | None:
+    pkl = p.pickle(p.dict_of({"t": tensor}))
+    return line_of(pthparse.open(checkpoint(pkl, {"0": data}, **how))["t"])
+
+
+def test_what_lies_in_line_is_told_by_its_first_byte() -> None:
+    pkl = p.pickle(p.dict_of({"t": p.tensor(PID, [2, 3], [3, 1], 1)}))
+    data = checkpoint(pkl, {"0": DATA})
+    with pthparse.open(data) as ckpt:
+        t = ckpt["t"]
+        assert t._line is None  # its local header was not read yet
+        start = data.index(DATA)
+        assert line_of(t) == t._line == (start + 4, 24, 6, 1)
+    assert line_of(t) is None
+
+
+def test_what_is_done_more_to_has_no_line() -> None:
+    assert line(p.vector("0", 8)) is not None
+    assert line(p.tensor(PID, [2, 1, 4], [4, 77, 1])) is not None  # a step along one element means nothing
+    for sizes, strides in ([2, 4], [1, 2]), ([4], [2]), ([3, 4], [0, 1]), ([0], [1]):
+        assert line(p.tensor(PID, sizes, strides)) is None, (sizes, strides)
+    conj = p.tensor(p.storage("0", 4, "ComplexFloatStorage"), [4], [1], more=[p.dict_of({"conj": p.TRUE})])
+    assert line(conj) is None
+    assert line(p.tensor(p.storage("0", 4, "ComplexFloatStorage"), [4], [1])) is not None
+    for tensor, code in WRONG.values():
+        assert line(tensor) is None, code
+
+
+def test_deflated_and_foreign_elements_have_no_line() -> None:
+    entries = members(p.pickle(p.dict_of({"t": p.vector("0", 8)})), {"0": DATA})
+    data = build([replace(e, method=DEFLATED) if e.name.endswith("/0") else e for e in entries])
+    assert line_of(pthparse.open(data)["t"]) is None
+    assert pthparse.open(data)["t"].numpy().tolist() == list(range(8))
+    big = [replace(e, data=b"big") if e.name.endswith("byteorder") else e for e in entries]
+    ckpt = pthparse.open(build(big))
+    assert ckpt.byteorder == "big" and line_of(ckpt["t"]) is None
+
+
+@pytest.mark.parametrize("path", sorted(ZOO.glob("*/*.pth")), ids=lambda f: "/".join(f.parts[-2:]))
+def test_lines_are_the_elements(path: Path) -> None:
+    """Of all files of the zoo; those of most dense tensors are known."""
+    data = path.read_bytes()
+    with pthparse.open(path) as ckpt:
+        locate(list(ckpt.values()))
+        for t in ckpt.values():
+            found = line_of(t)
+            plain = t.kind == "dense" and not t.error and t.numel and ckpt.byteorder == "little"
+            if found is not None:
+                at, nbytes, n, _ = found
+                assert (t.kind, n, nbytes) == ("dense", t.numel, t.nbytes)
+                assert data[at : at + nbytes] == t.numpy(copy=True).tobytes()
+            elif plain and t.dtype == "float32" and ckpt.format in ("zip", "torchscript"):
+                assert not t.numpy().flags.c_contiguous or t._cast is not None

@@ -269,3 +269,66 @@ def test_a_file_cut_while_it_is_open(tmp_path: Path) -> None:
         f.truncate(60)
         with pytest.raises(pthparse.PthError):
             ckpt["w"].numpy(copy=True)
+
+
+# ---- many local headers at once ----
+
+
+def many(n: int, **odd: object) -> bytes:
+    """n storages; `odd`: of the local header of the fourth."""
+    root = p.pickle(p.dict_of({f"t{i}": p.vector(str(i), 4) for i in range(n)}))
+    entries = members(root, {str(i): np.full(4, i, np.float32).tobytes() for i in range(n)})
+    at = next(i for i, e in enumerate(entries) if e.name == "archive/data/3")
+    entries[at] = dataclasses.replace(entries[at], **odd)  # type: ignore[type-var]
+    return build(entries)
+
+
+def test_all_local_headers_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ckpt = pthparse.open(many(500))
+    box = ckpt._box
+    reads: list[int] = []
+    window = box.source.window
+    monkeypatch.setattr(box.source, "window", lambda at, n: reads.append(n) or window(at, n))
+    box.locate_many(500)
+    assert len(reads) == 1 and box.zip.located == len(box.zip)
+    assert all(box.zip.data_off(i) for i in range(len(box.zip)))
+    box.locate_many(500)
+    assert len(reads) == 1
+    assert [t.numpy()[0] for t in ckpt.values()] == list(range(500))
+
+
+def test_few_of_many_are_read_by_themselves() -> None:
+    ckpt = pthparse.open(many(500))
+    ckpt._box.locate_many(10)
+    assert ckpt._box.zip.located == 0
+
+
+def test_an_odd_header_among_many_is_told_when_it_is_its_turn() -> None:
+    ckpt = pthparse.open(many(20, local_name=b"archive/data/7"))
+    ckpt._box.locate_many(20)
+    assert ckpt.findings == ()
+    assert ckpt["t4"].numpy()[0] == 4 and ckpt.findings == ()
+    assert ckpt["t3"].numpy()[0] == 3
+    assert [f.code for f in ckpt.findings] == ["zip-local-name"]
+
+
+def test_a_wrong_header_among_many_is_an_error_of_its_own_tensor() -> None:
+    data = many(20, local_signature=b"PK\x03\x05")
+    ckpt = pthparse.open(data)
+    table = ckpt.stats()
+    assert len(table) == 19 and list(table.errors) == ["t3"]
+    with pytest.raises(pthparse.PthError) as alone:
+        pthparse.open(data)["t3"].numpy()
+    assert str(table.errors["t3"]) == str(alone.value) and alone.value.code == "zip-local"
+
+
+def test_headers_of_a_file_that_was_cut_are_left_to_their_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    path.write_bytes(many(500))
+    ckpt = pthparse.open(path, mmap=False)
+    with path.open("r+b") as file:
+        file.truncate(path.read_bytes().index(b"archive/data/250"))
+    table = ckpt.stats()
+    assert [s.name for s in table] == [f"t{i}" for i in range(250)] and [s.max for s in table] == list(range(250))
+    assert list(table.errors) == [f"t{i}" for i in range(250, 500)]
+    assert {e.code for e in table.errors.values()} == {"zip-local"}
