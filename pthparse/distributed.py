@@ -436,7 +436,8 @@ class DistributedCheckpoint(ShardedCheckpoint):
         parts = {i: ckpt.capacity() for i, ckpt in self._each()}
         number = {id(ckpt): i for i, ckpt in self._each()}
         files = {file: i for i, file in enumerate(self._files)}
-        places, file_of = [], array("I")
+        file_of = array("I", [files[part[0]] for part in self._plan.parts])
+        places = []
         for _, _, _, chunks in self._plan.tensors.values():
             pieces = []
             for c in chunks:
@@ -445,7 +446,6 @@ class DistributedCheckpoint(ShardedCheckpoint):
                     at = ckpt._index.get("" if ckpt.format == "zip" else self._plan.parts[c.part][3])
                     pieces += [(number[id(ckpt)], at)] if at is not None else []
             places.append(pieces)
-            file_of.append(files[self._plan.parts[chunks[0].part][0]] if chunks else 0)
         counted = sum(part.file_bytes for part in parts.values())
         more = {"names and headers": self._plan.nbytes, "trailing": max(0, sum(self._file_sizes) - counted)}
         return capacity_of_several(self, places, parts, tuple(self._files), file_of, more)

@@ -354,9 +354,8 @@ class ShardedCheckpoint(Checkpoint):
         parts = {i: ckpt.capacity() for i, ckpt in self._each()}
         unread = sum(size for i, size in enumerate(self._sizes) if i not in parts)
         more = {"names and headers": self._layout.index_nbytes, "other members": unread}
-        places = self._whole.places
-        file_of = array("I", [number for number, _ in places])
-        return capacity_of_several(self, [(place,) for place in places], parts, self._layout.files, file_of, more)
+        places, files = [(place,) for place in self._whole.places], self._layout.files
+        return capacity_of_several(self, places, parts, files, array("I", range(len(files))), more)
 
     def _listed(self) -> list[str]:
         return []
