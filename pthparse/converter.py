@@ -32,6 +32,7 @@ from .values import preview
 from .walks import lie_of
 from .writers import FORMATS, SUFFIXES, Entry, Format, Layout, Wanted
 from .writers.base import not_written
+from .writers.safetensors import encodable
 
 if TYPE_CHECKING:
     from .limits import Limits
@@ -40,6 +41,7 @@ SHARED = ("first", "copy", "refuse")
 UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)}}
 UNITS |= {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
 MOST_TOLD = 1000  # tensors that one error names
+MOST_DIGITS = 30  # of a size
 SYNCING = 2  # files that are synced at once
 
 Progress = Callable[[int, int], None]
@@ -230,8 +232,8 @@ def convert(
         plan.rename(rename)
         plan.tie(shared or ("first" if form.remembers else "copy"))
         notes = {"format": "pt", **(metadata or {})} if form.remembers else {}
-        if any(not isinstance(text, str) for pair in notes.items() for text in pair):
-            raise ValueError("metadata: texts by texts alone")
+        if any(not isinstance(text, str) or not encodable(text) for pair in notes.items() for text in pair):
+            raise ValueError("metadata: texts by texts alone, all of which UTF-8 has")
         most = None if max_shard_size is None else nbytes_of(max_shard_size)
         work = _Writing(plan, folder, stem, whole, overwrite, verify, threads, progress)
         try:
@@ -259,9 +261,9 @@ def nbytes_of(size: int | str) -> int:
     """'5GB', '500MiB' or a number, as bytes. ValueError: it is none."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(size).strip())
     unit = UNITS.get(found[2].upper()) if found else None
-    nbytes = (
-        0 if found is None or unit is None else int(float(found[1]) * unit) if "." in found[1] else int(found[1]) * unit
-    )
+    nbytes = 0
+    if found is not None and unit is not None and len(found[1]) <= MOST_DIGITS:
+        nbytes = int(float(found[1]) * unit) if "." in found[1] else int(found[1]) * unit
     if nbytes <= 0:
         raise ValueError(f"a size is '5GB', '500MiB' or a number of bytes, not {size!r}")
     return nbytes
@@ -273,6 +275,8 @@ def _list(names: Names) -> list[str]:
 
 def _destination(dst: str, to: str | None) -> tuple[str, Path, str, bool]:
     """Format, folder, name of the file without its end; is the folder a part of the result?"""
+    if not dst:
+        raise ValueError("dst: the name of a file or a folder is wanted")
     path = Path(dst)
     suffix = path.suffix.lower()
     kind = to or SUFFIXES.get(suffix) or "safetensors"
@@ -602,11 +606,11 @@ class _Writing:
 
     def _stale(self, names: Sequence[str], several: bool) -> list[Path]:
         """Files of a model that was there: refused, or to be replaced. Never the source."""
+        if self.whole and os.path.lexists(self.folder) and not self.folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "is there, and no folder", str(self.folder))
         if self.form.name == "npy":
-            if os.path.lexists(self.folder) and not self.folder.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, "is there, and no folder", str(self.folder))
             there = sorted(self.folder.iterdir()) if self.folder.exists() else []
-            strangers = [p for p in there if p.suffix != ".npy" and p.name != "index.json"]
+            strangers = [p for p in there if p.is_dir() or (p.suffix != ".npy" and p.name != "index.json")]
             if there and self.overwrite and strangers:
                 raise FileExistsError(errno.EEXIST, "holds other files too, and is not replaced", str(strangers[0]))
         else:
