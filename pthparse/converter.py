@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from . import _core, transfer
 from .casts import DTYPES, FLOATS, TARGETS, WHOLE, cast_of
-from .checkpoint import Branch, nearest
+from .checkpoint import Branch, nearest, unread
 from .checkpoint import open as open_checkpoint
 from .chunked import ChunkedTensor
 from .errors import FormatError, PthError, UnsupportedError, escape, guard
@@ -315,23 +315,33 @@ class Plan:
         self.ties: dict[str, str] = {}
         self.left_out = 0
         self.casts: dict[str, str] = {}  # of which tensor: to what
+        self.missing: dict[str, str] = {}  # of names and files of a model in several: why they cannot be had
 
     def choose(self, everything: bool, include: Sequence[str], exclude: Sequence[str]) -> None:
         names = self.names
         if not everything and not isinstance(names, Branch):
             names = getattr(names, "state_dict", lambda: names)()
         self.left_out = len(self.names) - len(names)
+        lost = dict(getattr(names, "lost", {}))
         for pattern in (*include, *exclude):
-            if not any(fnmatchcase(name, pattern) for name in names):
+            if not any(fnmatchcase(name, pattern) for name in (*names, *lost)):
                 raise KeyError(f"no tensor matches '{escape(pattern)}'{nearest(pattern, list(names))}")
-        for name, t in names.items():
+
+        def wanted(name: str) -> bool:
             kept = not include or any(fnmatchcase(name, p) for p in include)
-            if not kept or any(fnmatchcase(name, p) for p in exclude):
+            return kept and not any(fnmatchcase(name, p) for p in exclude)
+
+        self.missing = {name: f"cannot be had: {e}" for name, e in lost.items() if wanted(name)}
+        for file, e in unread(names).items():
+            if file not in lost:
+                self.missing[file] = f"is a file of the model, with tensors that nobody knows, and cannot be had: {e}"
+        for name, t in names.items():
+            if not wanted(name):
                 self.left_out += 1
                 continue
             dtype = str(getattr(t, "dtype", ""))
             self.items.append(Item(name, dtype, t, Entry(name, dtype, (), 0)))
-        if not self.items:
+        if not self.items and not self.missing:
             raise UnsupportedError("no-tensors", "there are no tensors to write", path=self._path)
 
     @property
@@ -367,15 +377,16 @@ class Plan:
             if isinstance(found, Item):
                 good.append(found)
                 continue
-            reason = found
-            refused.setdefault(reason, []).append(item.was)
-            self.skipped.append(Skipped(item.was, reason))
+            self.skipped.append(Skipped(item.was, found))
+        self.skipped += [Skipped(name, reason) for name, reason in self.missing.items()]
+        for row in self.skipped:
+            refused.setdefault(row.reason, []).append(row.name)
         if refused and not skip:
-            n = len(self.skipped)
+            n, of = len(self.skipped), len(self.items) + len(self.missing)
             told = "; ".join(f"{escape(reason)[:300]}: {_told(names)}" for reason, names in refused.items())
             raise UnsupportedError(
                 "not-convertible",
-                f"{n} of {len(self.items)} tensors cannot be written as {self.form.name}, nothing was; {told}",
+                f"{n} of {of} tensors cannot be written as {self.form.name}, nothing was; {told}",
                 path=self._path,
             )
         if not good:

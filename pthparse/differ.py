@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .checkpoint import unread
 from .contents import Budget, leaves_of
 from .errors import PthError
 from .hashes import hashes_of
@@ -134,7 +135,8 @@ class DiffReport(Record):
     values_count : bool
         Do values that one side lacks count? Not where it cannot have any, being of another format.
     errors : tuple of Uncompared
-        Tensors that are on both sides, and cannot be compared.
+        Tensors that cannot be compared: damaged, or in a file of the model that is not there; and such files, if nobody
+        knows what they have.
     rtol, atol, equal_nan : float, float, bool
     """
 
@@ -251,8 +253,9 @@ class _Comparison:
         executor: Executor | None = None,
     ) -> DiffReport:
         of_a, of_b = _stripped(self.a, self.prefixes), _stripped(self.b, self.prefixes)
-        removed = [n for n in of_a if n not in of_b]
-        added = [n for n in of_b if n not in of_a]
+        missing = self._missing()
+        removed = [n for n in of_a if n not in of_b and n not in missing]
+        added = [n for n in of_b if n not in of_a and n not in missing]
         for name, own in of_a.items():
             if name in of_b:
                 self._pair(own, of_b[name])
@@ -294,6 +297,15 @@ class _Comparison:
         }
         report = DiffReport(same=False, **fields)
         return report if report.differs or report.errors else DiffReport(same=True, **fields)
+
+    def _missing(self) -> set[str]:
+        """What one side should have, and cannot give: as it is compared."""
+        found: set[str] = set()
+        for side in (self.a, self.b):
+            for name, error in unread(side).items():
+                self.errors.setdefault(name, error)
+                found.add(_bare(name, self.prefixes))
+        return found
 
     def _values(self) -> tuple[list[ValueDiff], bool]:
         try:

@@ -321,6 +321,9 @@ class DistributedCheckpoint(ShardedCheckpoint):
     def lost(self) -> Mapping[str, PthError]:
         return MappingProxyType(self._plan.lost)
 
+    def _gone(self, prefix: str = "") -> dict[str, PthError]:
+        return {}
+
     @property
     def errors(self) -> Mapping[str, PthError]:
         wrong: dict[str, PthError] = {}

@@ -83,8 +83,11 @@ def manifest_of(
     executor: Executor | None = None,
 ) -> Manifest:
     """The same of an opened checkpoint, or of any mapping."""
+    from .checkpoint import unread
+
     names = sorted(tensors)
     hashes, errors = hashes_of([(name, tensors[name]) for name in names], threads, progress, executor)
+    errors |= unread(tensors)
     rows = []
     for name in names:
         if name in hashes:
@@ -92,8 +95,8 @@ def manifest_of(
             nbytes = t.nbytes if t.nbytes >= 0 else 0
             rows.append(TensorHash(name, hashes[name].hex(), str(t.dtype), tuple(map(int, t.shape)), nbytes))
     model = None if errors else model_hash((t.name, t.hash) for t in rows)
-    unread = tuple(Unhashed(name, errors[name].code, errors[name].message) for name in names if name in errors)
-    return Manifest(getattr(tensors, "path", None), model, tuple(rows), unread)
+    failed = tuple(Unhashed(name, errors[name].code, errors[name].message) for name in sorted(errors))
+    return Manifest(getattr(tensors, "path", None), model, tuple(rows), failed)
 
 
 def _blake3() -> Any:

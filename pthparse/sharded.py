@@ -313,6 +313,17 @@ class ShardedCheckpoint(Checkpoint):
         """Names of the index that cannot be had, each with the reason. They are no part of the mapping."""
         return MappingProxyType(self._whole.lost)
 
+    def _gone(self, prefix: str = "") -> dict[str, PthError]:
+        layout = self._layout
+        if layout.weights is not None:
+            return {}
+        heads = layout.prefixes or [""] * len(layout.files)
+        return {
+            file: read
+            for file, head, read in zip(layout.files, heads, self._all, strict=True)
+            if isinstance(read, PthError) and (head.startswith(prefix) or prefix.startswith(head))
+        }
+
     @cached_property
     def root(self) -> Any:
         return dict(self.items())
