@@ -224,6 +224,36 @@ def test_what_is_missing_of_one_branch_is_not_missed_in_another(tmp_path: Path) 
         assert model.group("optimizer").lost.keys() == {"a"} and not model.group("x").lost
 
 
+@pytest.mark.parametrize("inner", ["", "inner"])
+def test_the_audit_of_a_folder_knows_files_by_their_numbers(folder: Path, inner: str) -> None:
+    """Without an index it says of them what the audit of the model says; one that names others keeps these apart."""
+    top = folder
+    if inner:
+        (folder / inner).mkdir()
+        for name in (*FILES, INDEX):
+            (folder / name).rename(folder / inner / name)
+        folder = folder / inner
+    before = f"{inner}/" if inner else ""
+    assert [f.code for f in pthparse.audit(top).findings] == []  # the index was read, and is no strange file
+    (folder / INDEX).unlink()
+    assert pthparse.audit(top).verdict == "clean"
+    last = "pytorch_model-00003-of-00003.bin"
+    other = VALUES | {"layers.0.w": [7.0, 7.0, 7.0, 7.0]}
+    (folder / last).write_bytes(shard(["layers.2.w", "layers.5.w", "layers.0.w"], other))
+    with pthparse.open(folder) as model:
+        own = [(f.code, before + (f.member or ""), f.message) for f in model.audit().findings]
+    report = pthparse.audit(top)
+    assert report.verdict == "malformed" and [(f.code, f.member, f.message) for f in report.findings] == own
+    (folder / "pytorch_model-00001-of-00003.bin").unlink()
+    report = pthparse.audit(top)
+    assert [(f.code, f.member) for f in report.findings] == [
+        ("shard-missing", f"{before}pytorch_model-00001-of-00003.bin")
+    ]
+    assert (
+        report.verdict == "malformed" and "of the 3 that their numbers tell there are 2" in report.findings[0].message
+    )
+
+
 def test_a_tensor_that_is_not_where_the_index_says(folder: Path) -> None:
     weights = weight_map() | {"layers.9.w": "pytorch_model-00001-of-00003.bin"}
     write_index(folder, weights)
