@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from pathlib import Path
@@ -70,6 +71,8 @@ def finish(args: argparse.Namespace, documents: list[dict[str, Any]], code: int)
 def write(path: str, made: Manifest) -> None:
     """Under another name first: what is there in the end is whole."""
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(target.parent))
     part = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
     with part.open("x", encoding="ascii") as file:
         try:

@@ -164,6 +164,9 @@ def test_what_cannot_be_read_is_told() -> None:
     again = pthparse.read_manifest(found.to_json().encode())
     assert [e.name for e in again.errors] == ["gone"] and again.model is None
     assert found.check(again).unknown == ("gone",) and not found.check(again).ok
+    # Whether it was there before cannot be told: it is not known to be new.
+    check = found.check(made())
+    assert (check.new, check.unknown, check.ok) == ((), ("gone",), False)
 
 
 # ---- manifests ----
