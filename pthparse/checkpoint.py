@@ -650,19 +650,28 @@ class Checkpoint(Names):
 
         return plan_of(self, tokens, batch)
 
-    def audit(self) -> AuditReport:
-        """What the file would do to a loader: see `pthparse.audit`. PthError: the checkpoint is closed."""
+    def audit(self, executor: Executor | None = None) -> AuditReport:
+        """What the file would do to a loader: see `pthparse.audit`. PthError: the checkpoint is closed.
+
+        executor: for models in several files, each of which is a task; one alone is looked at here.
+        """
         from .auditor import audit_checkpoint
 
         if self.closed:
             raise closed(self.path)
         return audit_checkpoint(self)
 
-    def verify(self, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+    def verify(
+        self,
+        *,
+        threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        executor: Executor | None = None,
+    ) -> VerifyReport:
         """Recomputes every checksum, and compares every extent: see `pthparse.verify`."""
         from .verifier import verify_checkpoint
 
-        return verify_checkpoint(self, threads, progress)
+        return verify_checkpoint(self, threads, progress, executor)
 
     # ---- life ----
 
