@@ -62,7 +62,8 @@ class TensorDiff(Record):
     worst : tuple of int or None
         Index of the (first) largest |a - b|.
     parts : tuple of str
-        Of a tensor that is made of others: those that differ. Figures are of its values.
+        Of a tensor that is made of others: those that differ. Figures are of its values. Of a tensor that is another
+        kind of one on either side, what it is there: 'sparse_csr -> tensor'.
     """
 
     name: str
@@ -352,7 +353,7 @@ class _Comparison:
             return "identical", None
         path, part = _told(pair.parts, different)
         numbers = figures(part, tuple(a.shape)) if part is not None else {}
-        several = len(pair.parts) > 1 or path != ""
+        several = len(pair.parts) > 1 or path != "" or part is None
         row = TensorDiff(
             name_a, name_b, str(a.dtype), str(b.dtype), tuple(a.shape), tuple(b.shape),
             **numbers, parts=(*different, *_other_words(*pair.words)) if several else (),
@@ -445,7 +446,10 @@ def _alike(x: str, y: str) -> int:
 
 
 def _other_words(a: Any, b: Any) -> list[str]:
-    """Names of numbers that describe tensors of one kind, and differ: 'scale'."""
+    """Names of numbers that describe tensors of one kind, and differ: 'scale'; of two kinds, what they are."""
+    kinds = [str(words[0][2] if words[0][1] == "sparse" else words[0][1]) for words in (a, b)]
+    if kinds[0] != kinds[1]:
+        return [f"{kinds[0]} -> {kinds[1]}"]
     named = [{w[0]: w[1] for word in words for w in word if isinstance(w, list)} for words in (a, b)]
     return [name for name in named[0] if name in named[1] and named[0][name] != named[1][name]]
 
