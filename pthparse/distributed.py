@@ -21,7 +21,7 @@ from .chunked import Chunk, ChunkedTensor
 from .directories import Directory, Located
 from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError, escape
 from .formats.base import MOST_FINDINGS, Finding
-from .sharded import Shard, ShardedCheckpoint, not_opened
+from .sharded import Shard, ShardedCheckpoint, n_files, not_opened
 from .shards import ENDING, METADATA, OF_A_RANK, UNFINISHED, Found, Layout, is_plain, there
 from .source import SliceSource
 from .values import Opaque
@@ -201,7 +201,7 @@ class DistributedCheckpoint(ShardedCheckpoint):
         plan = Plan(directory, limits)
         plan.read()
         files = list(dict.fromkeys(p[0] for p in plan.parts))
-        good = there(directory, files, plan.found.find)
+        good = there(directory, files, plan.found.find, "the metadata name a file that is not there")
         labels = tuple(f"{file}@{at}" for file, at, _, _ in plan.parts)
         missing = frozenset(x for x, p in zip(labels, plan.parts, strict=True) if p[0] not in good)
         layout = Layout(text, directory, METADATA, plan.nbytes, labels, missing, None, {}, tuple(plan.found.findings))
@@ -390,7 +390,7 @@ class DistributedCheckpoint(ShardedCheckpoint):
     @cached_property
     def writer(self) -> Writer:
         version = f" (metadata {escape(self._plan.version)})" if self._plan.version else ""
-        text = f"torch.distributed.checkpoint{version}, in {len(self._files):,} files"
+        text = f"torch.distributed.checkpoint{version}, in {n_files(len(self._files))}"
         return Writer(text, self._plan.proto, (f"a {METADATA} beside files that end in {ENDING}",))
 
     @cached_property

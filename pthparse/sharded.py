@@ -279,7 +279,7 @@ class ShardedCheckpoint(Checkpoint):
         first = next((ckpt for _, ckpt in self._each()), None)
         if first is None:
             return Writer("nobody knows", 0, ())
-        return Writer(f"{first.writer.text}, in {len(self._layout.files):,} files", *first.writer._values()[1:])
+        return Writer(f"{first.writer.text}, in {n_files(len(self._layout.files))}", *first.writer._values()[1:])
 
     @cached_property
     def globals(self) -> tuple[Global, ...]:
@@ -429,6 +429,10 @@ class ShardedCheckpoint(Checkpoint):
     def __repr__(self) -> str:
         state = "closed " if self._ended else ""
         return f"<{state}{type(self).__name__} {escape(self._layout.path)!r}: {len(self._layout.files)} parts>"
+
+
+def n_files(n: int) -> str:
+    return f"{n:,} file{'' if n == 1 else 's'}"
 
 
 def _missing(path: str) -> TruncatedError:

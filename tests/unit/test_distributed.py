@@ -207,8 +207,14 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
     build(tmp_path)
     (tmp_path / "__0_0.distcp").unlink()
     assert refused(tmp_path) == "shard-missing"
-    assert [(f.code, f.member) for f in pthparse.open(tmp_path).findings] == [("shard-missing", "__0_0.distcp")]
+    (found,) = pthparse.open(tmp_path).findings
+    assert (found.code, found.member) == ("shard-missing", "__0_0.distcp") and "the metadata name" in found.message
     assert pthparse.audit(tmp_path).verdict == "malformed"
+
+
+def test_a_file_of_one_is_sent_to_its_directory(tmp_path: Path) -> None:
+    with pytest.raises(pthparse.FormatError, match="read with the others: open its directory"):
+        pthparse.open(build(tmp_path) / "__0_0.distcp")
 
 
 def test_a_link_that_leaves_the_directory(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -176,6 +176,11 @@ def test_a_missing_number(folder: Path) -> None:
     (folder / "pytorch_model-00003-of-00003.bin").unlink()
     with pthparse.open(folder) as model:
         assert codes(model) == [("shard-missing", "pytorch_model-00003-of-00003.bin")] and len(model) == 4
+        assert "the numbers of the others" in model.findings[0].message  # no index says so
+    one = folder / "one"
+    one.mkdir()
+    (one / "x-00001-of-00001.bin").write_bytes(shard(["layers.0.w"]))
+    assert pthparse.open(one).writer.text.endswith("in 1 file")
 
 
 @pytest.mark.parametrize("indexed", [True, False])
