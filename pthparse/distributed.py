@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .tensor import Tensor
     from .verifier import DamagedTensor, VerifyReport
 
+LOCAL = b"PK\3\4"  # an archive begins
 MODULE = "torch.distributed.checkpoint."
 DTYPES = {row[0]: i for i, row in enumerate(_core.DTYPES)}
 
@@ -227,24 +228,26 @@ class DistributedCheckpoint(ShardedCheckpoint):
             return TruncatedError("shard-missing", "the file is not there, or may not be opened", path=path)
         try:
             source = self._source(file)
-            if bytes(source.window(at, 4)) == b"PK\3\4":
+            if bytes(source.window(at, 4)) == LOCAL:
                 if at + length > source.size:
                     end = f"a chunk ends at byte {at + length} of {source.size}"
                     raise TruncatedError("dcp-chunk", end, path=path, offset=at)
                 return Checkpoint(formats.read(SliceSource(source, at, length), self._limits))
-            if at == 0 and source.size:  # the other layout: all parts are in one safetensors file, and none has a place
-                return self._file(file, source)
+            if self._begins_tensors(file, at) and source.size > at:
+                return self._file(file, source, at)
             raise FormatError("dcp-chunk", f"no archive begins at byte {at}", path=path, offset=at)
         except PthError as e:
             return e.at(path)
         except OSError as e:
             return not_opened(e, path)
 
-    def _file(self, file: str, source: Source) -> Checkpoint:
+    def _file(self, file: str, source: Source, at: int) -> Checkpoint:
         with self._lock:
             found = self._whole_files.get(file)
         if found is None:
-            found = Checkpoint(formats.read(SliceSource(source, 0, source.size), self._limits))
+            found = Checkpoint(formats.read(SliceSource(source, at, source.size - at), self._limits))
+            if at and found.format != "safetensors":
+                raise FormatError("dcp-chunk", f"no archive begins at byte {at}", path=source.path, offset=at)
             with self._lock:
                 found = self._whole_files.setdefault(file, found)
         return found
@@ -257,19 +260,28 @@ class DistributedCheckpoint(ShardedCheckpoint):
         parts = self._plan.parts
         for i in sorted(range(len(parts)), key=lambda i: parts[i][:3]):
             file, at, length, _ = parts[i]
-            if file not in reach:
-                reach[file] = 0 if self._is_archive(file) else -1  # else its tensors have no places
-            if at < reach[file]:
+            if at < reach.get(file, 0):
                 found.add(i)
-            if reach[file] >= 0:
-                reach[file] = max(reach[file], at + length)
+            end = at if self._begins_tensors(file, at) else at + length
+            reach[file] = max(reach.get(file, 0), end)
         return found
 
-    def _is_archive(self, file: str) -> bool:
+    @cached_property
+    def _last(self) -> dict[str, int]:
+        """Where the last part of each file begins."""
+        found: dict[str, int] = {}
+        for file, at, _, _ in self._plan.parts:
+            found[file] = max(found.get(file, 0), at)
+        return found
+
+    def _begins_tensors(self, file: str, at: int) -> bool:
+        """In the other layout the tensors of a file are one safetensors file behind all values; none has a place."""
+        if at != self._last[file]:
+            return False
         try:
-            return bytes(self._source(file).window(0, 4)) == b"PK\3\4"
+            return bytes(self._source(file).window(at, 4)) != LOCAL
         except (PthError, OSError):  # whoever reads it says so
-            return True
+            return False
 
     def _each(self) -> Iterator[tuple[int, Checkpoint]]:
         """Those that can be read, each once, and none that shares bytes with one before it."""

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from forge import directories as d
 from forge import pickles as p
+from forge import safetensors as st
 from forge import zips
 
 import pthparse
@@ -210,6 +211,54 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
     (found,) = pthparse.open(tmp_path).findings
     assert (found.code, found.member) == ("shard-missing", "__0_0.distcp") and "the metadata name" in found.message
     assert pthparse.audit(tmp_path).verdict == "malformed"
+
+
+def with_values(folder: Path, *, first: int = 0, last: bytes = b"") -> dict[str, int]:
+    """Two values, a safetensors file behind them with both tensors, and what follows; where that begins.
+
+    first: how far before it the first tensor is said to be. last: an archive that is said to follow.
+    """
+    epoch, lr = (zips.checkpoint(p.pickle(p.integer(n)), {}) for n in (7, 8))
+    rows = {"model.w": st.entry("F32", (3,), (0, 12)), "model.b": st.entry("F32", (2,), (12, 20))}
+    tensors = st.build(rows, np.arange(5, dtype=np.float32).tobytes())
+    (parts,) = d.write(folder, {"__0_0.distcp": [epoch, lr, tensors, last]}).values()
+    at = parts[2][1]
+    places = [d.info("__0_0.distcp", at - first, 12), d.info("__0_0.distcp", at, 8), *(d.info(*x) for x in parts[:2])]
+    keys = [d.index("model.w", (0,)), d.index("model.b", (0,)), d.index("epoch", None), d.index("lr", None)]
+    items = {"model.w": d.tensor((3,), [((0,), (3,))]), "model.b": d.tensor((2,), [((0,), (2,))])}
+    items |= {"epoch": d.value(), "lr": d.value()}
+    if last:
+        keys.append(d.index("more", None))
+        places.append(d.info(*parts[3]))
+        items["more"] = d.value()
+    (folder / ".metadata").write_bytes(d.metadata(items, list(zip(keys, places, strict=True)), None))
+    return {"at": at, "size": (folder / "__0_0.distcp").stat().st_size}
+
+
+def test_tensors_in_one_file_behind_values(tmp_path: Path) -> None:
+    with_values(tmp_path)
+    with pthparse.open(tmp_path) as model:
+        assert model["model.w"].numpy().tolist() == [0, 1, 2] and model["model.b"].numpy().tolist() == [3, 4]
+        assert dict(model.metadata) == {"epoch": 7, "lr": 8} and not model.findings and not model.errors
+        ledger = {e.kind: e.nbytes for e in model.capacity().ledger()}
+        assert sum(ledger.values()) == model.nbytes and ledger["tensor data"] == 20 and ledger["trailing"] == 0
+        assert model.verify().ok and not model.stats().errors
+
+
+def test_tensors_in_one_file_begin_at_one_place(tmp_path: Path) -> None:
+    """The last one: a place that any part may name is no reason to look for another header."""
+    with_values(tmp_path, first=1)
+    with pthparse.open(tmp_path) as model:
+        assert model["model.b"].numpy().tolist() == [3, 4] and list(model.errors) == ["model.w"]
+        assert model.errors["model.w"].code == "dcp-chunk"
+    with_values(tmp_path, last=zips.checkpoint(p.pickle(p.integer(9)), {}))
+    with pthparse.open(tmp_path) as model:
+        assert {e.code for e in model.errors.values()} == {"dcp-chunk"} and len(model.errors) == 2
+    found = with_values(tmp_path)
+    file = tmp_path / "__0_0.distcp"
+    file.write_bytes(file.read_bytes()[: found["at"]] + p.pickle(p.dict_of({})))  # no safetensors file, and no archive
+    with pthparse.open(tmp_path) as model:
+        assert {e.code for e in model.errors.values()} == {"dcp-chunk"} and model.audit().verdict == "malformed"
 
 
 def test_a_file_of_one_is_sent_to_its_directory(tmp_path: Path) -> None:
