@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from ..errors import PthError
 from ..hashes import manifest
 from ..manifests import Manifest, ManifestCheck, read_manifest
+from ..outputs import told_of
 from .screen import cells, cut, width
 from .text import FEW, MOST_LINES, SHORT, count, first_of, head, line, short, some
 from .verb import CANNOT_SAY, FILE, NO, Verb, complain, tell
@@ -71,10 +71,10 @@ def finish(args: argparse.Namespace, documents: list[dict[str, Any]], code: int)
 def write(path: str, made: Manifest) -> None:
     """Under another name first: what is there in the end is whole."""
     target = Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(target.parent))
     part = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
-    with part.open("x", encoding="ascii") as file:
+    with told_of(target):
+        opened = part.open("x", encoding="ascii")
+    with opened as file:
         try:
             file.writelines(made.lines())
             file.flush()

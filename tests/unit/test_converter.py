@@ -373,6 +373,29 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     assert src.read_bytes() == PLAIN and left_in(tmp_path) == ["m.pth", "x.safetensors"]
 
 
+def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
+    """The temporary ones are no longer, and an error tells of the name that was asked for."""
+    for name, how in (
+        ("ä" * 121 + "b.safetensors", {}),
+        ("c" * 228 + ".safetensors", {"max_shard_size": 16}),
+        ("d" * 255, {"to": "npy"}),
+    ):
+        pthparse.convert(PLAIN, tmp_path / name, **how)
+        pthparse.convert(PLAIN, tmp_path / name, overwrite=True, **how)
+    assert len(left_in(tmp_path)) == 1 + 2 + 1 + 1 and not [n for n in left_in(tmp_path) if outputs.MARK in n]
+    for name, how in (
+        ("x" * 244 + ".safetensors", {}),
+        ("x" * 256, {"to": "npy"}),
+        ("x" * 229 + ".safetensors", {"max_shard_size": 16}),
+    ):
+        long = tmp_path / name
+        with pytest.raises(OSError) as e:
+            pthparse.convert(PLAIN, long, **how)
+        assert e.value.errno == errno.ENAMETOOLONG and outputs.MARK not in str(e.value)
+        assert str(e.value.filename).startswith(str(long).removesuffix(".safetensors"))
+    assert len(left_in(tmp_path)) == 5
+
+
 def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
     for name, make in (("x.npz", os.mkfifo), ("m/model.safetensors", Path.mkdir)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
