@@ -10,7 +10,7 @@ from ..capacity import Capacity, CapacityGroup
 from ..checkpoint import open as open_checkpoint
 from ..errors import UnsupportedError
 from .text import FEW, Column, bar, count, head, line, listed, rest, share, short, size, table
-from .verb import FILE, Verb, natural, print_json
+from .verb import FILE, Verb, natural, print_json, tell_lost
 
 BY = ("module", "dtype", "role")
 SHARD = "shard"
@@ -33,6 +33,7 @@ def capacity_arguments(parser: argparse.ArgumentParser) -> None:
 def capacity(args: argparse.Namespace) -> int:
     depth = args.depth or None
     with open_checkpoint(args.file) as ckpt:
+        tell_lost(ckpt, args.file)
         found = ckpt.capacity()
         several = hasattr(ckpt, "shards")
     if not several and (args.shard or args.by == SHARD):

@@ -16,7 +16,7 @@ from ..source import is_afar
 from .screen import on_terminal
 from .summary import stored_nbytes
 from .text import Column, rest, shape, share, table
-from .verb import FILE, GLOB, NO, Verb, natural, print_json, tell, tensor_row
+from .verb import FILE, GLOB, NO, Verb, natural, print_json, tell, tell_lost, tensor_row
 
 MOST_ROWS = 1000  # on a terminal
 ALL = ": a pipe gets all, --limit N the first N"
@@ -40,6 +40,7 @@ def ls_arguments(parser: argparse.ArgumentParser) -> None:
 
 def ls(args: argparse.Namespace) -> int:
     with open_checkpoint(args.file) as ckpt:
+        tell_lost(ckpt, args.file)
         tensors = [t for n, t in ckpt.items() if args.pattern is None or fnmatchcase(n, args.pattern)]
         if args.sort != "file":
             tensors.sort(key=SORTS[args.sort])

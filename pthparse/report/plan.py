@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ..checkpoint import open as open_checkpoint
 from ..plan import Figure, Plan
 from .text import Column, count, head, line, size, table
-from .verb import CANNOT_SAY, FILE, Verb, natural, print_json
+from .verb import CANNOT_SAY, FILE, Verb, natural, print_json, tell_lost
 
 
 def plan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +20,7 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def plan(args: argparse.Namespace) -> int:
     with open_checkpoint(args.file) as ckpt:
+        tell_lost(ckpt, args.file)
         found = ckpt.plan(tokens=args.tokens, batch=args.batch or 1)
         nbytes = ckpt.nbytes
     if args.json:

@@ -184,7 +184,9 @@ def test_a_missing_number(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("indexed", [True, False])
-def test_what_is_missing_is_passed_over_by_nobody(folder: Path, indexed: bool, tmp_path_factory: Any) -> None:
+def test_what_is_missing_is_passed_over_by_nobody(
+    folder: Path, indexed: bool, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Names of the index, or a file of which nobody knows the names: what is made of the rest is not the model."""
     gone, out = "pytorch_model-00003-of-00003.bin", tmp_path_factory.mktemp("out")
     if not indexed:
@@ -211,6 +213,11 @@ def test_what_is_missing_is_passed_over_by_nobody(folder: Path, indexed: bool, t
     assert not same.same and not same.differs and [e.name for e in same.errors] == lost
     assert main(["diff", str(folder), str(folder)]) == 2 == main(["hash", str(folder)])
     assert main(["stats", str(folder)]) == 1
+    for verb in ("ls", "capacity", "plan", "tree"):
+        capsys.readouterr()
+        assert main([verb, str(folder), "--json"]) == 0
+        shown = capsys.readouterr()
+        assert f"not all of the model is there; without {', '.join(lost)} (" in shown.err and json.loads(shown.out)
     if indexed:
         assert main(["show", str(folder), lost[0]]) == 2
         (out / gone).write_bytes(kept)
