@@ -145,8 +145,9 @@ class Capacity(Record):
     why: tuple[Reason, ...]
     _ledger: tuple[LedgerEntry, ...]
     _columns: _Columns
-    _files: tuple[str, ...] = ()  # of a model in several, and which of them each name is in
+    _files: tuple[str, ...] = ()  # of a model in several, and which of them each name is in (the first of its pieces)
     _file_of: array[int] | None = None
+    _pieces: tuple[array[int], ...] | None = None  # where names are in several files: file and sums of each piece
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
         """Every byte of the file, in exactly one entry: their sum is `file_bytes`."""
@@ -175,6 +176,8 @@ class Capacity(Record):
             return self._groups(ROLES, c.roles)
         if by == "dtype":
             return self._groups([row[0] for row in _core.DTYPES], c.dtypes)
+        if by == "shard" and self._pieces is not None:
+            return self._groups(self._files, *self._pieces)
         if by == "shard" and self._file_of is not None:
             return self._groups(self._files, self._file_of)
         if by != "module":
@@ -187,9 +190,10 @@ class Capacity(Record):
         numbers, names = _core.group_names(c.names, depth)
         return self._groups(names, numbers)
 
-    def _groups(self, names: Sequence[str], numbers: Any) -> tuple[CapacityGroup, ...]:
+    def _groups(self, names: Sequence[str], numbers: Any, *sums: array[int]) -> tuple[CapacityGroup, ...]:
+        """sums: elements, bytes and parameters of what the numbers count; those of the names if not given."""
         c = self._columns
-        rows = _core.sums(numbers, (c.elements, c.nbytes, c.parameters), len(names))
+        rows = _core.sums(numbers, sums or (c.elements, c.nbytes, c.parameters), len(names))
         found = [
             CapacityGroup(name, n, elements, nbytes, _share(nbytes, self.file_bytes), _share(own, self.parameters))
             for name, (n, elements, nbytes, own) in zip(names, rows, strict=True)
@@ -271,13 +275,16 @@ def capacity_of_several(
 ) -> Capacity:
     """Of a model in several parts: sums of what was counted in each.
 
-    places: for each name the parts that it is in, and its place in each. more: bytes that no part has counted, by kind
-    of the ledger.
+    places: for each name the parts that it is in, and its place in each. file_of: the file of each part. more: bytes
+    that no part has counted, by kind of the ledger.
     """
     names = ckpt._list
     numbers, last = _core.group_names(names, _core.BY_LAST)
     roles = _with_buffers(_roles_by_container(ckpt), numbers, last)
     columns = _Columns(names, roles, array("I"), *(array("Q") for _ in range(3)))
+    first = array("I", [file_of[pieces[0][0]] if pieces else 0 for pieces in places])
+    several = any(len(pieces) > 1 for pieces in places)
+    spread = array("I"), array("Q"), array("Q"), array("Q")
     for i, pieces in enumerate(places):
         rows = [(parts[number]._columns, at) for number, at in pieces if number in parts]
         if roles[i] == 0 and any(row.roles[at] == 1 for row, at in rows):  # its own file says that it is a buffer
@@ -287,6 +294,12 @@ def capacity_of_several(
         columns.elements.append(elements)
         columns.nbytes.append(sum(row.nbytes[at] for row, at in rows))
         columns.parameters.append(elements if roles[i] == 0 else 0)
+        for number, at in pieces if several else ():
+            if number in parts:
+                row = parts[number]._columns
+                own = (file_of[number], row.elements[at], row.nbytes[at], row.elements[at] if roles[i] == 0 else 0)
+                for column, n in zip(spread, own, strict=True):
+                    column.append(n)
     ledger = []
     for kind, meaning in _core.LEDGER.items():
         found = [e for part in parts.values() for e in part.ledger() if e.kind == kind]
@@ -313,7 +326,8 @@ def capacity_of_several(
         _ledger=tuple(ledger),
         _columns=columns,
         _files=files,
-        _file_of=file_of,
+        _file_of=first,
+        _pieces=spread if several else None,
     )
 
 

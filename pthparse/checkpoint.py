@@ -228,7 +228,7 @@ class Names(Mapping[str, Tensor]):
         """
         from .engine import measure
 
-        return measure(
+        found = measure(
             self._tensors() if names is None else [self[n] for n in names],
             executor=executor,
             histogram=histogram,
@@ -238,6 +238,9 @@ class Names(Mapping[str, Tensor]):
             progress=progress,
             isa=isa,
         )
+        if names is None and (missing := unread(self)):
+            found.errors = {**found.errors, **missing}
+        return found
 
     def hash(
         self,
@@ -265,6 +268,15 @@ class Names(Mapping[str, Tensor]):
 
         return family_of(self)
 
+    @property
+    def lost(self) -> Mapping[str, PthError]:
+        """Of a model in several files: names that cannot be had, each with the reason. The mapping has none of them."""
+        return MappingProxyType({})
+
+    def _gone(self, prefix: str = "") -> dict[str, PthError]:
+        """Files that cannot be read, and of which nobody knows what they have: below a prefix, or at all."""
+        return {}
+
     def _amounts(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
         """Role, elements and bytes of each name: columns of its `Capacity`."""
         raise AssertionError("abstract")
@@ -289,6 +301,11 @@ class Names(Mapping[str, Tensor]):
                 break
             names = Branch(names, f"{branch}/")
         return names
+
+
+def unread(names: Mapping[str, Any]) -> dict[str, PthError]:
+    """What is missing in a mapping of names to tensors: lost names, and files that may have had any."""
+    return {**names.lost, **names._gone()} if isinstance(names, Names) else {}
 
 
 class _Values(ValuesView[Tensor]):
@@ -316,6 +333,14 @@ class Branch(Names):
 
     def _make(self, at: int, name: str) -> Tensor:
         return self._parent._make(self._places[at], name)
+
+    @property
+    def lost(self) -> Mapping[str, PthError]:
+        n = len(self._below)
+        return MappingProxyType({k[n:]: e for k, e in self._parent.lost.items() if k.startswith(self._below)})
+
+    def _gone(self, prefix: str = "") -> dict[str, PthError]:
+        return self._parent._gone(self._below + prefix)
 
     def _amounts(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
         roles, elements, nbytes = ([column[i] for i in self._places] for column in self._parent._amounts())
@@ -626,19 +651,28 @@ class Checkpoint(Names):
 
         return plan_of(self, tokens, batch)
 
-    def audit(self) -> AuditReport:
-        """What the file would do to a loader: see `pthparse.audit`. PthError: the checkpoint is closed."""
+    def audit(self, executor: Executor | None = None) -> AuditReport:
+        """What the file would do to a loader: see `pthparse.audit`. PthError: the checkpoint is closed.
+
+        executor: for models in several files, each of which is a task; one alone is looked at here.
+        """
         from .auditor import audit_checkpoint
 
         if self.closed:
             raise closed(self.path)
         return audit_checkpoint(self)
 
-    def verify(self, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+    def verify(
+        self,
+        *,
+        threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        executor: Executor | None = None,
+    ) -> VerifyReport:
         """Recomputes every checksum, and compares every extent: see `pthparse.verify`."""
         from .verifier import verify_checkpoint
 
-        return verify_checkpoint(self, threads, progress)
+        return verify_checkpoint(self, threads, progress, executor)
 
     # ---- life ----
 

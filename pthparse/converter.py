@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from . import _core, transfer
 from .casts import DTYPES, FLOATS, TARGETS, WHOLE, cast_of
-from .checkpoint import Branch, nearest
+from .checkpoint import Branch, nearest, unread
 from .checkpoint import open as open_checkpoint
 from .chunked import ChunkedTensor
 from .errors import FormatError, PthError, UnsupportedError, escape, guard
@@ -32,6 +32,7 @@ from .values import preview
 from .walks import lie_of, line_of, locate
 from .writers import FORMATS, SUFFIXES, Entry, Format, Layout, Wanted
 from .writers.base import not_written
+from .writers.safetensors import encodable
 
 if TYPE_CHECKING:
     from .limits import Limits
@@ -41,6 +42,7 @@ UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)}}
 UNITS |= {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
 SIZES = {dtype: int(_core.DTYPES[row][2]) for dtype, row in DTYPES.items()}
 MOST_TOLD = 1000  # tensors that one error names
+MOST_DIGITS = 30  # of a size
 SYNCING = 2  # files that are synced at once
 
 Progress = Callable[[int, int], None]
@@ -231,8 +233,8 @@ def convert(
         plan.rename(rename)
         plan.tie(shared or ("first" if form.remembers else "copy"))
         notes = {"format": "pt", **(metadata or {})} if form.remembers else {}
-        if any(not isinstance(text, str) for pair in notes.items() for text in pair):
-            raise ValueError("metadata: texts by texts alone")
+        if any(not isinstance(text, str) or not encodable(text) for pair in notes.items() for text in pair):
+            raise ValueError("metadata: texts by texts alone, all of which UTF-8 has")
         most = None if max_shard_size is None else nbytes_of(max_shard_size)
         work = _Writing(plan, folder, stem, whole, overwrite, verify, threads, progress)
         try:
@@ -260,9 +262,9 @@ def nbytes_of(size: int | str) -> int:
     """'5GB', '500MiB' or a number, as bytes. ValueError: it is none."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(size).strip())
     unit = UNITS.get(found[2].upper()) if found else None
-    nbytes = (
-        0 if found is None or unit is None else int(float(found[1]) * unit) if "." in found[1] else int(found[1]) * unit
-    )
+    nbytes = 0
+    if found is not None and unit is not None and len(found[1]) <= MOST_DIGITS:
+        nbytes = int(float(found[1]) * unit) if "." in found[1] else int(found[1]) * unit
     if nbytes <= 0:
         raise ValueError(f"a size is '5GB', '500MiB' or a number of bytes, not {size!r}")
     return nbytes
@@ -274,6 +276,8 @@ def _list(names: Names) -> list[str]:
 
 def _destination(dst: str, to: str | None) -> tuple[str, Path, str, bool]:
     """Format, folder, name of the file without its end; is the folder a part of the result?"""
+    if not dst:
+        raise ValueError("dst: the name of a file or a folder is wanted")
     path = Path(dst)
     suffix = path.suffix.lower()
     kind = to or SUFFIXES.get(suffix) or "safetensors"
@@ -317,23 +321,33 @@ class Plan:
         self.ties: dict[str, str] = {}
         self.left_out = 0
         self.casts: dict[str, str] = {}  # of which tensor: to what
+        self.missing: dict[str, str] = {}  # of names and files of a model in several: why they cannot be had
 
     def choose(self, everything: bool, include: Sequence[str], exclude: Sequence[str]) -> None:
         names = self.names
         if not everything and not isinstance(names, Branch):
             names = getattr(names, "state_dict", lambda: names)()
         self.left_out = len(self.names) - len(names)
+        lost = dict(getattr(names, "lost", {}))
         for pattern in (*include, *exclude):
-            if not any(fnmatchcase(name, pattern) for name in names):
+            if not any(fnmatchcase(name, pattern) for name in (*names, *lost)):
                 raise KeyError(f"no tensor matches '{escape(pattern)}'{nearest(pattern, list(names))}")
-        for name, t in names.items():
+
+        def wanted(name: str) -> bool:
             kept = not include or any(fnmatchcase(name, p) for p in include)
-            if not kept or any(fnmatchcase(name, p) for p in exclude):
+            return kept and not any(fnmatchcase(name, p) for p in exclude)
+
+        self.missing = {name: f"cannot be had: {e}" for name, e in lost.items() if wanted(name)}
+        for file, e in unread(names).items():
+            if file not in lost:
+                self.missing[file] = f"is a file of the model, with tensors that nobody knows, and cannot be had: {e}"
+        for name, t in names.items():
+            if not wanted(name):
                 self.left_out += 1
                 continue
             dtype = str(getattr(t, "dtype", ""))
             self.items.append(Item(name, dtype, t, UNSEEN))
-        if not self.items:
+        if not self.items and not self.missing:
             raise UnsupportedError("no-tensors", "there are no tensors to write", path=self._path)
 
     @property
@@ -370,15 +384,16 @@ class Plan:
             if isinstance(found, Item):
                 good.append(found)
                 continue
-            reason = found
-            refused.setdefault(reason, []).append(item.was)
-            self.skipped.append(Skipped(item.was, reason))
+            self.skipped.append(Skipped(item.was, found))
+        self.skipped += [Skipped(name, reason) for name, reason in self.missing.items()]
+        for row in self.skipped:
+            refused.setdefault(row.reason, []).append(row.name)
         if refused and not skip:
-            n = len(self.skipped)
+            n, of = len(self.skipped), len(self.items) + len(self.missing)
             told = "; ".join(f"{escape(reason)[:300]}: {_told(names)}" for reason, names in refused.items())
             raise UnsupportedError(
                 "not-convertible",
-                f"{n} of {len(self.items)} tensors cannot be written as {self.form.name}, nothing was; {told}",
+                f"{n} of {of} tensors cannot be written as {self.form.name}, nothing was; {told}",
                 path=self._path,
             )
         if not good:
@@ -619,11 +634,11 @@ class _Writing:
 
     def _stale(self, names: Sequence[str], several: bool) -> list[Path]:
         """Files of a model that was there: refused, or to be replaced. Never the source."""
+        if self.whole and os.path.lexists(self.folder) and not self.folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "is there, and no folder", str(self.folder))
         if self.form.name == "npy":
-            if os.path.lexists(self.folder) and not self.folder.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, "is there, and no folder", str(self.folder))
             there = sorted(self.folder.iterdir()) if self.folder.exists() else []
-            strangers = [p for p in there if p.suffix != ".npy" and p.name != "index.json"]
+            strangers = [p for p in there if p.is_dir() or (p.suffix != ".npy" and p.name != "index.json")]
             if there and self.overwrite and strangers:
                 raise FileExistsError(errno.EEXIST, "holds other files too, and is not replaced", str(strangers[0]))
         else:

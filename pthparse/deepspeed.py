@@ -15,7 +15,7 @@ from . import _core
 from .checkpoint import Branch, Names, Writer
 from .formats.base import Finding
 from .record import Record
-from .sharded import ShardedCheckpoint
+from .sharded import ShardedCheckpoint, n_files
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
@@ -80,7 +80,7 @@ class DeepSpeedCheckpoint(ShardedCheckpoint):
         versions = {str(v)[:40] for _, ckpt in self._each() for k, v in ckpt.root_values.items() if k == "ds_version"}
         version = f" {versions.pop()}" if len(versions) == 1 else ""
         evidence = ("files named as DeepSpeed names those of its processes",)
-        return Writer(f"DeepSpeed{version}, in {len(self._layout.files):,} files", proto, evidence)
+        return Writer(f"DeepSpeed{version}, in {n_files(len(self._layout.files))}", proto, evidence)
 
 
 def _partition_counts(ckpt: Checkpoint) -> list[int]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .checkpoint import unread
 from .contents import Budget, leaves_of
 from .errors import PthError
 from .hashes import hashes_of
@@ -63,7 +64,8 @@ class TensorDiff(Record):
     worst : tuple of int or None
         Index of the (first) largest |a - b|.
     parts : tuple of str
-        Of a tensor that is made of others: those that differ. Figures are of its values.
+        Of a tensor that is made of others: those that differ. Figures are of its values. Of a tensor that is another
+        kind of one on either side, what it is there: 'sparse_csr -> tensor'.
     """
 
     name: str
@@ -140,7 +142,8 @@ class DiffReport(Record):
     values_count : bool
         Do values that one side lacks count? Not where it cannot have any, being of another format.
     errors : tuple of Uncompared
-        Tensors that are on both sides, and cannot be compared.
+        Tensors that cannot be compared: damaged, or in a file of the model that is not there; and such files, if nobody
+        knows what they have.
     rtol, atol, equal_nan : float, float, bool
     """
 
@@ -257,8 +260,9 @@ class _Comparison:
         executor: Executor | None = None,
     ) -> DiffReport:
         of_a, of_b = _stripped(self.a, self.prefixes), _stripped(self.b, self.prefixes)
-        removed = [n for n in of_a if n not in of_b]
-        added = [n for n in of_b if n not in of_a]
+        missing = self._missing()
+        removed = [n for n in of_a if n not in of_b and n not in missing]
+        added = [n for n in of_b if n not in of_a and n not in missing]
         both = [(own, of_b[name]) for name, own in of_a.items() if name in of_b]
         parts, identical, afar = self._beside(both, threads, progress, executor)
         # Of those that differ somewhere, the rest counts too. And a NaN may be unequal to itself, whatever its bytes.
@@ -347,6 +351,16 @@ class _Comparison:
             part.differs |= any(map(is_known, part.records))
         return parts, identical, afar
 
+    def _missing(self) -> set[str]:
+        """What one side should have, and cannot give: as it is compared."""
+        found: set[str] = set()
+        for side in (self.a, self.b):
+            for name, error in unread(side).items():
+                self.errors.setdefault(name, error)
+                found.add(_bare(name, self.prefixes))
+        return found
+
+
     def _values(self) -> tuple[list[ValueDiff], bool]:
         try:
             return _values_of(self.a, self.b, self.prefixes)
@@ -394,7 +408,7 @@ class _Comparison:
             return "identical", None
         path, part = _told(pair.parts, different)
         numbers = figures(part, found[part], tuple(a.shape)) if part is not None else {}
-        several = len(pair.parts) > 1 or path != ""
+        several = len(pair.parts) > 1 or path != "" or part is None
         row = TensorDiff(
             name_a, name_b, str(a.dtype), str(b.dtype), tuple(a.shape), tuple(b.shape),
             **numbers, parts=(*different, *_other_words(*pair.words)) if several else (),
@@ -498,7 +512,10 @@ def _alike(x: str, y: str) -> int:
 
 
 def _other_words(a: Any, b: Any) -> list[str]:
-    """Names of numbers that describe tensors of one kind, and differ: 'scale'."""
+    """Names of numbers that describe tensors of one kind, and differ: 'scale'; of two kinds, what they are."""
+    kinds = [str(words[0][2] if words[0][1] == "sparse" else words[0][1]) for words in (a, b)]
+    if kinds[0] != kinds[1]:
+        return [f"{kinds[0]} -> {kinds[1]}"]
     named = [{w[0]: w[1] for word in words for w in word if isinstance(w, list)} for words in (a, b)]
     return [name for name in named[0] if name in named[1] and named[0][name] != named[1][name]]
 

@@ -21,7 +21,7 @@ from .chunked import Chunk, ChunkedTensor
 from .directories import Directory, Located
 from .errors import FormatError, LimitError, PthError, TruncatedError, UnsupportedError, escape
 from .formats.base import MOST_FINDINGS, Finding
-from .sharded import Shard, ShardedCheckpoint, not_opened
+from .sharded import Shard, ShardedCheckpoint, n_files, not_opened
 from .shards import ENDING, METADATA, OF_A_RANK, UNFINISHED, Found, Layout, is_plain, there
 from .source import SliceSource
 from .values import Opaque
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .tensor import Tensor
     from .verifier import DamagedTensor, VerifyReport
 
+LOCAL = b"PK\3\4"  # an archive begins
 MODULE = "torch.distributed.checkpoint."
 DTYPES = {row[0]: i for i, row in enumerate(_core.DTYPES)}
 
@@ -201,7 +202,7 @@ class DistributedCheckpoint(ShardedCheckpoint):
         plan = Plan(directory, limits)
         plan.read()
         files = list(dict.fromkeys(p[0] for p in plan.parts))
-        good = there(directory, files, plan.found.find)
+        good = there(directory, files, plan.found.find, "the metadata name a file that is not there")
         labels = tuple(f"{file}@{at}" for file, at, _, _ in plan.parts)
         missing = frozenset(x for x, p in zip(labels, plan.parts, strict=True) if p[0] not in good)
         layout = Layout(text, directory, METADATA, plan.nbytes, labels, missing, None, {}, tuple(plan.found.findings))
@@ -227,24 +228,26 @@ class DistributedCheckpoint(ShardedCheckpoint):
             return TruncatedError("shard-missing", "the file is not there, or may not be opened", path=path)
         try:
             source = self._source(file)
-            if bytes(source.window(at, 4)) == b"PK\3\4":
+            if bytes(source.window(at, 4)) == LOCAL:
                 if at + length > source.size:
                     end = f"a chunk ends at byte {at + length} of {source.size}"
                     raise TruncatedError("dcp-chunk", end, path=path, offset=at)
                 return Checkpoint(formats.read(SliceSource(source, at, length), self._limits))
-            if at == 0 and source.size:  # the other layout: all parts are in one safetensors file, and none has a place
-                return self._file(file, source)
+            if self._begins_tensors(file, at) and source.size > at:
+                return self._file(file, source, at)
             raise FormatError("dcp-chunk", f"no archive begins at byte {at}", path=path, offset=at)
         except PthError as e:
             return e.at(path)
         except OSError as e:
             return not_opened(e, path)
 
-    def _file(self, file: str, source: Source) -> Checkpoint:
+    def _file(self, file: str, source: Source, at: int) -> Checkpoint:
         with self._lock:
             found = self._whole_files.get(file)
         if found is None:
-            found = Checkpoint(formats.read(SliceSource(source, 0, source.size), self._limits))
+            found = Checkpoint(formats.read(SliceSource(source, at, source.size - at), self._limits))
+            if at and found.format != "safetensors":
+                raise FormatError("dcp-chunk", f"no archive begins at byte {at}", path=source.path, offset=at)
             with self._lock:
                 found = self._whole_files.setdefault(file, found)
         return found
@@ -257,19 +260,28 @@ class DistributedCheckpoint(ShardedCheckpoint):
         parts = self._plan.parts
         for i in sorted(range(len(parts)), key=lambda i: parts[i][:3]):
             file, at, length, _ = parts[i]
-            if file not in reach:
-                reach[file] = 0 if self._is_archive(file) else -1  # else its tensors have no places
-            if at < reach[file]:
+            if at < reach.get(file, 0):
                 found.add(i)
-            if reach[file] >= 0:
-                reach[file] = max(reach[file], at + length)
+            end = at if self._begins_tensors(file, at) else at + length
+            reach[file] = max(reach.get(file, 0), end)
         return found
 
-    def _is_archive(self, file: str) -> bool:
+    @cached_property
+    def _last(self) -> dict[str, int]:
+        """Where the last part of each file begins."""
+        found: dict[str, int] = {}
+        for file, at, _, _ in self._plan.parts:
+            found[file] = max(found.get(file, 0), at)
+        return found
+
+    def _begins_tensors(self, file: str, at: int) -> bool:
+        """In the other layout the tensors of a file are one safetensors file behind all values; none has a place."""
+        if at != self._last[file]:
+            return False
         try:
-            return bytes(self._source(file).window(0, 4)) == b"PK\3\4"
+            return bytes(self._source(file).window(at, 4)) != LOCAL
         except (PthError, OSError):  # whoever reads it says so
-            return True
+            return False
 
     def _each(self) -> Iterator[tuple[int, Checkpoint]]:
         """Those that can be read, each once, and none that shares bytes with one before it."""
@@ -320,6 +332,9 @@ class DistributedCheckpoint(ShardedCheckpoint):
     @property
     def lost(self) -> Mapping[str, PthError]:
         return MappingProxyType(self._plan.lost)
+
+    def _gone(self, prefix: str = "") -> dict[str, PthError]:
+        return {}
 
     @property
     def errors(self) -> Mapping[str, PthError]:
@@ -387,7 +402,7 @@ class DistributedCheckpoint(ShardedCheckpoint):
     @cached_property
     def writer(self) -> Writer:
         version = f" (metadata {escape(self._plan.version)})" if self._plan.version else ""
-        text = f"torch.distributed.checkpoint{version}, in {len(self._files):,} files"
+        text = f"torch.distributed.checkpoint{version}, in {n_files(len(self._files))}"
         return Writer(text, self._plan.proto, (f"a {METADATA} beside files that end in {ENDING}",))
 
     @cached_property
@@ -436,7 +451,8 @@ class DistributedCheckpoint(ShardedCheckpoint):
         parts = {i: ckpt.capacity() for i, ckpt in self._each()}
         number = {id(ckpt): i for i, ckpt in self._each()}
         files = {file: i for i, file in enumerate(self._files)}
-        places, file_of = [], array("I")
+        file_of = array("I", [files[part[0]] for part in self._plan.parts])
+        places = []
         for _, _, _, chunks in self._plan.tensors.values():
             pieces = []
             for c in chunks:
@@ -445,7 +461,6 @@ class DistributedCheckpoint(ShardedCheckpoint):
                     at = ckpt._index.get("" if ckpt.format == "zip" else self._plan.parts[c.part][3])
                     pieces += [(number[id(ckpt)], at)] if at is not None else []
             places.append(pieces)
-            file_of.append(files[self._plan.parts[chunks[0].part][0]] if chunks else 0)
         counted = sum(part.file_bytes for part in parts.values())
         more = {"names and headers": self._plan.nbytes, "trailing": max(0, sum(self._file_sizes) - counted)}
         return capacity_of_several(self, places, parts, tuple(self._files), file_of, more)

@@ -11,7 +11,7 @@ from .auditor import MOST_GLOBALS, VERDICTS, AuditedGlobal, AuditReport, audit_s
 from .directories import FILE, FOLDER, LINK, OTHER, Directory, Located, locate
 from .errors import PthError
 from .formats.base import MOST_FINDINGS, NOT_READ, Finding, finding_of
-from .shards import METADATA, Layout, index_layout, is_distributed
+from .shards import METADATA, NUMBERED, Layout, index_layout, is_distributed
 from .source import INDEX, open_source
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Whole:
         self.more: dict[str, int] = {}  # those behind the first thousand, by severity
         self.files: list[AuditReport] = []
         self.names: list[str] = []  # of these, below the top
+        self.indexes: set[str] = set()  # those that were read
 
     def find(self, code: str, member: str | None, message: str | None = None) -> None:
         severity, sentence = _core.FINDINGS[code]
@@ -83,7 +84,7 @@ class Whole:
             return
         strange = {f.code for f in report.findings} & {*NOT_READ, "not-a-checkpoint", "empty-file", "html-page"}
         if strange and not (report.globals or report.code or wanted):
-            if strange & NOT_READ and not ("shard-index" in strange and name.endswith(INDEX)):  # read as one
+            if strange & NOT_READ and name not in self.indexes:
                 self.find("not-looked-into", name)
             return
         self.files.append(report)
@@ -164,6 +165,8 @@ def audit_folder(
             (check_index(folder, file, name, whole), name[: len(name) - len(file)]) for folder, file, name in indexes
         ]
         wanted = [(folder.where(file), name, name.lower().endswith(CHECKPOINTS)) for folder, file, name in found]
+        whole.indexes = {row[2] for row, (layout, _) in zip(indexes, layouts, strict=True) if layout is not None}
+        layouts += numbered_files(found, layouts, whole)
         whole.audit(wanted, limits, executor, top)
         for layout, before in layouts:
             compare_index(layout, before, limits, whole)
@@ -257,6 +260,32 @@ def files_below(top: Directory, whole: Whole) -> Iterator[tuple[Directory, str, 
             except PthError as e:
                 whole.find("unreadable", name, f"cannot be opened: {e.message}")
         stack += reversed(folders)
+
+
+def numbered_files(
+    found: list[tuple[Directory, str, str]], indexed: list[tuple[Layout | None, str]], whole: Whole
+) -> list[tuple[Layout, str]]:
+    """Files of a model by the numbers in their names, where no index names them; that one is missing is a finding."""
+    named = {before + file for layout, before in indexed if layout is not None for file in layout.files}
+    families: dict[tuple[str, str, int, str], tuple[Directory, set[int]]] = {}
+    for folder, file, name in found:
+        m = NUMBERED.fullmatch(file)
+        if m is not None and name not in named:
+            key = name[: len(name) - len(file)], m[1], int(m[3]), m[4]
+            families.setdefault(key, (folder, set()))[1].add(int(m[2]))
+    out = []
+    for (before, stem, count, ending), (folder, numbers) in families.items():
+        files = {i: f"{stem}-{i:05}-of-{count:05}{ending}" for i in sorted(numbers)}
+        absent = next((i for i in range(1, count + 1) if i not in numbers), None)
+        if absent is not None:
+            first = f"{before}{stem}-{absent:05}-of-{count:05}{ending}"
+            there = sum(1 <= i <= count for i in numbers)
+            told = f"a file of the model is not there: of the {count:,} that their numbers tell there are {there:,}"
+            whole.find("shard-missing", first, told)
+        if len(files) > 1:
+            here = tuple(files.values())
+            out.append((Layout(folder.path, folder, None, 0, here, frozenset(), None, {}, ()), before))
+    return out
 
 
 def check_index(directory: Directory, index: str, name: str, whole: Whole, given: bool = False) -> Layout | None:

@@ -88,16 +88,19 @@ def manifest_of(
     executor: Executor | None = None,
 ) -> Manifest:
     """The same of an opened checkpoint, or of any mapping."""
+    from .checkpoint import unread
+
     found = [(name, tensors[name]) for name in sorted(tensors)]
     hashes, errors = hashes_of(found, threads, progress, executor)
+    errors |= unread(tensors)
     rows = []
     for name, t in found:
         if name in hashes:
             shape = t.shape if isinstance(t, Tensor) else tuple(map(int, t.shape))
             rows.append(TensorHash(name, hashes[name].hex(), str(t.dtype), shape, max(0, t.nbytes)))
     model = None if errors else model_hash((t.name, t.hash) for t in rows)
-    unread = tuple(Unhashed(name, errors[name].code, errors[name].message) for name, _ in found if name in errors)
-    return Manifest(getattr(tensors, "path", None), model, tuple(rows), unread)
+    failed = tuple(Unhashed(name, errors[name].code, errors[name].message) for name in sorted(errors))
+    return Manifest(getattr(tensors, "path", None), model, tuple(rows), failed)
 
 
 @cache

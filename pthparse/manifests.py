@@ -113,8 +113,9 @@ class Manifest(Record):
         failed = {e.name for e in self.errors}
         changed = tuple(n for n, h in have.items() if n in wanted and wanted[n] != h)
         missing = tuple(n for n in [*wanted, *sorted(unread)] if n not in have and n not in failed)
-        new = tuple(n for n in [*have, *sorted(failed)] if n not in wanted and n not in unread)
-        unknown = tuple(sorted((failed & (wanted.keys() | unread)) | (unread & have.keys())))
+        new = tuple(n for n in have if n not in wanted and n not in unread)
+        # What could not be read is not told from what was there before: it may be a file with any of the names.
+        unknown = tuple(sorted(failed | (unread & have.keys())))
         return ManifestCheck(not (changed or missing or new or unknown), changed, missing, new, unknown)
 
     def equal_tensors(self) -> tuple[tuple[str, ...], ...]:

@@ -7,14 +7,15 @@ the time of two renames, as `.NAME.pthparse-old-XXXXXXXX.tmp`: a crash in betwee
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MARK = ".pthparse-"
-LONGEST = 100  # characters of a name in a temporary one: of several, the ends differ
+LONGEST = 255  # bytes of a name, of most file systems
 
 
 class Outputs:
@@ -30,13 +31,15 @@ class Outputs:
         self.named: list[Path] = []
         self.work = folder
         if fresh:
-            self.work = folder.parent / f".{folder.name}{self.mark}"
-            self.work.mkdir()
+            with told_of(folder):
+                self.work = folder.parent / hidden(folder.name, self.mark)
+                self.work.mkdir()
 
     def create(self, name: str) -> int:
         """A new file, open for reading and writing."""
-        path = self.work / (name if self.fresh else f".{name[-LONGEST:]}{self.mark}")
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+        with told_of(self.folder / name):
+            path = self.work / (name if self.fresh else hidden(name, self.mark))
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
         self.made[name] = path
         return fd
 
@@ -74,7 +77,7 @@ class Outputs:
         sync(self.folder)
 
     def _commit_folder(self, overwrite: bool) -> None:
-        old = self.folder.parent / f".{self.folder.name}{MARK}old-{self.mark[len(MARK) :]}"
+        old = self.folder.parent / hidden(self.folder.name, f"{MARK}old-{self.mark[len(MARK) :]}")
         if overwrite and os.path.lexists(self.folder):
             self.folder.rename(old)
         try:
@@ -112,6 +115,24 @@ def write(path: Path, parts: Iterable[bytes]) -> None:
         outputs.commit([path.name], overwrite=True)
     except BaseException:
         outputs.discard()
+        raise
+
+
+def hidden(name: str, mark: str) -> str:
+    """A temporary name. Of a long one it has the end, which tells the files of a model apart."""
+    data, room = os.fsencode(name), LONGEST - len(mark) - 1
+    if len(data) > LONGEST:  # said now, and not when everything was written
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    return f".{data[-room:].decode(errors='ignore')}{mark}"
+
+
+@contextmanager
+def told_of(path: Path) -> Iterator[None]:
+    """What the system says to a temporary name, of the one that was asked for."""
+    try:
+        yield
+    except OSError as e:
+        e.filename = str(path)
         raise
 
 

@@ -279,7 +279,7 @@ class ShardedCheckpoint(Checkpoint):
         first = next((ckpt for _, ckpt in self._each()), None)
         if first is None:
             return Writer("nobody knows", 0, ())
-        return Writer(f"{first.writer.text}, in {len(self._layout.files):,} files", *first.writer._values()[1:])
+        return Writer(f"{first.writer.text}, in {n_files(len(self._layout.files))}", *first.writer._values()[1:])
 
     @cached_property
     def globals(self) -> tuple[Global, ...]:
@@ -312,6 +312,17 @@ class ShardedCheckpoint(Checkpoint):
     def lost(self) -> Mapping[str, PthError]:
         """Names of the index that cannot be had, each with the reason. They are no part of the mapping."""
         return MappingProxyType(self._whole.lost)
+
+    def _gone(self, prefix: str = "") -> dict[str, PthError]:
+        layout = self._layout
+        if layout.weights is not None:
+            return {}
+        heads = layout.prefixes or [""] * len(layout.files)
+        return {
+            file: read
+            for file, head, read in zip(layout.files, heads, self._all, strict=True)
+            if isinstance(read, PthError) and (head.startswith(prefix) or prefix.startswith(head))
+        }
 
     @cached_property
     def root(self) -> Any:
@@ -358,9 +369,8 @@ class ShardedCheckpoint(Checkpoint):
         parts = {i: ckpt.capacity() for i, ckpt in self._each()}
         unread = sum(size for i, size in enumerate(self._sizes) if i not in parts)
         more = {"names and headers": self._layout.index_nbytes, "other members": unread}
-        places = self._whole.places
-        file_of = array("I", [number for number, _ in places])
-        return capacity_of_several(self, [(place,) for place in places], parts, self._layout.files, file_of, more)
+        places, files = [(place,) for place in self._whole.places], self._layout.files
+        return capacity_of_several(self, places, parts, files, array("I", range(len(files))), more)
 
     def _listed(self) -> list[str]:
         return []
@@ -423,6 +433,10 @@ class ShardedCheckpoint(Checkpoint):
     def __repr__(self) -> str:
         state = "closed " if self._ended else ""
         return f"<{state}{type(self).__name__} {escape(self._layout.path)!r}: {len(self._layout.files)} parts>"
+
+
+def n_files(n: int) -> str:
+    return f"{n:,} file{'' if n == 1 else 's'}"
 
 
 def _missing(path: str) -> TruncatedError:

@@ -183,7 +183,7 @@ def _numbered(text: str, directory: Directory, stem: str, count: int, ending: st
     if not 0 < count <= MOST_SHARDS:
         raise UnsupportedError("directory", f"{count} files are none", path=text)
     files = [f"{stem}-{i:05}-of-{count:05}{ending}" for i in range(1, count + 1)]
-    good = there(directory, files, found.find)
+    good = there(directory, files, found.find, "a file of the model is not there: the numbers of the others tell of it")
     return Layout(text, directory, None, 0, tuple(files), frozenset(files) - good, None, {}, tuple(found.findings))
 
 
@@ -216,13 +216,16 @@ def index_layout(
 # ---- shared with the audit of folders ----
 
 
-def there(directory: Directory, files: list[str], find: Find) -> set[str]:
-    """Those of some files, by plain names, that are there and may be opened, or of which only opening them tells."""
+def there(directory: Directory, files: list[str], find: Find, told: str | None = None) -> set[str]:
+    """Those of some files, by plain names, that are there and may be opened, or of which only opening them tells.
+
+    told: who misses one that is not there, if it is no index.
+    """
     present = directory.present()
     good = set()
     for file in files:
         if present is not None and file not in present:
-            find("shard-missing", file)
+            find("shard-missing", file, told)
         elif directory.is_safe(file, find):
             good.add(file)
     return good
@@ -256,12 +259,15 @@ def read_index(
         if data.count(b"{") + data.count(b"[") > MOST_NESTED or data.count(b",") > MOST_NAMES:
             raise ValueError("more lists, objects or names than an index has")
         whole = json.loads(data, object_pairs_hook=pairs)
-        weights, metadata = whole["weight_map"], whole.get("metadata")
-        if not isinstance(weights, dict) or not all(isinstance(f, str) for f in weights.values()):
+        weights = whole.get("weight_map") if isinstance(whole, dict) else None
+        if not isinstance(weights, dict):
+            raise TypeError("no weight_map, with the file of each tensor, is in it")
+        if not all(isinstance(f, str) for f in weights.values()):
             raise TypeError("a file's name is no text")
+        metadata = whole.get("metadata")
         if (n := len(set(weights.values()))) > MOST_SHARDS:
             raise ValueError(f"it names {n:,} files; {MOST_SHARDS:,} are allowed")
-    except (PthError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+    except (PthError, ValueError, TypeError, RecursionError) as e:
         find("shard-index", name, f"{_core.FINDINGS['shard-index'][1]}: {str(e)[:200]}")
         return None, {}, 0
     if doubled:

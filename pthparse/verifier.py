@@ -133,7 +133,7 @@ def verify(
     progress : callable, optional
         Called now and then with (bytes read, bytes to be read).
     executor : concurrent.futures.Executor, optional
-        Who verifies the files of a model in several: other processes, a cluster's. Each must be able to open them.
+        Who reads them: other processes, a cluster's. Each must be able to open them.
 
     Raises
     ------
@@ -142,13 +142,10 @@ def verify(
     """
     if is_whole(source):
         from .checkpoint import open
-        from .sharded import ShardedCheckpoint
 
         try:
             with open(source, limits=limits) as model:
-                if executor is not None and isinstance(model, ShardedCheckpoint):
-                    return model.verify(threads=threads, progress=progress, executor=executor)
-                return model.verify(threads=threads, progress=progress)
+                return model.verify(threads=threads, progress=progress, executor=executor)
         except PthError as e:
             return VerifyReport(e.path, False, "unknown", "", 0, findings=(finding_of(e),))
     try:
@@ -156,20 +153,22 @@ def verify(
     except PthError as e:
         return VerifyReport(e.path, False, "unknown", "", 0, findings=(finding_of(e),))
     try:
-        return _verifier_of(opened, limits or Limits()).whole(threads, progress)
+        return _verifier_of(opened, limits or Limits()).whole(threads, progress, executor)
     except TruncatedError as e:  # changed where it was, before anything could be seen
         return VerifyReport(opened.path, False, "unknown", "", opened.size, findings=(finding_of(e),))
     finally:
         opened.close()
 
 
-def verify_checkpoint(ckpt: Checkpoint, threads: int | None, progress: Progress | None) -> VerifyReport:
+def verify_checkpoint(
+    ckpt: Checkpoint, threads: int | None, progress: Progress | None, executor: Executor | None = None
+) -> VerifyReport:
     """The same of an open checkpoint, which is left as it was."""
     if ckpt.closed:
         raise closed(ckpt.path)
     kept = list(ckpt._box.findings)
     try:
-        return Verifier(ckpt._box, ckpt).whole(threads, progress)
+        return Verifier(ckpt._box, ckpt).whole(threads, progress, executor)
     finally:
         ckpt._box.findings = kept
 
@@ -337,12 +336,12 @@ class Verifier:
         self.checked = 0
         self.limited = False
 
-    def whole(self, threads: int | None, progress: Progress | None) -> VerifyReport:
+    def whole(self, threads: int | None, progress: Progress | None, executor: Executor | None = None) -> VerifyReport:
         """All three."""
         self.prepare()
         if self.broken is not None and not isinstance(self.broken, TruncatedError):
             raise self.broken
-        (sums,) = checksums.crc32s_of([(self.box.source, self.parts)], threads, progress)
+        (sums,) = checksums.crc32s_of([(self.box.source, self.parts)], threads, progress, executor)
         if isinstance(sums, OSError):
             raise sums
         return self.report(sums)

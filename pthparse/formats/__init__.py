@@ -88,7 +88,9 @@ def read(source: Source, limits: Any, salvage: bool = False) -> Container:
     try:
         box.load()
     except PthError as e:
-        if e.code in SALVAGEABLE and not salvage:
+        if (source.path or "").endswith(".distcp"):
+            e.message = f"a file of a distributed checkpoint, read with the others: open its directory ({e.message})"
+        elif e.code in SALVAGEABLE and not salvage:
             e.message += "; `pthparse verify` tells what is whole, open(..., salvage=True) reads that"
         raise
     return box

@@ -171,9 +171,10 @@ class HttpWire:
         if kind := escape(headers.get("Content-Type", ""))[:60]:
             parts.append(kind)
         more = f" ({', '.join(parts)})" if parts else ""
+        page = "if it is the page of a directory, name a file in it, or the index of a model in several; else "
         return (
             f"the server gives no parts of files: asked for {wanted} bytes it sends the whole{more}; "
-            "download it, and open the copy"
+            f"{page if kind.startswith('text/html') else ''}download it, and open the copy"
         )
 
     def _compare(self, size: int, headers: Any, start: int) -> None:

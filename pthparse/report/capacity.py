@@ -11,7 +11,7 @@ from ..checkpoint import open as open_checkpoint
 from ..errors import UnsupportedError
 from ..wording import count, share, size
 from .text import FEW, Column, bar, head, line, listed, rest, short, table
-from .verb import FILE, Verb, natural, print_json
+from .verb import FILE, Verb, natural, print_json, tell_lost
 
 BY = ("module", "dtype", "role")
 SHARD = "shard"
@@ -34,6 +34,7 @@ def capacity_arguments(parser: argparse.ArgumentParser) -> None:
 def capacity(args: argparse.Namespace) -> int:
     depth = args.depth or None
     with open_checkpoint(args.file) as ckpt:
+        tell_lost(ckpt, args.file)
         found = ckpt.capacity()
         several = hasattr(ckpt, "shards")
     if not several and (args.shard or args.by == SHARD):

@@ -129,7 +129,7 @@ def print_conversion(told: Conversion, path: str) -> None:
             line(f"  {what}: {first_of(texts, n)}")
     some((f"{short(s.name)}: {cut(s.reason, SHORT)}" for s in told.skipped), len(told.skipped), lead="skipped: ")
     if told.left_out:
-        line(f"  left out: {count(told.left_out, 'tensor')} that were not asked for")
+        line(f"  left out: {count(told.left_out, 'tensor')} not asked for")
 
 
 VERB = Verb(

@@ -16,7 +16,7 @@ from ..wording import shape, share
 from .screen import on_terminal
 from .summary import stored_nbytes
 from .text import Column, rest, table
-from .verb import FILE, GLOB, NO, Verb, natural, print_csv, print_json, tell, tensor_row
+from .verb import FILE, GLOB, NO, Verb, natural, print_csv, print_json, tell, tell_lost, tensor_row
 
 FIELDS = ("name", "shape", "dtype", "numel", "nbytes", "stored_nbytes")
 MOST_ROWS = 1000  # on a terminal
@@ -41,6 +41,7 @@ def ls_arguments(parser: argparse.ArgumentParser) -> None:
 
 def ls(args: argparse.Namespace) -> int:
     with open_checkpoint(args.file) as ckpt:
+        tell_lost(ckpt, args.file)
         tensors = [t for n, t in ckpt.items() if args.pattern is None or fnmatchcase(n, args.pattern)]
         if args.sort != "file":
             tensors.sort(key=SORTS[args.sort])

@@ -10,7 +10,7 @@ from ..checkpoint import open as open_checkpoint
 from ..plan import Figure, Plan
 from ..wording import count, size
 from .text import Column, head, line, table
-from .verb import CANNOT_SAY, FILE, Verb, natural, print_json
+from .verb import CANNOT_SAY, FILE, Verb, natural, print_json, tell_lost
 
 
 def plan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,7 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def plan(args: argparse.Namespace) -> int:
     with open_checkpoint(args.file) as ckpt:
+        tell_lost(ckpt, args.file)
         found = ckpt.plan(tokens=args.tokens, batch=args.batch or 1)
         nbytes = ckpt.nbytes
     if args.json:

@@ -82,6 +82,8 @@ def value_at(ckpt: Any, path: str) -> Any:
 def show(args: argparse.Namespace) -> int:
     with open_checkpoint(args.file, mmap=False) as ckpt:
         t, index = find(ckpt, args.name)
+        if t is None and args.name in ckpt.lost:
+            raise ckpt.lost[args.name]
         if t is None:
             show_value(args, value_at(ckpt, args.name))
             return 0

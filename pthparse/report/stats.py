@@ -43,7 +43,8 @@ def stats(args: argparse.Namespace) -> int:
             tell(f"{args.file}: no tensor matches '{args.pattern}'")
             return NO
         with Bar(args.file) as bar:
-            found = ckpt.stats(names, histogram=args.histogram, threads=args.threads or None, progress=bar.progress)
+            chosen = None if args.pattern is None else names
+            found = ckpt.stats(chosen, histogram=args.histogram, threads=args.threads or None, progress=bar.progress)
         remarks = health(found, ckpt)
     wrong = any(r.severity == "error" for r in remarks)
     if args.sort == "name":

@@ -13,7 +13,7 @@ from ..errors import escape
 from ..modules import Module
 from ..wording import count, cut, shape, share, size
 from .text import Column, head, jsonable, line, some, table
-from .verb import Verb, natural, print_json
+from .verb import Verb, natural, print_json, tell_lost
 
 MOST_ROWS = 500  # of the whole tree, unless all are asked for
 MOST_BELOW = 60  # of one module
@@ -40,6 +40,7 @@ def tree_arguments(parser: argparse.ArgumentParser) -> None:
 
 def tree(args: argparse.Namespace) -> int:
     with open_checkpoint(args.file) as ckpt:
+        tell_lost(ckpt, args.file)
         root = ckpt.modules
         top = root.find(args.name)
         if top is None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     Found = TypeVar("Found")
 
+    from ..checkpoint import Names
+
 NO = 1
 CANNOT_SAY = 2
 
@@ -106,6 +108,17 @@ def tell(text: str) -> None:
     from .text import line
 
     line(f"pthparse: {text}", sys.stderr)
+
+
+def tell_lost(names: Names, path: str) -> None:
+    """What an answer leaves out, since a model in several files has not all of them."""
+    from ..checkpoint import unread
+    from .text import FEW, first_of, short
+
+    lost = list(unread(names))
+    if lost:
+        told = first_of([short(name) for name in lost[:FEW]], len(lost))
+        tell(f"{path}: not all of the model is there; without {told} (pthparse verify tells why)")
 
 
 def complain(error: Exception, path: str, debug: bool) -> None:

@@ -207,3 +207,15 @@ def test_sparse_tensors_by_their_parts() -> None:
     assert d is not None and (d.parts, d.max_abs) == (("indices",), 0.0)
     r, d = only(a, a.to_dense())
     assert d is not None and r.changed == (d,) and d.numel == 0
+
+
+def test_the_kind_is_told_where_it_is_all_that_differs() -> None:
+    """Of a sparse tensor and a dense one no elements are compared, and a row of zeros would say nothing."""
+    kinds = {
+        "sparse_csr -> tensor": (torch.eye(3).to_sparse_csr(), torch.eye(3)),
+        "meta -> tensor": (torch.empty(3, 3, device="meta"), torch.eye(3)),
+        "sparse_csr -> sparse_csc": (torch.eye(3).to_sparse_csr(), torch.eye(3).to_sparse_csc()),
+    }
+    for told, (a, b) in kinds.items():
+        _, row = only(a, b)
+        assert row is not None and told in row.parts

@@ -51,6 +51,7 @@ def run(rank, n, path, port):
     dcp.save(saved, checkpoint_id=path)
     tensors = {"model": saved["model"], "optim": {"state": saved["optim"]["state"]}}
     dcp.save(tensors, storage_writer=safetensors(path + "-safetensors"))
+    dcp.save(saved, storage_writer=safetensors(path + "-values"))
     dist.destroy_process_group()
 
 
@@ -76,10 +77,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_other_layout(folder: Path) -> None:
-    """A safetensors file for each process: its parts have no places of their own."""
-    with pthparse.open(folder / "four-safetensors") as model, pthparse.open(folder / "whole.pth") as whole:
+@pytest.mark.parametrize("how", ["safetensors", "values"])
+def test_the_other_layout(folder: Path, how: str) -> None:
+    """A safetensors file for each process, behind plain values if there are some: no tensor has a place of its own."""
+    with pthparse.open(folder / f"four-{how}") as model, pthparse.open(folder / "whole.pth") as whole:
         assert set(model) == set(whole) and not model.findings and not model.errors
+        assert dict(model.metadata) == (dict(whole.metadata) if how == "values" else {})
+        assert pthparse.diff(model, whole, values=how == "values").same
         for name, t in whole.items():
             assert model[name].numpy().tobytes() == t.numpy().tobytes()
         assert sum(e.nbytes for e in model.capacity().ledger()) == model.nbytes

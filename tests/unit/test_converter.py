@@ -108,12 +108,14 @@ def test_the_name_says_the_format(tmp_path: Path) -> None:
             pthparse.convert(PLAIN, tmp_path / dst, **how)
     with pytest.raises(FileNotFoundError):
         pthparse.convert(PLAIN, tmp_path / "no" / "x.safetensors")
+    with pytest.raises(ValueError, match="the name"):  # no name is not the folder one happens to be in
+        pthparse.convert(PLAIN, "")
     assert not [n for n in left_in(tmp_path) if outputs.MARK in n]
 
 
 def test_sizes() -> None:
     assert [nbytes_of(s) for s in ("5GB", "500MiB", "1.5 kb", 7, "12", "3B")] == [5 * 10**9, 500 << 20, 1500, 7, 12, 3]
-    for wrong in ("", "GB", "-1", "5 apples", 0, "0GB", "1e3"):
+    for wrong in ("", "GB", "-1", "5 apples", 0, "0GB", "1e3", "9" * 400 + ".5GB", "9" * 5000):
         with pytest.raises(ValueError, match="a size is"):
             nbytes_of(wrong)
 
@@ -147,6 +149,7 @@ def test_names_are_chosen_and_changed(tmp_path: Path) -> None:
         ({"dtype": {"*.x": "float16"}}, KeyError),
         ({"shared": "maybe"}, ValueError),
         ({"metadata": {"k": 1}}, ValueError),
+        ({"metadata": {"k": "\udcff"}}, ValueError),
     ):
         before = path.read_bytes()
         with pytest.raises(error):
@@ -370,6 +373,29 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     assert src.read_bytes() == PLAIN and left_in(tmp_path) == ["m.pth", "x.safetensors"]
 
 
+def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
+    """The temporary ones are no longer, and an error tells of the name that was asked for."""
+    for name, how in (
+        ("ä" * 121 + "b.safetensors", {}),
+        ("c" * 228 + ".safetensors", {"max_shard_size": 16}),
+        ("d" * 255, {"to": "npy"}),
+    ):
+        pthparse.convert(PLAIN, tmp_path / name, **how)
+        pthparse.convert(PLAIN, tmp_path / name, overwrite=True, **how)
+    assert len(left_in(tmp_path)) == 1 + 2 + 1 + 1 and not [n for n in left_in(tmp_path) if outputs.MARK in n]
+    for name, how in (
+        ("x" * 244 + ".safetensors", {}),
+        ("x" * 256, {"to": "npy"}),
+        ("x" * 229 + ".safetensors", {"max_shard_size": 16}),
+    ):
+        long = tmp_path / name
+        with pytest.raises(OSError) as e:
+            pthparse.convert(PLAIN, long, **how)
+        assert e.value.errno == errno.ENAMETOOLONG and outputs.MARK not in str(e.value)
+        assert str(e.value.filename).startswith(str(long).removesuffix(".safetensors"))
+    assert len(left_in(tmp_path)) == 5
+
+
 def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
     for name, make in (("x.npz", os.mkfifo), ("m/model.safetensors", Path.mkdir)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -377,6 +403,10 @@ def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
         with pytest.raises(FileExistsError, match="no file"):
             pthparse.convert(PLAIN, tmp_path / name.removesuffix("/model.safetensors"), overwrite=True)
     assert left_in(tmp_path) == ["m", "x.npz"] and left_in(tmp_path / "m") == ["model.safetensors"]
+    for to in ("safetensors", "npy"):
+        (tmp_path / "file").touch()
+        with pytest.raises(NotADirectoryError, match="no folder"):
+            pthparse.convert(PLAIN, tmp_path / "file", to=to, overwrite=True)
 
 
 def test_tensors_of_other_readers(tmp_path: Path) -> None:
@@ -427,6 +457,11 @@ def test_a_folder_of_arrays_is_replaced_if_it_holds_nothing_else(tmp_path: Path)
     with pytest.raises(FileExistsError, match="other files"):
         pthparse.convert(PLAIN, tmp_path / "x", to="npy", overwrite=True)
     assert left_in(tmp_path / "x") == ["a.npy", "index.json", "thesis.tex"]
+    (tmp_path / "x" / "thesis.tex").unlink()
+    (tmp_path / "x" / "sub.npy").mkdir()  # whatever its name: what is in it would be set aside with it
+    with pytest.raises(FileExistsError, match="other files"):
+        pthparse.convert(PLAIN, tmp_path / "x", to="npy", overwrite=True)
+    assert left_in(tmp_path / "x") == ["a.npy", "index.json", "sub.npy"] and left_in(tmp_path) == ["x"]
 
 
 def test_the_index_is_the_last_to_get_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

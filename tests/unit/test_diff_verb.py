@@ -152,7 +152,8 @@ def test_what_is_no_manifest_cannot_be_said(run: Any, tmp_path: Path) -> None:
     assert run("hash", LESSON, "--check", str(tmp_path / "none"))[0] == 2
     assert run("hash", LESSON, LESSON, "--check", str(path))[0] == 2
     assert run("hash", str(path))[0] == 2
-    assert run("hash", LESSON, "-o", str(tmp_path / "no" / "folder"))[0] == 2
+    code, _, error = run("hash", LESSON, "-o", str(tmp_path / "no" / "folder"))
+    assert code == 2 and f"{tmp_path / 'no' / 'folder'}: No such file" in error  # and no temporary name
 
 
 def test_a_model_that_cannot_be_read_whole(run: Any, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from forge import directories as d
 from forge import pickles as p
+from forge import safetensors as st
 from forge import zips
 
 import pthparse
@@ -112,7 +113,8 @@ def test_the_ledger_sums_to_all_files(tmp_path: Path) -> None:
         assert sum(ledger.values()) == model.nbytes == found.file_bytes
         assert ledger["tensor data"] == 60 and ledger["trailing"] == 6 and found.parameters == 15
         assert [(g.name, g.elements, g.nbytes) for g in found.groups("module")] == [("model", 15, 60)]
-        assert [(g.name, g.nbytes) for g in found.groups("shard")] == [("__0_0.distcp", 48), ("__1_0.distcp", 12)]
+        # Each piece counts where it lies, not where the first one of its tensor does.
+        assert [(g.name, g.nbytes) for g in found.groups("shard")] == [("__1_0.distcp", 36), ("__0_0.distcp", 24)]
 
 
 @pytest.mark.parametrize("verb", ["info", "ls", "stats", "capacity", "verify", "plan"])
@@ -206,8 +208,62 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
     build(tmp_path)
     (tmp_path / "__0_0.distcp").unlink()
     assert refused(tmp_path) == "shard-missing"
-    assert [(f.code, f.member) for f in pthparse.open(tmp_path).findings] == [("shard-missing", "__0_0.distcp")]
+    (found,) = pthparse.open(tmp_path).findings
+    assert (found.code, found.member) == ("shard-missing", "__0_0.distcp") and "the metadata name" in found.message
     assert pthparse.audit(tmp_path).verdict == "malformed"
+
+
+def with_values(folder: Path, *, first: int = 0, last: bytes = b"") -> dict[str, int]:
+    """Two values, a safetensors file behind them with both tensors, and what follows; where that begins.
+
+    first: how far before it the first tensor is said to be. last: an archive that is said to follow.
+    """
+    epoch, lr = (zips.checkpoint(p.pickle(p.integer(n)), {}) for n in (7, 8))
+    rows = {"model.w": st.entry("F32", (3,), (0, 12)), "model.b": st.entry("F32", (2,), (12, 20))}
+    tensors = st.build(rows, np.arange(5, dtype=np.float32).tobytes())
+    (parts,) = d.write(folder, {"__0_0.distcp": [epoch, lr, tensors, last]}).values()
+    at = parts[2][1]
+    places = [d.info("__0_0.distcp", at - first, 12), d.info("__0_0.distcp", at, 8), *(d.info(*x) for x in parts[:2])]
+    keys = [d.index("model.w", (0,)), d.index("model.b", (0,)), d.index("epoch", None), d.index("lr", None)]
+    items = {"model.w": d.tensor((3,), [((0,), (3,))]), "model.b": d.tensor((2,), [((0,), (2,))])}
+    items |= {"epoch": d.value(), "lr": d.value()}
+    if last:
+        keys.append(d.index("more", None))
+        places.append(d.info(*parts[3]))
+        items["more"] = d.value()
+    (folder / ".metadata").write_bytes(d.metadata(items, list(zip(keys, places, strict=True)), None))
+    return {"at": at, "size": (folder / "__0_0.distcp").stat().st_size}
+
+
+def test_tensors_in_one_file_behind_values(tmp_path: Path) -> None:
+    with_values(tmp_path)
+    with pthparse.open(tmp_path) as model:
+        assert model["model.w"].numpy().tolist() == [0, 1, 2] and model["model.b"].numpy().tolist() == [3, 4]
+        assert dict(model.metadata) == {"epoch": 7, "lr": 8} and not model.findings and not model.errors
+        ledger = {e.kind: e.nbytes for e in model.capacity().ledger()}
+        assert sum(ledger.values()) == model.nbytes and ledger["tensor data"] == 20 and ledger["trailing"] == 0
+        assert model.verify().ok and not model.stats().errors
+
+
+def test_tensors_in_one_file_begin_at_one_place(tmp_path: Path) -> None:
+    """The last one: a place that any part may name is no reason to look for another header."""
+    with_values(tmp_path, first=1)
+    with pthparse.open(tmp_path) as model:
+        assert model["model.b"].numpy().tolist() == [3, 4] and list(model.errors) == ["model.w"]
+        assert model.errors["model.w"].code == "dcp-chunk"
+    with_values(tmp_path, last=zips.checkpoint(p.pickle(p.integer(9)), {}))
+    with pthparse.open(tmp_path) as model:
+        assert {e.code for e in model.errors.values()} == {"dcp-chunk"} and len(model.errors) == 2
+    found = with_values(tmp_path)
+    file = tmp_path / "__0_0.distcp"
+    file.write_bytes(file.read_bytes()[: found["at"]] + p.pickle(p.dict_of({})))  # no safetensors file, and no archive
+    with pthparse.open(tmp_path) as model:
+        assert {e.code for e in model.errors.values()} == {"dcp-chunk"} and model.audit().verdict == "malformed"
+
+
+def test_a_file_of_one_is_sent_to_its_directory(tmp_path: Path) -> None:
+    with pytest.raises(pthparse.FormatError, match="read with the others: open its directory"):
+        pthparse.open(build(tmp_path) / "__0_0.distcp")
 
 
 def test_a_link_that_leaves_the_directory(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

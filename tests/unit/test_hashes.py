@@ -168,6 +168,9 @@ def test_what_cannot_be_read_is_told() -> None:
         whole = ckpt.hash()
     for check in (whole.check(again), found.check(whole)):  # unread then, or now: nobody can tell
         assert (check.ok, check.changed, check.missing, check.new, check.unknown) == (False, (), (), (), ("gone",))
+    # Whether it was there before cannot be told: it is not known to be new.
+    check = found.check(made())
+    assert (check.new, check.unknown, check.ok) == ((), ("gone",), False)
 
 
 # ---- manifests ----

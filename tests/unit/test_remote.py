@@ -350,7 +350,9 @@ def to(place: str) -> Callable[..., None]:
 
 
 FAULTS: dict[str, tuple[Callable[..., None], type[Exception], str]] = {
-    "no ranges": (whole, pthparse.UnsupportedError, r"gives no parts of files.*10,000,000 bytes, text/html.*no-ranges"),
+    "no ranges": (
+        whole, pthparse.UnsupportedError, r"no parts of.*10,000,000 bytes, text/html.*page of a directory.*no-ranges"
+    ),
     "not there": (status(404), FileNotFoundError, "the server says 404 Not Found"),
     "gone": (status(410), FileNotFoundError, "410 Gone"),
     "forbidden": (status(403), PermissionError, "403 Forbidden"),

@@ -176,6 +176,94 @@ def test_a_missing_number(folder: Path) -> None:
     (folder / "pytorch_model-00003-of-00003.bin").unlink()
     with pthparse.open(folder) as model:
         assert codes(model) == [("shard-missing", "pytorch_model-00003-of-00003.bin")] and len(model) == 4
+        assert "the numbers of the others" in model.findings[0].message  # no index says so
+    one = folder / "one"
+    one.mkdir()
+    (one / "x-00001-of-00001.bin").write_bytes(shard(["layers.0.w"]))
+    assert pthparse.open(one).writer.text.endswith("in 1 file")
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_what_is_missing_is_passed_over_by_nobody(
+    folder: Path, indexed: bool, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names of the index, or a file of which nobody knows the names: what is made of the rest is not the model."""
+    gone, out = "pytorch_model-00003-of-00003.bin", tmp_path_factory.mktemp("out")
+    if not indexed:
+        (folder / INDEX).unlink()
+    whole = pthparse.manifest(folder)
+    kept = (folder / gone).read_bytes()
+    (folder / gone).unlink()
+    lost = ["layers.2.w", "layers.5.w"] if indexed else [gone]
+    with pthparse.open(folder) as model:
+        assert list(model.lost) == (lost if indexed else [])
+        assert {n: e.code for n, e in model.stats().errors.items()} == dict.fromkeys(lost, "shard-missing")
+        assert model.stats(["layers.0.w"]).errors == {}
+    found = pthparse.manifest(folder)
+    assert found.model is None and [(e.name, e.code) for e in found.errors] == [(n, "shard-missing") for n in lost]
+    assert not found.check(whole).ok
+    with pytest.raises(pthparse.UnsupportedError, match=f"{len(lost)} of {4 + len(lost)} tensors cannot.*{gone}"):
+        pthparse.convert(folder, out / "x.safetensors")
+    assert not [*out.iterdir()]
+    told = pthparse.convert(folder, out / "x.safetensors", skip=True)
+    assert told.tensors == 4 and [s.name for s in told.skipped] == lost and gone in told.skipped[0].reason
+    if indexed:  # it is known that they are not among these
+        assert pthparse.convert(folder, out / "y.safetensors", include="layers.[0134].w").tensors == 4
+    same = pthparse.diff(folder, folder)
+    assert not same.same and not same.differs and [e.name for e in same.errors] == lost
+    assert main(["diff", str(folder), str(folder)]) == 2 == main(["hash", str(folder)])
+    assert main(["stats", str(folder)]) == 1
+    for verb in ("ls", "capacity", "plan", "tree"):
+        capsys.readouterr()
+        assert main([verb, str(folder), "--json"]) == 0
+        shown = capsys.readouterr()
+        assert f"not all of the model is there; without {', '.join(lost)} (" in shown.err and json.loads(shown.out)
+    if indexed:
+        assert main(["show", str(folder), lost[0]]) == 2
+        (out / gone).write_bytes(kept)
+        found_diff = pthparse.diff(folder, out / gone)
+        assert found_diff.added == () and [e.name for e in found_diff.errors] == lost and len(found_diff.removed) == 4
+
+
+def test_what_is_missing_of_one_branch_is_not_missed_in_another(tmp_path: Path) -> None:
+    data = zips.checkpoint(p.pickle(p.dict_of({"model": p.dict_of({"a": p.vector("0", 1)})})), {"0": bytes(4)})
+    (tmp_path / "m-1.bin").write_bytes(data)
+    write_index(tmp_path, {"model/a": "m-1.bin", "model/b": "m-2.bin", "optimizer/a": "m-2.bin"})
+    with pthparse.open(tmp_path) as model:
+        branch = model.state_dict()
+        assert list(branch) == ["a"] and list(branch.lost) == ["b"]
+        assert branch.hash().model is None and list(branch.stats().errors) == ["b"]
+        assert model.group("optimizer").lost.keys() == {"a"} and not model.group("x").lost
+
+
+@pytest.mark.parametrize("inner", ["", "inner"])
+def test_the_audit_of_a_folder_knows_files_by_their_numbers(folder: Path, inner: str) -> None:
+    """Without an index it says of them what the audit of the model says; one that names others keeps these apart."""
+    top = folder
+    if inner:
+        (folder / inner).mkdir()
+        for name in (*FILES, INDEX):
+            (folder / name).rename(folder / inner / name)
+        folder = folder / inner
+    before = f"{inner}/" if inner else ""
+    assert [f.code for f in pthparse.audit(top).findings] == []  # the index was read, and is no strange file
+    (folder / INDEX).unlink()
+    assert pthparse.audit(top).verdict == "clean"
+    last = "pytorch_model-00003-of-00003.bin"
+    other = VALUES | {"layers.0.w": [7.0, 7.0, 7.0, 7.0]}
+    (folder / last).write_bytes(shard(["layers.2.w", "layers.5.w", "layers.0.w"], other))
+    with pthparse.open(folder) as model:
+        own = [(f.code, before + (f.member or ""), f.message) for f in model.audit().findings]
+    report = pthparse.audit(top)
+    assert report.verdict == "malformed" and [(f.code, f.member, f.message) for f in report.findings] == own
+    (folder / "pytorch_model-00001-of-00003.bin").unlink()
+    report = pthparse.audit(top)
+    assert [(f.code, f.member) for f in report.findings] == [
+        ("shard-missing", f"{before}pytorch_model-00001-of-00003.bin")
+    ]
+    assert (
+        report.verdict == "malformed" and "of the 3 that their numbers tell there are 2" in report.findings[0].message
+    )
 
 
 def test_a_tensor_that_is_not_where_the_index_says(folder: Path) -> None:

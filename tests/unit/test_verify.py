@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import struct
 import threading
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,31 @@ def test_large_parts_are_summed_in_pieces(tmp_path: Path, make: Any, threads: in
     assert found == [zlib.crc32(data[at : at + n]) for at, n in cuts]
     total = sum(n for _, n in cuts)
     assert seen[-1] == (total, total) and [d for d, _ in seen] == sorted(d for d, _ in seen)
+
+
+class Elsewhere(Executor):
+    """As processes are: a task is what can be pickled."""
+
+    tasks = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.tasks += 1
+        done: Future[Any] = Future()
+        done.set_result(pickle.loads(pickle.dumps((fn, args)))[0](*args, **kwargs))
+        return done
+
+
+@pytest.mark.parametrize("data", [SOUND, flipped(SOUND, SOUND.index(A)), SOUND[:-200], b"none"])
+def test_a_file_alone_takes_an_executor_as_several_do(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    path.write_bytes(data)
+    executor, alone = Elsewhere(), pthparse.verify(path)
+    assert pthparse.verify(path, executor=executor) == alone
+    assert executor.tasks == bool(alone.members)
+    if alone.verdict in ("ok", "damaged"):
+        with pthparse.open(path) as ckpt:
+            assert ckpt.verify(executor=executor).to_dict() == alone.to_dict() and executor.tasks == 2
+            assert ckpt.audit(executor=executor) == ckpt.audit()
 
 
 def test_without_zlib_ng_the_answers_are_the_same(monkeypatch: Any) -> None:
