@@ -185,7 +185,10 @@ class Auditor:
         try:
             box.load()
         except PthError as e:
-            several = zip_rest.archives(self.source, self.limits.max_parts) if e.code.startswith("zip-") else []
+            several = []
+            if e.code.startswith("zip-"):
+                most = self.limits.max_parts
+                several = zip_rest.archives(self.source, most) or zip_rest.archives_and_tensors(self.source, most)
             if len(several) > 1:
                 self.several(several)
                 return

@@ -24,6 +24,7 @@ MOST_SEARCHED = 1 << 29  # bytes of an archive without a directory
 MOST = 1000  # broken members that are told one by one
 LOCAL = b"PK\x03\x04"
 BEHIND = 24  # bytes of the longest data descriptor
+MOST_VALUE = 1 << 24  # bytes of an archive before a safetensors file: it holds plain values
 TAIL = 56 + 20 + 22  # the end records of an archive that torch writes
 NEAR = 16384  # bytes from one member to the next, up to which they are read together
 FAR_WINDOW = 512  # of an archive that is far away: bytes of a member's header, with its name and padding
@@ -329,3 +330,40 @@ def archives(source: Source, most: int) -> list[tuple[int, int]]:
         found.append((begin, end))
         end = begin
     return found[::-1] if end == 0 else []
+
+
+def archives_and_tensors(source: Source, most: int) -> list[tuple[int, int]]:
+    """The same of archives before a safetensors file, in which such a checkpoint may keep its tensors; [] if it is not.
+
+    From the front, since what lies behind them has no end record: each archive is looked through once.
+    """
+    found: list[tuple[int, int]] = []
+    begin = 0
+    while len(found) < most and bytes(source.window(begin, 4)) == LOCAL:
+        end = _end_of(source, begin)
+        if end is None:
+            return []
+        found.append((begin, end))
+        begin = end
+    head = bytes(source.window(begin, 9))
+    if not found or head[8:] != b"{" or int.from_bytes(head[:8], "little") > source.size - begin - 8:
+        return []
+    return [*found, (begin, source.size)]
+
+
+def _end_of(source: Source, begin: int) -> int | None:
+    """Where an archive ends: the first end records that say that it begins there."""
+    at, stop, kept = begin, min(source.size, begin + MOST_VALUE), b""
+    while at < stop:
+        block = kept + bytes(source.window(at, min(1 << 16, stop - at)))
+        start = at - len(kept)
+        at = start + len(block)
+        i = block.find(b"PK\6\6")
+        while 0 <= i <= len(block) - TAIL:
+            tail = block[i : i + TAIL]
+            length, offset = int.from_bytes(tail[40:48], "little"), int.from_bytes(tail[48:56], "little")
+            if tail[-22:-18] == b"PK\5\6" and begin + offset + length == start + i:
+                return start + i + TAIL
+            i = block.find(b"PK\6\6", i + 1)
+        kept = block[-(TAIL - 1) :]
+    return None

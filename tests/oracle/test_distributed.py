@@ -89,6 +89,9 @@ def test_the_other_layout(folder: Path, how: str) -> None:
         assert sum(e.nbytes for e in model.capacity().ledger()) == model.nbytes
         assert model.capacity().parameters == whole.capacity().parameters
         assert model.verify().ok and not model.stats().errors
+        assert model.audit().verdict == "review"
+    for file in (folder / f"four-{how}").glob("*.distcp"):
+        assert pthparse.audit(file).verdict == ("review" if file.read_bytes().startswith(b"PK") else "clean")
 
 
 @pytest.mark.parametrize("how", ["one", "four"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forge import legacy, zips
+from forge import legacy, safetensors, zips
 from forge import pickles as p
 
 import pthparse
@@ -391,3 +391,22 @@ def test_ten_thousand_findings_are_counted(tmp_path: Path) -> None:
     entries += [zips.Entry(f"archive/{i}.x", b"?") for i in range(10_000)]
     report = pthparse.audit(zips.build(entries))
     assert (report.verdict, len(report.findings), report.n_findings) == ("review", 1000, 10_000)
+
+
+def test_archives_before_a_safetensors_file() -> None:
+    """Plain values before tensors, as a distributed checkpoint may keep them: each part is looked at by itself."""
+
+    def value(pickle: bytes) -> bytes:
+        return zips.build(zips.members(pickle, {}), eocd64=True)
+
+    value_of, tensors = value(p.pickle(p.integer(7))), safetensors.build({"a": safetensors.entry()}, bytes(4))
+    bad = value(p.pickle(p.call(p.glob("os", "system"), p.text("x"))))
+    for data, verdict in (
+        (value_of * 2 + tensors, "review"),
+        (value_of + bad + tensors, "dangerous"),
+        (value_of * 2 + tensors + b"more", "malformed"),
+        (value_of * 2 + bytes(8) + b"{", "malformed"),
+        (value_of * 2 + b"\xff" * 8 + b"{", "malformed"),
+        (b"x" + value_of * 2 + tensors, "malformed"),
+    ):
+        assert pthparse.audit(data).verdict == verdict, data[-40:]
