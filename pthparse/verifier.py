@@ -465,7 +465,8 @@ class Verifier:
 
     def _compare(self, box: ZipContainer, sums: dict[int, int | PthError]) -> None:
         archive = box.zip
-        without, size = _without_checksum(box), box.source.size
+        without: set[int] | None = None  # of most archives nobody asks
+        size = box.source.size
         for i, name in enumerate(archive.names()):
             lho, csize, usize, _, crc, _ = archive.entry(i)
             if sums.get(i) == crc and i not in box.unsummed:  # most are; they have no troubles
@@ -476,10 +477,14 @@ class Verifier:
             made = sums.get(i)
             if isinstance(made, PthError):
                 status, message = "wrong", made.message
-            elif made is not None and (i in box.unsummed or (made != crc and i in without)):
+            elif made is not None and i in box.unsummed:
                 status = "unchecked"
             elif made is not None and made != crc:
-                status, message = "wrong", f"the checksum of its bytes is {made:08x}, {crc:08x} was written"
+                without = _without_checksum(box) if without is None else without
+                if i in without:
+                    status = "unchecked"
+                else:
+                    status, message = "wrong", f"the checksum of its bytes is {made:08x}, {crc:08x} was written"
             if status == "ok":
                 self.checked += csize
             if status in ("wrong", "broken", "truncated"):
