@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from . import _core
 from .checkpoint import Branch, Names, Writer
+from .errors import PthError, TruncatedError
 from .formats.base import Finding
 from .record import Record
 from .sharded import ShardedCheckpoint, n_files
@@ -64,14 +65,23 @@ class DeepSpeedCheckpoint(ShardedCheckpoint):
     @cached_property
     def _between(self) -> list[Finding]:
         """Are there as many partitions as the processes say?"""
-        found = super()._between
+        return [*super()._between, *self._apart]
+
+    @cached_property
+    def _apart(self) -> list[Finding]:
         counts = {count for _, ckpt in self._each() for count in _partition_counts(ckpt)}
         ranks = {p.rank for p in self.partitions}
         if counts and ranks and max(counts) != len(ranks):
             severity, sentence = _core.FINDINGS["zero-partitions"]
             told = f"{sentence}: {max(counts)} are said, of {len(ranks)} there are files"
-            found = [*found, Finding("zero-partitions", severity, None, None, told)]
-        return found
+            return [Finding("zero-partitions", severity, None, None, told)]
+        return []
+
+    def _gone(self, prefix: str = "") -> dict[str, PthError]:
+        gone = super()._gone(prefix)
+        if self._apart and not prefix:  # the model's own weights are whole without the optimizer
+            gone["partitions"] = TruncatedError(self._apart[0].code, self._apart[0].message, path=self.path)
+        return gone
 
     @cached_property
     def writer(self) -> Writer:

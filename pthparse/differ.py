@@ -360,7 +360,6 @@ class _Comparison:
                 found.add(_bare(name, self.prefixes))
         return found
 
-
     def _values(self) -> tuple[list[ValueDiff], bool]:
         try:
             return _values_of(self.a, self.b, self.prefixes)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..casts import TARGETS
@@ -16,6 +21,7 @@ from .text import SHORT, first_of, head, line, short, some
 from .verb import CANNOT_SAY, FILE, Verb, natural, print_json, tell
 
 NAMES = 4  # in one line
+TERMINATED = 128 + signal.SIGTERM  # as shells have it
 TIED = (
     "tied tensors (the same elements of one storage): first: stored once, under the first name, and in safetensors the "
     "other names are kept in __metadata__, as safetensors.torch.save_model does, so that tying them again is the "
@@ -66,9 +72,22 @@ def convert_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@contextmanager
+def cleaning() -> Iterator[None]:
+    """A process that is asked to end, as a scheduler does, removes what it has begun to write."""
+    if threading.current_thread() is not threading.main_thread():  # no other has signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def convert(args: argparse.Namespace) -> int:
     try:
-        with Bar(args.file) as bar:
+        with cleaning(), Bar(args.file) as bar:
             told = convert_any(
                 args.file,
                 args.dst,

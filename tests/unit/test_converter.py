@@ -588,6 +588,30 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     assert killed >= 4  # in the middle of something
 
 
+WAITING = """
+import sys, time
+from pthparse import cli, converter
+def write(*_):
+    print("ready", flush=True)
+    time.sleep(60)
+converter.transfer.write = write
+sys.argv[1:] = ["convert", *sys.argv[1:]]
+cli.command()
+"""
+
+
+def test_asked_to_end_it_leaves_nothing(tmp_path: Path) -> None:
+    src = tmp_path / "m.pth"
+    src.write_bytes(PLAIN)
+    words = [sys.executable, "-c", WAITING, str(src), str(tmp_path / "x.safetensors")]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE)
+    assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+    assert len(left_in(tmp_path)) == 2
+    child.send_signal(signal.SIGTERM)
+    assert child.wait() == 128 + signal.SIGTERM and left_in(tmp_path) == ["m.pth"]
+    child.stdout.close()
+
+
 def test_the_source_changes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     src = tmp_path / "m.pth"
     src.write_bytes(PLAIN)

@@ -79,6 +79,9 @@ def test_another_number_of_partitions_than_is_said(folder: Path, count: int) -> 
     with pthparse.open(folder) as model:
         assert [f.code for f in model.findings] == ["zero-partitions"]
         assert model.audit().verdict == "malformed" and model.verify().verdict == "damaged"
+        assert model.hash().model is None and model.state_dict().hash().model is not None
+        report = pthparse.diff(model, model)
+        assert not report.same and [(e.name, e.code) for e in report.errors] == [("partitions", "zero-partitions")]
 
 
 def test_a_model_cut_over_several_processes_stays_apart(folder: Path) -> None:
