@@ -483,7 +483,8 @@ class Plan:
             t = item.t
             if isinstance(t, Tensor) and t._storage is not None and t.numel:
                 place = id(t.table), t.table.place(t._storage)
-                spans.setdefault(place, []).append((*t.byte_range(), item.was))
+                begin, (first, last) = t.table.storage(t._storage)[5], t.byte_range()
+                spans.setdefault(place, []).append((begin + first, begin + last, item.was))
         pairs = []
         for rows in spans.values():
             rows.sort(key=lambda row: row[:2])

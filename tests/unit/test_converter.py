@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forge import legacy
 from forge import pickles as p
 from forge.zips import DEFLATED, build, checkpoint, members
 
@@ -674,3 +675,20 @@ def test_the_command_escapes_what_a_file_says(tmp_path: Path, capsys: pytest.Cap
     assert main(["convert", str(src), str(tmp_path / "x.safetensors"), "--skip"]) == 0
     found = capsys.readouterr()
     assert "\x1b" not in found.out + found.err and "\\x1b[2J" in found.out and "\\x1b[2J" in found.err
+
+
+def test_views_of_one_storage_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    """Of the legacy format: storages that begin somewhere in another one."""
+
+    def view(key: str, first: int, step: int) -> bytes:
+        pid = legacy.storage("0", 8, p.tuple_of([p.text(key), p.integer(first), p.integer(4)]))
+        return p.tensor(pid, [4 // step], [step])
+
+    root = p.dict_of({"a": view("7", 0, 1), "b": view("8", 4, 1), "c": view("7", 0, 2), "d": view("8", 4, 2)})
+    data = legacy.stream(root, {"0": np.arange(8, dtype=np.float32).tobytes()})
+    assert pthparse.convert(data, tmp_path / "a.safetensors").dropped == ()
+    with pthparse.open(tmp_path / "a.safetensors") as ckpt:
+        found = {name: t.numpy().tolist() for name, t in ckpt.items()}
+    assert found == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7], "c": [0, 2], "d": [4, 6]}
+    done = pthparse.convert(data, tmp_path / "b.safetensors", shared="refuse", include=["a", "d"])
+    assert done.tensors == 2
