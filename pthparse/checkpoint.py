@@ -273,6 +273,10 @@ class Names(Mapping[str, Tensor]):
         """Of a model in several files: names that cannot be had, each with the reason. The mapping has none of them."""
         return MappingProxyType({})
 
+    def _ties(self) -> dict[str, str]:
+        """Names that are left out -> those that keep the same elements, as `__metadata__` of safetensors says."""
+        return {}
+
     def _gone(self, prefix: str = "") -> dict[str, PthError]:
         """Files that cannot be read, and of which nobody knows what they have: below a prefix, or at all."""
         return {}
@@ -301,6 +305,11 @@ class Names(Mapping[str, Tensor]):
                 break
             names = Branch(names, f"{branch}/")
         return names
+
+
+def ties_of(names: Mapping[str, Any]) -> dict[str, str]:
+    """Names that a mapping of names to tensors has not, and whose tensors it has, under others."""
+    return names._ties() if isinstance(names, Names) else {}
 
 
 def unread(names: Mapping[str, Any]) -> dict[str, PthError]:
@@ -587,6 +596,10 @@ class Checkpoint(Names):
         from .metadata import plain_values
 
         return MappingProxyType(plain_values(self.root, self.pickle_nbytes))
+
+    def _ties(self) -> dict[str, str]:
+        said = (self._box.metadata or {}) if self.format == "safetensors" else {}
+        return {name: kept for name, kept in said.items() if name not in self and kept in self}
 
     @property
     def _said(self) -> bytes | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .checkpoint import unread
+from .checkpoint import ties_of, unread
 from .contents import Budget, leaves_of
 from .errors import PthError
 from .hashes import hashes_of
@@ -260,6 +260,11 @@ class _Comparison:
         executor: Executor | None = None,
     ) -> DiffReport:
         of_a, of_b = _stripped(self.a, self.prefixes), _stripped(self.b, self.prefixes)
+        for tensors, own, other in ((self.a, of_a, of_b), (self.b, of_b, of_a)):
+            for name, kept in ties_of(tensors).items():
+                bare = _bare(name, self.prefixes)
+                if bare in other:
+                    own.setdefault(bare, kept)
         missing = self._missing()
         removed = [n for n in of_a if n not in of_b and n not in missing]
         added = [n for n in of_b if n not in of_a and n not in missing]

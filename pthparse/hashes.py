@@ -52,7 +52,8 @@ def manifest(
     """Hashes all tensors of a model.
 
     Two models with the same names, dtypes, shapes and elements have the same hashes, whatever the container, the order,
-    strides and sharing, and whoever wrote them.
+    strides and sharing, and whoever wrote them. Of tied tensors, which safetensors keeps once, all names count that
+    its `__metadata__` tells.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ def manifest_of(
     executor: Executor | None = None,
 ) -> Manifest:
     """The same of an opened checkpoint, or of any mapping."""
-    from .checkpoint import unread
+    from .checkpoint import ties_of, unread
 
     found = [(name, tensors[name]) for name in sorted(tensors)]
     hashes, errors = hashes_of(found, threads, progress, executor)
@@ -98,6 +99,11 @@ def manifest_of(
         if name in hashes:
             shape = t.shape if isinstance(t, Tensor) else tuple(map(int, t.shape))
             rows.append(TensorHash(name, hashes[name].hex(), str(t.dtype), shape, max(0, t.nbytes)))
+    ties = ties_of(tensors)
+    if ties:
+        known = {row.name: row for row in rows}
+        rows += [TensorHash(n, *known[kept]._values()[1:]) for n, kept in ties.items() if kept in known]
+        rows.sort(key=lambda row: row.name)
     model = None if errors else model_hash((t.name, t.hash) for t in rows)
     failed = tuple(Unhashed(name, errors[name].code, errors[name].message) for name in sorted(errors))
     return Manifest(getattr(tensors, "path", None), model, tuple(rows), failed)

@@ -313,6 +313,10 @@ class ShardedCheckpoint(Checkpoint):
         """Names of the index that cannot be had, each with the reason. They are no part of the mapping."""
         return MappingProxyType(self._whole.lost)
 
+    def _ties(self) -> dict[str, str]:
+        told = {name: kept for _, ckpt in self._each() for name, kept in ckpt._ties().items()}
+        return {name: kept for name, kept in told.items() if name not in self and kept in self}
+
     def _gone(self, prefix: str = "") -> dict[str, PthError]:
         layout = self._layout
         if layout.weights is not None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forge import legacy
+from forge import legacy, safetensors
 from forge import pickles as p
 from forge.zips import DEFLATED, build, checkpoint, members
 
@@ -183,6 +183,40 @@ def test_tied_are_the_same_elements_in_the_same_shape(tmp_path: Path) -> None:
     assert read(path)[1] == {"w": A, "t": A[:4] + A[8:12] + A[4:8] + A[12:], "flat": A, "half": A[:8]}
     told = pthparse.convert(data, path, dtype={"again": "float16"}, overwrite=True)
     assert not told.dropped  # no longer the same
+
+
+@pytest.mark.parametrize("size", [None, "16B"], ids=["one file", "shards"])
+def test_a_model_whose_tensors_are_tied_is_what_it_was_made_of(tmp_path: Path, size: str | None) -> None:
+    """Names that were left out count where the file says under which other one their elements are."""
+    stored = {"0": bytes(range(16)), "1": bytes(range(16, 32))}
+    data = model({"a": p.vector("0", 4), "b": p.vector("1", 4), "tied": p.vector("1", 4)}, stored)
+    apart = model({"a": p.vector("0", 4), "b": p.vector("1", 4), "tied": p.vector("0", 4)}, stored)
+    made = tmp_path / ("m.safetensors" if size is None else "m")
+    pthparse.convert(data, made, max_shard_size=size)
+    with pthparse.open(made) as ckpt:
+        assert list(ckpt) == ["a", "b"] and ckpt.hash().model == pthparse.manifest(data).model
+        assert [t.name for t in ckpt.hash().tensors] == ["a", "b", "tied"]
+        for sides in ((data, ckpt), (ckpt, data)):
+            r = pthparse.diff(*sides)
+            assert (r.same, r.identical, r.removed, r.added) == (True, 3, (), ())
+        assert pthparse.diff(ckpt, ckpt).identical == 2
+        r = pthparse.diff(apart, ckpt)
+        assert [(d.name, d.name_b) for d in r.changed] == [("tied", "b")] and r.identical == 2
+        assert ckpt.hash().model != pthparse.manifest(apart).model
+
+
+def test_what_metadata_only_say_is_tied_is_not() -> None:
+    header = {
+        "__metadata__": {"x": "y", "a": "b", "c": "a"},
+        "a": safetensors.entry(),
+        "b": safetensors.entry(offsets=(4, 8)),
+    }
+    data = safetensors.build(header, bytes(8))
+    with pthparse.open(data) as ckpt:  # what it has under a name is that, and what it has not is nothing
+        assert [t.name for t in ckpt.hash().tensors] == ["a", "b", "c"]
+        other = model({"x": p.vector("1", 1), "a": p.vector("0", 1)}, {"0": bytes(4), "1": b"\0\0\x80?"})
+        report = pthparse.diff(other, ckpt)
+        assert (report.removed, report.added, report.identical) == (("x",), ("b",), 1)
 
 
 def test_shards_tell_the_ties_of_their_own_tensors(tmp_path: Path) -> None:
