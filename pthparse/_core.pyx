@@ -1122,7 +1122,10 @@ cdef class Tensors:
             pth_tensors_free(&self.c)
 
     def bind(self, home, Zip zip=None, bint big=False, bint lying=True):
-        """home: what the tensors share. zip: whose members the store means. big: the file is big endian. Not lying: its spans are none of the file's."""
+        """home: what the tensors share. zip: whose members the store means. big: the file is big endian.
+
+        Not lying: the store's spans are none of the file's.
+        """
         self.home = home
         self.zip, self.big, self.lying = zip, big, lying
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..capacity import ROLES
 from ..checkpoint import nearest
 from ..checkpoint import open as open_checkpoint
 from ..errors import escape
@@ -21,14 +22,6 @@ TEXT = 100  # characters of what a module is
 NAME = 200  # of its own name
 VALUES = 300  # characters of a module's configuration
 SOURCE_LINES = 60
-
-HEADS = (
-    Column("module", name=True),
-    Column("what it is", kept=32),
-    Column("parameters", right=True),
-    Column("bytes", right=True, spared=1),
-    Column("of file", right=True),
-)
 
 
 def tree_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,12 +48,14 @@ def tree(args: argparse.Namespace) -> int:
             print_module(top, ckpt)
         elif family is not None:
             line(f"{family.text} (inferred)")
-        line(f"{heading(top)}{count(top.params, 'parameter')}, {size(top.nbytes)} of tensor data")
+        # A training checkpoint holds an optimizer's tensors too, which are no parameters.
+        counted = "parameter" if max(ckpt._amounts()[0], default=0) <= ROLES.index("buffers") else "element"
+        line(f"{heading(top)}{count(top.params, counted)}, {size(top.nbytes)} of tensor data")
         rows = Rows(args.depth or None, args.expand, ckpt.nbytes)
         rows.of(top)
         if rows.rows:
             line("")
-            table(HEADS, rows.rows, sys.stdout)
+            table(heads(f"{counted}s"), rows.rows, sys.stdout)
         for told_text in rows.told():
             line(told_text)
     return 0
@@ -75,6 +70,16 @@ def no_module(name: str, root: Module) -> str:
 
 
 # ---- the table ----
+
+
+def heads(counted: str) -> list[Column]:
+    return [
+        Column("module", name=True),
+        Column("what it is", kept=32),
+        Column(counted, right=True),
+        Column("bytes", right=True, spared=1),
+        Column("of file", right=True),
+    ]
 
 
 class Rows:

@@ -159,3 +159,8 @@ def test_info_names_the_family(run: Any) -> None:
     _, out, _ = run("info", LESSON)
     told = "feed-forward 32, vocabulary 97 (inferred from layers.#.self_attn.in_proj_weight and 2 more names)"
     assert told in out
+
+
+def test_an_optimizer_has_no_parameters(run: Any) -> None:
+    _, out, _ = run("tree", str(DATA / "zoo" / "torch-1.6.0-py3.7" / "training.pth"))
+    assert "\n6,771 elements, 11,928 B" in out and "  elements " in out and "parameters" not in out
