@@ -275,6 +275,8 @@ def count_values(const double[::1] values, const double[::1] edges, int64_t[::1]
     if n < 1 or edges.shape[0] != n + 1 or not edges[0] < edges[n]:
         raise ValueError("an edge more than bins")
     cdef double low = edges[0], high = edges[n], width = high - low, x
+    if width - width != 0:
+        raise ValueError("bins that are too wide")
     with nogil:
         for i in range(values.shape[0]):
             x = values[i]

@@ -46,7 +46,7 @@ def value_histogram(arrays: Arrays, bins: int, low: float, high: float) -> tuple
         if array.dtype.kind == "c":
             raise UnsupportedError("no-array", "complex numbers have no order")
         wide = array if array.dtype.kind in "biuf" else array.astype(np.float32)  # bfloat16, float8: exactly
-        _kernels.count_values(np.ascontiguousarray(wide, np.float64), edges, counts)
+        _kernels.count_values(np.require(wide, np.float64, ["C", "ALIGNED"]), edges, counts)
     return tuple(edges.tolist()), tuple(counts.tolist())
 
 

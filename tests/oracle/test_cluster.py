@@ -111,9 +111,9 @@ def test_a_worker_that_is_killed_costs_time_and_not_the_result(folder: Path, cli
         alone = bits(model.stats())
         killer = threading.Thread(target=kill)
         killer.start()
-        rounds = 0
-        while not killed.is_set() or rounds < 3:  # before, while and after it dies
+        while not killed.is_set():
             assert bits(model.stats(executor=executor)) == alone
-            rounds += 1
         killer.join()
-    assert len(workers) == 2 and victim not in client.run(os.getpid).values()
+        assert bits(model.stats(executor=executor)) == alone
+    left = client.run(os.getpid, on_error="ignore")  # the scheduler may not know yet that it is gone
+    assert len(workers) == 2 and victim not in left.values()

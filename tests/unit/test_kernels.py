@@ -282,3 +282,5 @@ def test_bins_need_edges() -> None:
             _kernels.count_values(values, edges, counts)
     with pytest.raises(ValueError, match="edge"):
         _kernels.count_values(values, np.zeros(1), np.zeros(0, np.int64))
+    with pytest.raises(ValueError, match="wide"):
+        _kernels.count_values(values, np.array([-1.5e308, -1e308, 0, 1e308, 1.5e308]), counts)
