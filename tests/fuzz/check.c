@@ -396,6 +396,7 @@ void check_tensors(const pth_tensors *t, const pth_limits *lim) {
   for (uint32_t i = 0; i < t->tensors.len; i++) {
     const pth_tensor *r = &PTH_AT(pth_tensor, t->tensors, i);
     check_tensor(t, r, lim);
+    CHECK(pth_place(t, r, NULL, false) == PTH_NOWHERE || (r->code == 0 && pth_tensor_in_line(t, r)));
     CHECK(r->node == PTH_NONE || pth_row_of_node(t, r->node) == i);
   }
   check_names(t, lim);

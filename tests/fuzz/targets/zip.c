@@ -110,6 +110,21 @@ static void check_archive(pth_zip *z, pth_bytes f, const pth_zip_end *end) {
   check_folder(z, folder);
 }
 
+/* Many headers by one window say what each says by itself, or nothing. */
+static void check_locals(pth_zip *z, const pth_zip *each, pth_bytes f, const pth_zip_end *end) {
+  uint32_t next = 0;
+  bool more = true;
+  for (uint64_t at = 0, want = 0; more; at = want) {
+    pth_bytes window = fuzz_block(f.data + at, end->dir_off - at < PTH_ZIP_WINDOW ? end->dir_off - at : PTH_ZIP_WINDOW);
+    more = pth_zip_locals(z, &next, window, at, end->dir_off, &want);
+    free((void *)(uintptr_t)window.data);
+    CHECK(!more || (want > at && want <= end->dir_off));
+  }
+  CHECK(next == z->order.len);
+  for (uint32_t i = 0; i < z->entries.len; i++)
+    CHECK(entry_at(z, i)->data_off == 0 || entry_at(z, i)->data_off == entry_at(each, i)->data_off);
+}
+
 /* If nothing is odd, the members lie side by side, with nothing between them but data descriptors. */
 static void check_sweep(pth_zip *z, pth_bytes f, const pth_zip_end *end) {
   pth_zip_sweep s = {0};
@@ -167,6 +182,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       CHECK(z.short_count == again.short_count);
       CHECK(z.entries.len == 0 || memcmp(z.entries.data, again.entries.data, z.entries.len * sizeof(pth_zip_entry)) == 0);
       check_archive(&z, f, &end);
+      if (fuzz_pick(data, size, 2)) check_locals(&again, &z, f, &end);
       check_sweep(&again, f, &end);
     }
     pth_zip_free(&z);
